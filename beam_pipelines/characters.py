@@ -1,0 +1,119 @@
+"""What kind of character each code point is, and many texts as one array of code points.
+
+One frozen table, written out by hand: unicodedata differs between Python versions, and a duplicate
+key that follows the interpreter is no key. Knows nothing of what the counts are used for.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+
+class Kind(IntEnum):
+    """The kinds that the stages tell apart; what no range below lists is OTHER_LETTER."""
+
+    OTHER_LETTER = 0
+    BLANK = 1
+    CONTROL = 2
+    PUNCTUATION = 3
+    CLAUSE_MARK = 4  # the punctuation that ends a clause or a sentence
+    SYMBOL = 5
+    DIGIT = 6
+    LATIN = 7
+    HAN = 8
+    KANA = 9
+    HANGUL = 10
+
+
+# Inclusive ranges of code points; a later line wins where two overlap.
+_RANGES = (
+    (Kind.CONTROL, "00-1F 7F-9F AD 180E 200B-200F 202A-202E 2060-206F FE00-FE0F FEFF E0000-E01FF"),
+    (Kind.BLANK, "09-0D 20 85 A0 1680 2000-200A 2028-2029 202F 205F 3000"),
+    (Kind.PUNCTUATION, "21-2F 3A-40 5B-60 7B-7E A1 A7 AB B6-B7 BB BF 2010-2027 2030-205E"),
+    (Kind.PUNCTUATION, "2E00-2E7F 3001-3003 3008-3011 3014-301F 3030 303D 30A0 30FB"),
+    (Kind.PUNCTUATION, "FE10-FE1F FE30-FE6F FF01-FF0F FF1A-FF20 FF3B-FF40 FF5B-FF65"),
+    (Kind.CLAUSE_MARK, "21 2C 2E 3B 3F 2026 203C 2047-2049 3002 FF01 FF0C FF0E FF1B FF1F FF61"),
+    (Kind.SYMBOL, "A2-A6 A8-A9 AC AE-B1 B4 B8 D7 F7 20A0-20CF 2100-2BFF 3004 3012-3013 3020"),
+    (Kind.SYMBOL, "3036-3037 3200-33FF E000-F8FF FFE0-FFFD 1F000-1FAFF F0000-10FFFF"),
+    (Kind.DIGIT, "30-39 FF10-FF19"),
+    (Kind.LATIN, "41-5A 61-7A AA BA C0-D6 D8-F6 F8-24F 1E00-1EFF FF21-FF3A FF41-FF5A"),
+    (Kind.HAN, "2E80-2FDF 3005-3007 3021-3029 3038-303B 3400-4DBF 4E00-9FFF F900-FAFF 20000-3FFFF"),
+    (Kind.KANA, "3041-309F 30A1-30FA 30FC-30FF 31F0-31FF FF66-FF9F 1B000-1B16F"),
+    (Kind.HANGUL, "1100-11FF 3130-318F A960-A97F AC00-D7FF FFA0-FFDC"),
+)
+
+
+def _kind_table() -> np.ndarray:
+    table = np.full(0x110000, Kind.OTHER_LETTER, np.uint8)
+    for kind, ranges in _RANGES:
+        for one in ranges.split():
+            first, _, last = one.partition("-")
+            table[int(first, 16) : int(last or first, 16) + 1] = kind
+    return table
+
+
+KINDS = _kind_table()
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """Texts laid end to end, with no separator between them.
+
+    Attributes:
+      texts: the texts; none holds a lone surrogate.
+      codes: their code points, uint32 [characters of all texts].
+      lengths: characters of each text, int64 [texts].
+      kinds: how many characters of each kind each text has, int64 [texts, len(Kind)].
+    """
+
+    texts: Sequence[str]
+    codes: np.ndarray
+    lengths: np.ndarray
+    kinds: np.ndarray
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> "TextBatch":
+        """Lays the texts out and counts their characters."""
+        codes = np.frombuffer("".join(texts).encode("utf-32-le"), np.uint32)
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        cells = owners(lengths) * len(Kind) + KINDS[codes]
+        kinds = np.bincount(cells, minlength=len(texts) * len(Kind))
+        return cls(texts, codes, lengths, kinds.reshape(len(texts), len(Kind)))
+
+
+def owners(lengths: np.ndarray) -> np.ndarray:
+    """The index of the text that each character belongs to."""
+    return np.repeat(np.arange(len(lengths)), lengths)
+
+
+def hash_ngrams(codes: np.ndarray, lengths: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes every run of n characters that lies within one text.
+
+    Args:
+      codes: the code points of texts laid end to end.
+      lengths: the length of each text.
+      n: characters in a run.
+
+    Returns:
+      uint64 hashes in the order of the texts, and how many of them each text has (none, if it is
+      shorter than n).
+    """
+    runs = max(len(codes) - n + 1, 0)
+    wide = codes.astype(np.uint64)
+    hashes = np.zeros(runs, np.uint64)
+    for start in range(n):
+        hashes *= np.uint64(0x9E3779B97F4A7C15)
+        hashes += wide[start : start + runs]
+    is_within = np.ones(len(codes), bool)
+    for back in range(1, n):  # these begin so late that they cross the end of their text
+        is_within[np.maximum(np.cumsum(lengths) - back, 0)] = False
+    return scramble(hashes[is_within[:runs]]), np.maximum(lengths - n + 1, 0)
+
+
+def scramble(numbers: np.ndarray) -> np.ndarray:
+    """Mixes uint64 numbers so that each bit depends on every bit (splitmix64's finaliser)."""
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))

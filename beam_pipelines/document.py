@@ -1,0 +1,101 @@
+"""The Document record and the names of every reason to lose one: what travels between stages.
+
+Knows nothing of files, of rules, or of the order in which the stages run.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+
+import pyarrow as pa
+
+SCHEMA = pa.schema(
+    [
+        ("doc_id", pa.string()),
+        ("source", pa.string()),
+        ("url", pa.string()),
+        ("language", pa.string()),
+        ("text", pa.large_string()),
+        ("timestamp", pa.string()),
+        ("attributes", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Document:
+    """One document, its text exactly as it was found.
+
+    Attributes:
+      doc_id: 32 hexadecimal digits; equal only for documents equal in every field read.
+      source: the folder of the raw corpus that it came from, a row of the paper's Table 1.
+      url: where it was found, if the corpus says so.
+      language: zh, en, ja, ko or other; empty until the language stage has looked.
+      text: any Unicode string without lone surrogates.
+      timestamp: as the corpus gives it.
+      attributes: scores, counts and hashes of the text, as a JSON object.
+    """
+
+    doc_id: str
+    source: str
+    url: str | None = None
+    language: str = ""
+    text: str
+    timestamp: str | None = None
+    attributes: str = "{}"
+
+
+class DropReason(StrEnum):
+    """Why a document that could be read is not in the corpus; one name a rule."""
+
+    EMPTY = "empty"
+    LANGUAGE_ZH = "language_zh"
+    LANGUAGE_EN = "language_en"
+    LANGUAGE_JA = "language_ja"
+    LANGUAGE_KO = "language_ko"
+    LANGUAGE_OTHER = "language_other"
+    TOO_SHORT = "too_short"
+    NO_CLAUSE = "no_clause"
+    FEW_LETTERS = "few_letters"
+    REPETITIVE = "repetitive"
+    MOJIBAKE = "mojibake"
+    BOILERPLATE = "boilerplate"
+    EXACT_DUPLICATE = "exact_duplicate"
+    NEAR_DUPLICATE = "near_duplicate"
+
+
+class DeadLetterReason(StrEnum):
+    """Why a piece of a file could not be read as a document."""
+
+    NOT_UTF8 = "not_utf8"
+    NOT_JSON = "not_json"
+    NO_TEXT = "no_text"
+    LONE_SURROGATE = "lone_surrogate"
+    TOO_LONG = "too_long"
+    DAMAGED_GZIP = "damaged_gzip"
+
+
+def document_id(*fields: str | None) -> str:
+    """Names a document by what it says, so that the name survives a move or a new split of files.
+
+    The length goes before each field, for any separator occurs in real text.
+
+    Args:
+      *fields: what tells two documents apart, in a fixed order; None is not the empty string.
+
+    Returns:
+      The BLAKE2b-128 digest, 32 hexadecimal digits.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for field in fields:
+        data = b"" if field is None else field.encode()
+        digest.update(b"%d:" % (-1 if field is None else len(data)))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def draw(doc_id: str, purpose: str, seed: int = 0) -> int:
+    """Draws a document's number in [0, 1) x 2^63 for one purpose: always the same one."""
+    key = f"{purpose}:{seed}:{doc_id}".encode()
+    # 63 bits: Beam does not carry larger integers.
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1

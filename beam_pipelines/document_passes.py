@@ -1,0 +1,202 @@
+"""The three steps that touch text: a raw file in, a drop list applied, a shard of documents out.
+
+Between the first and the second lie only small keys, between the second and the third the one
+shuffle of text. Knows nothing of Beam, nor of how a text is judged.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from beam_pipelines import dedup
+from beam_pipelines.curated_files import appearing, aside_file, dead_letter_file, shard_file
+from beam_pipelines.data_card import Counts, Ledger
+from beam_pipelines.document import SCHEMA, DeadLetterReason, DropReason, draw
+from beam_pipelines.read_sources import InputFile, Record, RecordReader
+
+ASIDE_SCHEMA = SCHEMA.append(pa.field("source_bytes", pa.int64()))
+SPLITS = ("train", "heldout")
+_BATCH_RECORDS = 256
+_ROW_GROUP = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dealing:
+    """To which shard and split a document goes, and where in it: by its id and the seed alone.
+
+    Attributes:
+      shards: output files per source and split.
+      held_out_fraction: share of a source's documents that is held out of training.
+      seed: of the order and of the held-out choice.
+    """
+
+    shards: int
+    held_out_fraction: float
+    seed: int
+
+    def shard(self, doc_id: str) -> int:
+        """The shard that a document goes to."""
+        return draw(doc_id, "shard") % self.shards
+
+    def order(self, doc_id: str) -> int:
+        """The number by which the documents of a shard are ordered."""
+        return draw(doc_id, "order", self.seed)
+
+    def held_out_draw(self, doc_id: str) -> int:
+        """The number by which documents are held out: the low ones are."""
+        return draw(doc_id, "held out", self.seed)
+
+    def split(self, doc_id: str, extremes: tuple[int, int]) -> str:
+        """The split of a document, given the lowest and the highest draw of its source.
+
+        Of two or more documents the lowest is held out and the highest is not, whatever the
+        fraction, so that neither split is empty.
+        """
+        number, (lowest, highest) = self.held_out_draw(doc_id), extremes
+        is_low = number == lowest or number < self.held_out_fraction * 2**63
+        return "heldout" if is_low and number != highest else "train"
+
+
+class Cleaned(NamedTuple):
+    """What the first pass says of a raw file: its number, the keys of what it set aside, counts."""
+
+    file: int
+    keys: np.ndarray
+    ledger: Ledger
+
+
+def clean_file(
+    file: int,
+    raw: InputFile,
+    judge: Callable[[list[Record], str, Ledger], list[Record]],
+    folder: Path,
+) -> Cleaned:
+    """First pass: reads a raw file, has each text judged, sets aside those that pass.
+
+    Args:
+      file: the number of the file in the corpus.
+      raw: the file.
+      judge: takes a batch of records, their source and the ledger; returns those that pass.
+      folder: of the job.
+    """
+    ledger, keys, dead_letters, row = Ledger(), [np.empty(0, dedup.KEY)], [], 0
+    reader = RecordReader(raw)
+    records = iter(reader)
+    with (
+        appearing(aside_file(folder, file)) as path,
+        pq.ParquetWriter(path, ASIDE_SCHEMA, compression="zstd") as aside,
+    ):
+        while batch := list(islice(records, _BATCH_RECORDS)):
+            dead_letters += [one for one in batch if isinstance(one.outcome, DeadLetterReason)]
+            passed = judge(batch, raw.source, ledger)
+            columns = {
+                name: [getattr(record.outcome, name) for record in passed] for name in SCHEMA.names
+            }
+            keys.append(dedup.make_keys(columns["text"], columns["doc_id"], file, row))
+            columns["attributes"] = [dedup.attributes(key) for key in keys[-1]]
+            columns["source_bytes"] = [record.length for record in passed]
+            aside.write_table(pa.table(columns, schema=ASIDE_SCHEMA))
+            row += len(passed)
+    if dead_letters:
+        _write_dead_letters(raw, dead_letters, folder)
+    ledger.inputs[raw.name] = raw.fingerprint() | {"decompressed_bytes": reader.bytes_read}
+    return Cleaned(file, np.concatenate(keys), ledger)
+
+
+def _write_dead_letters(raw: InputFile, records: Iterable[Record], folder: Path) -> None:
+    with appearing(dead_letter_file(folder, raw.name)) as path, path.open("w") as lines:
+        for one in records:
+            place = {"file": raw.name, "offset": one.offset, "length": one.length}
+            lines.write(json.dumps({**place, "reason": one.outcome}) + "\n")
+
+
+class Released(NamedTuple):
+    """Documents of one raw file that no duplicate has displaced.
+
+    Attributes:
+      shards: ((source, output shard), rows of ASIDE_SCHEMA).
+      held_out_draws: (source, (lowest, highest)), if there are documents.
+      ledger: what became of all rows that were looked at.
+    """
+
+    shards: list[tuple[tuple[str, int], pa.Table]]
+    held_out_draws: list[tuple[str, tuple[int, int]]]
+    ledger: Ledger
+
+
+class _Row(NamedTuple):
+    index: int
+    counts: Counts
+
+
+def release_file(
+    file: int, drops: Mapping[str, Iterable[int]], dealing: Dealing, folder: Path
+) -> Iterator[Released]:
+    """Second pass: reads what was set aside of a raw file and releases what is no duplicate.
+
+    Args:
+      file: the number of the file.
+      drops: `exact` and `near`: the rows that each stage drops.
+      dealing: where a document goes.
+      folder: of the job.
+    """
+    exact = dict.fromkeys(drops["exact"], DropReason.EXACT_DUPLICATE)
+    near = dict.fromkeys(drops["near"], DropReason.NEAR_DUPLICATE)
+    begin = 0
+    with pq.ParquetFile(aside_file(folder, file)) as aside:
+        for batch in aside.iter_batches(_ROW_GROUP):
+            table, ledger = pa.Table.from_batches([batch]), Ledger()
+            source = table["source"][0].as_py()
+            rows = [_Row(begin + index, one) for index, one in enumerate(_counts(table))]
+            for stage, reasons in (("exact_duplicates", exact), ("near_duplicates", near)):
+                rows = ledger.sift(source, stage, rows, [reasons.get(row.index) for row in rows])
+            kept = table.take(pa.array([row.index - begin for row in rows], pa.int64()))
+            begin += len(table)
+            ids = kept["doc_id"].to_pylist()
+            homes = np.array([dealing.shard(one) for one in ids], np.int64)
+            dealt = [((source, int(home)), kept.filter(homes == home)) for home in np.unique(homes)]
+            draws = [dealing.held_out_draw(one) for one in ids]
+            extremes = [(source, (min(draws), max(draws)))] if draws else []
+            yield Released(dealt, extremes, ledger)
+
+
+def write_shard(
+    home: tuple[str, int],
+    tables: Iterable[pa.Table],
+    extremes: Mapping[str, tuple[int, int]],
+    dealing: Dealing,
+    folder: Path,
+) -> Ledger:
+    """Writes the documents that meet in one output shard, shuffled, in files by split.
+
+    Args:
+      home: source and shard.
+      tables: the documents, as rows of ASIDE_SCHEMA.
+      extremes: source -> lowest and highest held-out draw of all its documents.
+      dealing: where a document goes.
+      folder: of the job.
+    """
+    (source, shard), table, ledger = home, pa.concat_tables(tables), Ledger()
+    ids = table["doc_id"].to_pylist()
+    table = table.take(pa.array(np.argsort([dealing.order(one) for one in ids], kind="stable")))
+    splits = [dealing.split(one, extremes[source]) for one in table["doc_id"].to_pylist()]
+    for split in SPLITS:
+        rows = table.filter(pa.array([one == split for one in splits], pa.bool_()))
+        with appearing(shard_file(folder, source, split, shard, dealing.shards)) as path:
+            rows_of_text = rows.select(SCHEMA.names)
+            pq.write_table(rows_of_text, path, row_group_size=_ROW_GROUP, compression="zstd")
+        ledger.add(source, "written", split, Counts.total(_counts(rows)))
+    return ledger
+
+
+def _counts(table: pa.Table) -> list[Counts]:
+    sizes = (table["source_bytes"].to_pylist(), pc.utf8_length(table["text"]).to_pylist())
+    return [Counts(1, *one) for one in zip(*sizes, strict=True)]

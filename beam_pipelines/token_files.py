@@ -1,0 +1,82 @@
+"""How token rows lie on disk: ArrayRecord files that TFDS reads by number, without TensorFlow.
+
+Deliberately does not know where rows come from or how they are packed (write_tokens, text.records).
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
+
+from welm_jax.text.records import METADATA_FILE, TokenMetadata, TokenShard, row_dtype
+
+FILE_NAMES = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+
+
+def file_name(source: str, split: str, index: int, count: int) -> str:
+    """Names one of a split's files as FILE_NAMES says."""
+    return f"{source}-{split}.array_record-{index:05d}-of-{count:05d}"
+
+
+def row_features(sequence_tokens: int, vocab_size: int) -> tfds.features.FeaturesDict:
+    """A row to TFDS: T + 1 little-endian ids; plain bytes read 3.5 times as fast as its default."""
+    tokens = tfds.features.Tensor(
+        shape=(sequence_tokens + 1,),
+        dtype=row_dtype(vocab_size),
+        encoding=tfds.features.Encoding.BYTES,
+    )
+    return tfds.features.FeaturesDict({"tokens": tokens})
+
+
+def write_rows(
+    path: Path, rows: Iterable[np.ndarray], features: tfds.features.FeaturesDict
+) -> TokenShard:
+    """Writes one file; over an older one, since Beam may try twice.
+
+    Args:
+      path: the file, named by `file_name`.
+      rows: [T + 1] ids each; held in memory one at a time.
+      features: of `row_features`.
+    """
+    serializer = ExampleSerializer(features.get_serialized_info())
+    dtype, written = features["tokens"].np_dtype, 0
+    writer = ArrayRecordWriter(str(path), "group_size:1")  # so one row is read without its like
+    for row in rows:
+        example = features.encode_example({"tokens": row.astype(dtype)})
+        writer.write(serializer.serialize_example(example))
+        written += 1
+    writer.close()
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return TokenShard(file=path.name, sha256=digest, rows=written)
+
+
+def describe(folder: Path, metadata: TokenMetadata) -> None:
+    """Makes a folder of written files a TFDS dataset, and says beside it what they hold."""
+    infos = [
+        tfds.core.SplitInfo(
+            name=name,
+            shard_lengths=[shard.rows for shard in split.shards],
+            num_bytes=sum((folder / shard.file).stat().st_size for shard in split.shards),
+            filename_template=tfds.core.ShardedFileTemplate(
+                dataset_name=metadata.source,
+                split=name,
+                data_dir=folder,
+                filetype_suffix="array_record",
+                template=FILE_NAMES,
+            ),
+        )
+        for name, split in metadata.splits.items()
+    ]
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder,
+        features=row_features(metadata.sequence_tokens, metadata.vocab_size),
+        split_infos=infos,
+        filename_template=FILE_NAMES,
+        check_data=False,
+    )
+    (folder / METADATA_FILE).write_text(metadata.to_json(), encoding="utf-8")

@@ -1,0 +1,18 @@
+"""What every test stands on: eight CPU devices, run-time shape checks, and the tolerances."""
+
+import os
+
+# Before jax is imported anywhere: a CPU with eight devices, so that meshes are real.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+
+from jaxtyping import install_import_hook
+
+# Array annotations (shape and dtype) are checked at every call a test makes.
+CHECKED = ("text", "data", "model", "train", "decode", "evaluate")
+install_import_hook([f"welm_jax.{floor}" for floor in CHECKED], "beartype.beartype")
+
+# Tolerances, once. Integers are compared exactly.
+FLOAT32_ATOL = 1e-5  # logits against another implementation, float32, one device
+SHARDED_RTOL = 1e-5  # loss and gradients across meshes, relative to the largest entry

@@ -1,0 +1,196 @@
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.tiny_corpus import (
+    SEQUENCE_TOKENS,
+    VOCAB_SIZE,
+    documents,
+    tokenizer_file,
+    tokens_dir,
+)
+from welm_jax.data.token_dataset import TokenDataset, read_metadata
+from welm_jax.failures import InputError, StopAndLook
+from welm_jax.text.records import METADATA_FILE
+from welm_jax.text.tokenizer import Tokenizer
+
+# news, train: two Parquet shards of every other document each.
+SHARDS = [documents("news", "train", 120)[index::2] for index in range(2)]
+
+
+@pytest.fixture(scope="module")
+def news():
+    return TokenDataset(tokens_dir() / "news", "train")
+
+
+@pytest.fixture
+def copy(tmp_path):
+    return shutil.copytree(tokens_dir() / "news", tmp_path / "news")
+
+
+def change_metadata(folder, change):
+    path = folder / METADATA_FILE
+    fields = json.loads(path.read_text())
+    change(fields)
+    path.write_text(json.dumps(fields))
+
+
+def test_rows_hold_every_token_of_every_document_once(news):
+    tokenizer = Tokenizer(tokenizer_file())
+    expected = [
+        token for shard in SHARDS for text in shard for token in [*tokenizer.encode(text), 1]
+    ]
+    targets = np.concatenate([news[row][1:] for row in range(len(news))])
+    assert targets[targets != 0].tolist() == expected
+
+
+def test_documents_come_back_whole_and_in_order(news):
+    tokenizer = Tokenizer(tokenizer_file())
+    texts = [tokenizer.decode(document) for document in news.documents()]
+    assert texts == SHARDS[0] + SHARDS[1]
+
+
+def test_row_is_int32_of_one_more_than_the_sequence(news):
+    row = news[0]
+    assert (row.dtype, row.shape) == (np.int32, (SEQUENCE_TOKENS + 1,))
+    assert row[0] == news.metadata.eod_id
+
+
+def test_several_rows_are_the_rows_one_by_one(news):
+    rows = [7, 0, 7, len(news) - 1]
+    together = news.__getitems__(rows)
+    assert together.dtype == np.int32
+    assert (together == [news[row] for row in rows]).all()
+
+
+def test_no_rows_are_no_rows(news):
+    assert news.__getitems__([]).shape == (0, SEQUENCE_TOKENS + 1)
+
+
+@pytest.mark.parametrize("row", [-1, 10**9])
+def test_row_outside_the_dataset_is_an_index_error(news, row):
+    with pytest.raises(IndexError, match="of .* in .*news"):
+        news[row]
+
+
+def test_metadata_counts_what_is_there(news):
+    tokenizer = Tokenizer(tokenizer_file())
+    train = news.metadata.splits["train"]
+    assert train.documents == 120
+    assert train.characters == sum(map(len, SHARDS[0] + SHARDS[1]))
+    assert train.tokens == sum(len(tokenizer.encode(text)) + 1 for text in SHARDS[0] + SHARDS[1])
+    assert (news.metadata.vocab_size, news.metadata.tokenizer_sha256) == (
+        VOCAB_SIZE,
+        tokenizer.sha256,
+    )
+
+
+def test_metadata_has_the_digest_of_every_file(news):
+    files = {
+        shard.file: shard.sha256
+        for split in news.metadata.splits.values()
+        for shard in split.shards
+    }
+    stored = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (tokens_dir() / "news").glob("*.array_record-*")
+    }
+    assert files == stored
+
+
+def test_fingerprint_is_the_digest_of_the_metadata(news):
+    content = (tokens_dir() / "news" / METADATA_FILE).read_bytes()
+    assert news.fingerprint == hashlib.sha256(content).hexdigest()
+
+
+def test_missing_folder_is_refused(tmp_path):
+    with pytest.raises(InputError, match="none is no token dataset .*No such file.*TOKENS_DIR"):
+        TokenDataset(tmp_path / "none", "train")
+
+
+def test_dataset_of_somebody_else_is_refused(copy):
+    (copy / METADATA_FILE).unlink()
+    with pytest.raises(InputError, match="news is no token dataset"):
+        TokenDataset(copy, "train")
+
+
+def test_damaged_metadata_is_refused(copy):
+    (copy / METADATA_FILE).write_bytes(b"\xff{")
+    with pytest.raises(InputError, match="token_metadata.json is damaged or not ours"):
+        read_metadata(copy)
+
+
+def test_split_that_is_not_there_is_refused():
+    with pytest.raises(InputError, match="books has no split heldout, only train; curate more"):
+        TokenDataset(tokens_dir() / "books", "heldout")
+
+
+@pytest.mark.parametrize("file", ["dataset_info.json", "features.json"])
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("{")])
+def test_damaged_tfds_metadata_stops(copy, file, damage):
+    damage(copy / file)
+    with pytest.raises(StopAndLook, match="news is damaged .*write it again"):
+        TokenDataset(copy, "train")
+
+
+def test_other_number_of_rows_stops(copy):
+    def change(fields):
+        fields["splits"]["train"]["rows"] += 1
+        fields["splits"]["train"]["shards"][0]["rows"] += 1
+
+    change_metadata(copy, change)
+    with pytest.raises(StopAndLook, match="holds 241 rows of train where its metadata says 242"):
+        TokenDataset(copy, "train")
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda content: b"", lambda content: content[:300], lambda content: flipped(content)]
+)
+def test_damaged_file_stops(copy, damage):
+    path = next(copy.glob("news-train*"))
+    path.write_bytes(damage(path.read_bytes()))
+    dataset = TokenDataset(copy, "train")
+    with pytest.raises(StopAndLook, match="news is damaged .*put a good copy there"):
+        dataset.__getitems__(range(len(dataset)))
+
+
+def flipped(content):
+    return content[:1_000] + bytes([content[1_000] ^ 1]) + content[1_001:]
+
+
+def test_id_outside_the_vocabulary_stops(copy):
+    change_metadata(copy, lambda fields: fields.update(vocab_size=100))
+    dataset = TokenDataset(copy, "train")
+    with pytest.raises(StopAndLook, match=r"holds id \d+ where its vocabulary ends at 99"):
+        dataset.__getitems__(range(len(dataset)))
+
+
+def test_reading_tokens_loads_neither_tensorflow_nor_seqio():
+    program = (
+        "import sys\n"
+        "from welm_jax.data.batches import BatchStream\n"
+        "from welm_jax.data.token_dataset import TokenDataset\n"
+        f"TokenDataset({str(tokens_dir() / 'news')!r}, 'train')[3]\n"
+        "print(sorted({'tensorflow', 'seqio', 'flax', 'apache_beam'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_text_floor_loads_no_jax_and_no_pyarrow():
+    program = (
+        "import sys\n"
+        "import welm_jax.text.records, welm_jax.text.sources\n"
+        "from welm_jax.text.tokenizer import Tokenizer\n"
+        f"Tokenizer({str(tokenizer_file())!r}).encode('a')\n"
+        "heavy = {'jax', 'jaxtyping', 'tensorflow', 'seqio', 'pyarrow', 'apache_beam', 'grain'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.stdout.strip() == "[]", result.stderr

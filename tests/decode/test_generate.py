@@ -1,0 +1,119 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.tiny_decoder import TINY, mesh_of, placed, random_parameters
+from welm_jax.decode.generate import generate
+from welm_jax.failures import InputError
+from welm_jax.model import loss
+from welm_jax.model.decoder import Assembler
+
+EOD = 1
+PROMPTS = [[1, 17, 5, 99], [1], [1, 30, 31, 32, 33, 34, 35, 36]]
+ASSEMBLE = Assembler(TINY)
+PARAMETERS = random_parameters(TINY)
+
+
+def continuations(prompts, *, mesh=None, new=6, temperature=0.0, seed=0, eod_id=EOD):
+    mesh = mesh or mesh_of()
+    with jax.set_mesh(mesh):
+        return generate(
+            ASSEMBLE,
+            placed(PARAMETERS, mesh),
+            prompts,
+            max_new_tokens=new,
+            temperature=temperature,
+            seed=seed,
+            eod_id=eod_id,
+        )
+
+
+def best_next_ids(rows):
+    """By the full forward, without a cache: the likeliest id after each token of each row."""
+
+    @jax.jit
+    def likeliest(parameters, tokens):
+        decoder = ASSEMBLE(parameters)
+        positions = jnp.tile(jnp.arange(tokens.shape[1]), (len(rows), 1))
+        hidden = decoder(tokens, positions, jnp.ones_like(positions))
+        return loss.logits(hidden, decoder.head_matrix(), TINY.vocab_size).argmax(-1)
+
+    width = max(map(len, rows))
+    padded = np.array([row + [0] * (width - len(row)) for row in rows], np.int32)
+    with jax.set_mesh(mesh_of()):
+        return np.asarray(likeliest(PARAMETERS, padded))
+
+
+def test_greedy_is_the_argmax_of_the_full_forward_at_every_step():
+    new = continuations(PROMPTS, eod_id=0)
+    best = best_next_ids([prompt + row for prompt, row in zip(PROMPTS, new, strict=True)])
+    for prompt, row, chosen in zip(PROMPTS, new, best, strict=True):
+        assert row == chosen[len(prompt) - 1 : len(prompt) + len(row) - 1].tolist()
+    assert len({tuple(row) for row in new}) == len(new)  # the prompts matter
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_continuation_does_not_depend_on_its_neighbours(temperature):
+    together = continuations(PROMPTS, temperature=temperature, seed=3)
+    others = continuations([PROMPTS[0], [1] * 11, [2, 3]], temperature=temperature, seed=3)
+    assert others[0] == together[0]
+    assert others[1:] != together[1:]
+
+
+def test_the_seed_alone_decides_what_is_sampled():
+    first = continuations(PROMPTS, temperature=1.0, seed=7)
+    assert continuations(PROMPTS, temperature=1.0, seed=7) == first
+    assert continuations(PROMPTS, temperature=1.0, seed=8) != first
+
+
+def test_the_same_prompt_twice_is_sampled_twice():
+    first, second, _ = continuations([[1, 5], [1, 5], PROMPTS[2]], temperature=1.0)
+    assert first != second
+
+
+def test_meshes_give_the_ids_of_one_device():
+    """Three prompts on two data replicas: a row is added and taken away again."""
+    for temperature in (0.0, 1.0):
+        expected = continuations(PROMPTS, temperature=temperature)
+        spread = continuations(PROMPTS, mesh=mesh_of(2, 1, 2), temperature=temperature)
+        assert spread == expected
+
+
+def test_it_ends_before_the_end_of_document():
+    """An id that greedy decoding came to, taken as the end of documents, ends there and only there."""
+    whole = continuations(PROMPTS, eod_id=0)
+    eod_id = whole[0][2]
+    cut = continuations(PROMPTS, eod_id=eod_id)
+    assert cut == [row[: row.index(eod_id)] if eod_id in row else row for row in whole]
+    assert len(cut[0]) <= 2
+
+
+def test_padding_rows_of_the_vocabulary_are_never_emitted():
+    """At a temperature that makes all ids alike, 900 of 1,024 draws would be padding."""
+    emitted = set()
+    for seed in range(10):
+        rows = continuations(PROMPTS, temperature=1e4, eod_id=0, seed=seed)
+        emitted.update(token for row in rows for token in row)
+    assert max(emitted) < TINY.vocab_size
+    assert len(emitted) > 60
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"prompts": [[1], []]}, "prompt 1 is empty; give it a token"),
+        ({"prompts": [[1, 120]]}, "prompt 0 holds id 120, but the model knows ids 0 to 119"),
+        ({"prompts": [[-1]]}, "prompt 0 holds id -1"),
+        ({"new": 0}, "max_new_tokens = 0; it must be 1 or more"),
+        ({"temperature": -0.5}, r"temperature = -0.5; it must be 0 \(likeliest\)"),
+        ({"temperature": float("nan")}, "temperature = nan"),
+    ],
+)
+def test_wrong_requests_are_refused(change, text):
+    with pytest.raises(InputError, match=text):
+        continuations(**{"prompts": PROMPTS, **change})
+
+
+def test_no_prompts_give_no_continuations():
+    assert continuations([]) == []

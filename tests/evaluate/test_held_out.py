@@ -1,0 +1,119 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.conftest import SHARDED_RTOL
+from tests.evaluate.small_datasets import SEQUENCE_TOKENS, TEXTS, VOCAB_SIZE, write_datasets
+from tests.tiny_decoder import mesh_of, placed, random_parameters
+from welm_jax.data.token_dataset import TokenDataset
+from welm_jax.evaluate import held_out
+from welm_jax.failures import InputError
+from welm_jax.model import loss
+from welm_jax.model.config import ModelConfig
+from welm_jax.model.decoder import Assembler
+
+MODEL = ModelConfig(
+    num_layers=2, num_heads=4, d_model=16, vocab_size=VOCAB_SIZE, compute_dtype="float32"
+)
+ASSEMBLE = Assembler(MODEL)
+PARAMETERS = random_parameters(MODEL)
+
+
+def mixture(folders):
+    return {"sources": [{"name": name, "folder": folder} for name, folder in folders.items()]}
+
+
+def scores(folders, parameters=PARAMETERS, mesh=None, **options):
+    mesh = mesh or mesh_of()
+    with jax.set_mesh(mesh):
+        found = held_out.bits_per_character(
+            ASSEMBLE, placed(parameters, mesh), mixture(folders), **options
+        )
+    return {score.source: score for score in found}
+
+
+@jax.jit
+def logits_of_row(parameters, tokens):
+    decoder, positions = ASSEMBLE(parameters), jnp.arange(SEQUENCE_TOKENS)[None]
+    hidden = decoder(tokens[None], positions, jnp.ones_like(positions))
+    return loss.logits(hidden, decoder.head_matrix(), VOCAB_SIZE)[0, :, :VOCAB_SIZE]
+
+
+def row_nats(folder):
+    """The cost of each row by itself, one position after the other: no batch, no weights."""
+    costs = []
+    with jax.set_mesh(mesh_of()):
+        parameters = placed(PARAMETERS, mesh_of())
+        for row in TokenDataset(folder, "heldout"):
+            logits = np.asarray(logits_of_row(parameters, jnp.array(row[:-1])), np.float64)
+            spread = np.log(np.exp(logits).sum(axis=1))
+            targets = [(at, token) for at, token in enumerate(row[1:]) if token != 0]
+            costs.append(sum(spread[at] - logits[at, token] for at, token in targets))
+    return costs
+
+
+def test_uniform_logits_cost_log_v_bits_a_token(folders, tokenizer):
+    flat = jax.tree.map(np.zeros_like, PARAMETERS)
+    found = scores(folders, flat)
+    assert list(found) == ["news", "books", "all"]
+    for source, score in found.items():
+        documents = [
+            text for name in TEXTS if source in (name, "all") for text in TEXTS[name]["heldout"]
+        ]
+        tokens = sum(len(tokenizer.encode(text)) + 1 for text in documents)
+        characters = sum(map(len, documents))
+        assert (score.tokens, score.characters) == (tokens, characters)
+        np.testing.assert_allclose(
+            score.bits_per_character, tokens * math.log2(VOCAB_SIZE) / characters, rtol=1e-6
+        )
+        np.testing.assert_allclose(score.loss, math.log(VOCAB_SIZE), rtol=1e-6)
+
+
+def test_batches_agree_with_a_plain_loop_over_rows(folders):
+    found = scores(folders)
+    nats = {source: sum(row_nats(folder)) for source, folder in folders.items()}
+    for source in folders:
+        characters = sum(map(len, TEXTS[source]["heldout"]))
+        expected = nats[source] / math.log(2) / characters
+        np.testing.assert_allclose(found[source].bits_per_character, expected, rtol=SHARDED_RTOL)
+    together = sum(nats.values()) / found["all"].tokens
+    np.testing.assert_allclose(found["all"].loss, together, rtol=SHARDED_RTOL)
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2), (1, 1, 4)])
+def test_every_mesh_gives_the_same_score(folders, shape):
+    one, other = scores(folders), scores(folders, mesh=mesh_of(*shape))
+    for source in one:
+        np.testing.assert_allclose(
+            one[source].bits_per_character, other[source].bits_per_character, rtol=SHARDED_RTOL
+        )
+
+
+def test_the_first_rows_alone_are_scored_when_asked(folders):
+    rows = row_nats(folders["books"])
+    assert len(rows) > 2
+    found = scores(folders, max_rows=2)["books"]
+    whole = scores(folders)["books"]
+    assert found.tokens == 2 * SEQUENCE_TOKENS
+    np.testing.assert_allclose(found.loss * found.tokens, sum(rows[:2]), rtol=SHARDED_RTOL)
+    # Characters by the share of tokens: 60 of the split's, times 32 of its tokens.
+    assert found.characters == pytest.approx(60 * found.tokens / whole.tokens)
+
+
+def test_many_rows_are_scored_batch_after_batch(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(held_out, "ROWS_PER_DEVICE", 2)
+    texts = {"news": {"train": ["天"], "heldout": ["今天下雨。" * n for n in (9, 3, 7, 5)]}}
+    folders = write_datasets(tmp_path, tokenizer, texts)
+    rows = row_nats(folders["news"])
+    assert len(rows) > 4 and len(rows) % 2  # several batches, the last one not full
+    found = scores(folders)["news"]
+    np.testing.assert_allclose(found.loss * found.tokens, sum(rows), rtol=SHARDED_RTOL)
+
+
+def test_source_without_held_out_split_is_refused(tokenizer, tmp_path):
+    folders = write_datasets(tmp_path, tokenizer, {"news": {"train": ["今天"]}})
+    with pytest.raises(InputError, match="no split heldout, only train"):
+        scores(folders)

@@ -1,0 +1,92 @@
+import jax
+import numpy as np
+import pytest
+
+from tests.conftest import SHARDED_RTOL
+from tests.tiny_decoder import (
+    TINY,
+    mesh_of,
+    placed,
+    placed_batch,
+    random_batch,
+    random_parameters,
+)
+from welm_jax.failures import InputError
+from welm_jax.model.decoder import Assembler
+from welm_jax.train.mesh import MeshConfig, make_mesh
+from welm_jax.train.state import initial_parameters
+from welm_jax.train.step import StepConfig, summed_loss
+
+BATCH = random_batch(8, 16, TINY.vocab_size)
+
+
+def loss_and_gradients(mesh, **how):
+    step_config = StepConfig(batch_size=8, **how)
+    assemble = Assembler(TINY)
+
+    @jax.jit
+    def value_and_grad(parameters, batch):
+        def of(parameters):
+            return summed_loss(assemble, parameters, batch, step_config)
+
+        return jax.value_and_grad(of)(parameters)
+
+    parameters = placed(random_parameters(TINY), mesh)
+    with jax.set_mesh(mesh):
+        found = value_and_grad(parameters, placed_batch(BATCH, mesh))
+    for weight, gradient in zip(*map(jax.tree.leaves, (parameters, found[1])), strict=True):
+        assert gradient.sharding.spec == weight.sharding.spec
+    return jax.tree.map(np.asarray, found)
+
+
+@pytest.fixture(scope="module")
+def on_one_device():
+    return loss_and_gradients(mesh_of())
+
+
+@pytest.mark.parametrize(
+    ("shape", "how"),
+    [
+        ((8, 1, 1), {}),
+        ((2, 2, 2), {"remat": "full", "loss_chunks": 4}),
+        ((2, 1, 4), {"remat": "dots", "loss_chunks": 2}),
+        ((1, 2, 4), {"loss_chunks": 16}),
+    ],
+)
+def test_loss_and_gradients_are_those_of_one_device(shape, how, on_one_device):
+    """Neither the mesh nor what is recomputed changes the mathematics."""
+    loss, gradients = loss_and_gradients(mesh_of(*shape), **how)
+    expected_loss, expected = on_one_device
+    assert loss == pytest.approx(expected_loss, rel=SHARDED_RTOL)
+    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
+        other = expected
+        for key in path:
+            other = other[key.key]
+        difference = np.abs(gradient - other).max() / np.abs(other).max()
+        assert difference < SHARDED_RTOL, f"{jax.tree_util.keystr(path)}: {difference:.1e}"
+
+
+def test_fresh_parameters_do_not_depend_on_the_mesh():
+    trees = []
+    for mesh in (mesh_of(), mesh_of(2, 2, 2)):
+        with jax.set_mesh(mesh):
+            trees.append(initial_parameters(TINY, seed=3))
+    jax.tree.map(np.testing.assert_array_equal, *trees)
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"data": 3}, "data 3 x fsdp 1 x tensor 1 does not fit 8 devices; make the product 8"),
+        ({"tensor": 3}, "data -1 x fsdp 1 x tensor 3 does not fit 8 devices"),
+        ({"tensor": 0}, "MeshConfig.tensor = 0; it must be 1 or more"),
+        ({"data": -2}, "MeshConfig.data = -2; it must be 1 or more, or -1 for all"),
+    ],
+)
+def test_meshes_that_do_not_fit_are_refused(config, text):
+    with pytest.raises(InputError, match=text):
+        make_mesh(MeshConfig(**config))
+
+
+def test_data_takes_the_devices_left_over():
+    assert dict(make_mesh(MeshConfig(tensor=2)).shape) == {"data": 4, "fsdp": 1, "tensor": 2}

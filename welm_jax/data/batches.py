@@ -1,0 +1,209 @@
+"""The batch stream: batch k as a pure function of mixture.json and k.
+
+Owns the order in which rows are trained on and the shape of a batch. A sample's number decides all:
+a fixed pattern of 1,000 samples says from which source it comes, grain's seeded shuffle says which
+row of that source. So seeking is free, any number of hosts sees the same stream, another batch size
+keeps the order, and shares are exact within any 1,000 consecutive samples. Deliberately does not
+know where rates come from (tasks.pretraining), nor devices (train.mesh).
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from typing import Any
+
+import grain
+import numpy as np
+from jaxtyping import Int32
+
+from welm_jax.data.token_dataset import TokenDataset
+from welm_jax.failures import InputError
+
+BLOCK = 1_000
+PREFETCHED_BATCHES = 4
+NO_END = 2**62  # the stream has none; grain wants a number
+
+Batch = dict[str, np.ndarray]
+
+
+def quotas(rates: Mapping[str, float]) -> dict[str, int]:
+    """Turns rates into whole samples per 1,000, once, by largest remainder.
+
+    Args:
+      rates: source -> relative rate, at least 0; need not add up to 1.
+
+    Returns:
+      source -> samples in a block, adding up to 1,000; sources of rate 0 are left out.
+
+    Raises:
+      InputError: a negative rate, none above 0, or one too small for a single sample in 1,000.
+    """
+    total = sum(rates.values())
+    if min(rates.values(), default=0) < 0 or total <= 0:
+        raise InputError(f"rates {dict(rates)}: each must be at least 0 and one above 0")
+    exact = {name: BLOCK * rate / total for name, rate in rates.items() if rate}
+    whole = {name: int(share) for name, share in exact.items()}
+    by_remainder = sorted(exact, key=lambda name: whole[name] - exact[name])
+    for name in by_remainder[: BLOCK - sum(whole.values())]:
+        whole[name] += 1
+    for name, quota in whole.items():
+        if quota == 0:
+            raise InputError(
+                f"rate {rates[name]} of {name} is no whole sample in {BLOCK}; raise it to "
+                f"{total / BLOCK:g} or set it to 0"
+            )
+    return whole
+
+
+def block_pattern(samples: list[int]) -> list[tuple[int, int]]:
+    """Spreads the sources evenly over one block.
+
+    grain's own mix cuts its weights to whole numbers, so that its shares drift (429 of 1,000
+    became 430); here they are exact by construction.
+
+    Args:
+      samples: how many of a block each source has.
+
+    Returns:
+      For each place of a block: which source, and which of the source's samples in this block.
+    """
+    spread = sorted(
+        (Fraction(2 * rank + 1, quota), source, rank)
+        for source, quota in enumerate(samples)
+        for rank in range(quota)
+    )
+    return [(source, rank) for _, source, rank in spread]
+
+
+class BatchStream:
+    """Endless batches of a compiled mixture; `batch(cursor)` has no state.
+
+    Attributes:
+      mixture: the content of mixture.json.
+      batch_size: B, sequences in a whole batch, over all hosts.
+      sequence_tokens: T.
+      masks_documents: see `batch`.
+    """
+
+    def __init__(self, mixture: Mapping[str, Any], batch_size: int, masks_documents: bool = False):
+        if batch_size <= 0:
+            raise InputError(f"batch size {batch_size} is not above 0; set BATCH_SIZE")
+        self.mixture, self.batch_size = mixture, batch_size
+        self.sequence_tokens = mixture["sequence_tokens"]
+        self.masks_documents = masks_documents
+        self._quotas = [source["quota"] for source in mixture["sources"]]
+        self._pattern = block_pattern(self._quotas)
+        self._datasets = [_open(source, mixture) for source in mixture["sources"]]
+        self._orders = [
+            row_order(source["rows"], mixture["seed"], source["name"])
+            for source in mixture["sources"]
+        ]
+
+    def place(self, sample: int) -> tuple[int, int]:
+        """Says which row of which source is trained on as the sample of this number.
+
+        Args:
+          sample: number in the stream, from 0 without end.
+
+        Returns:
+          Index of the source in the mixture, row in that source.
+        """
+        block, place = divmod(sample, BLOCK)
+        source, rank = self._pattern[place]
+        return source, self._orders[source][block * self._quotas[source] + rank]
+
+    def batch(self, cursor: int, rows: slice = slice(None)) -> Batch:
+        """Reads the batch at a place in the stream, or a host's part of it.
+
+        A token that ends a document opens the next one: as an input it is the first of its
+        segment, and what follows it is predicted from it.
+
+        Args:
+          cursor: place in the stream, in batches.
+          rows: which sequences of the batch; only these are read.
+
+        Returns:
+          `decoder_input_tokens`, `decoder_target_tokens`, `decoder_segment_ids`,
+          `decoder_positions` int32 and `decoder_loss_weights` float32, each [B, T]. Weights are 0
+          where a row ends in padding. Segment ids are all 1 and positions count from the row's
+          start, as in the paper's trainer; with `masks_documents` segments count the row's
+          documents from 1 and positions start anew in each.
+
+        Raises:
+          StopAndLook: a row holds an id outside the vocabulary.
+        """
+        first = cursor * self.batch_size
+        places = [self.place(first + row) for row in range(self.batch_size)[rows]]
+        tokens = np.empty((len(places), self.sequence_tokens + 1), np.int32)
+        for number, dataset in enumerate(self._datasets):
+            mine = [at for at, (source, _) in enumerate(places) if source == number]
+            tokens[mine] = dataset.__getitems__([places[at][1] for at in mine])
+        metadata = self._datasets[0].metadata
+        return _batch(tokens, metadata.pad_id, metadata.eod_id, self.masks_documents)
+
+    def iterate(self, cursor: int, rows: slice = slice(None)) -> Iterator[tuple[int, Batch]]:
+        """Yields (cursor, batch) from a place on, without end, read ahead in the background."""
+        stream = grain.MapDataset.range(cursor, NO_END).map(
+            lambda place: (place, self.batch(place, rows))
+        )
+        return iter(
+            stream.to_iter_dataset(
+                grain.ReadOptions(num_threads=1, prefetch_buffer_size=PREFETCHED_BATCHES)
+            )
+        )
+
+    def epochs(self, cursor: int) -> dict[str, float]:
+        """Says how often each source has been gone through before this place in the stream."""
+        block, place = divmod(cursor * self.batch_size, BLOCK)
+        begun = [source for source, _ in self._pattern[:place]]
+        return {
+            source["name"]: (block * source["quota"] + begun.count(number)) / source["rows"]
+            for number, source in enumerate(self.mixture["sources"])
+        }
+
+
+def row_order(rows: int, seed: int, source: str) -> grain.MapDataset:
+    """The order of one source's rows: each once an epoch, every epoch in an order of its own.
+
+    Args:
+      rows: how many the source has.
+      seed: the mixture's.
+      source: its name; sources of the same length get orders of their own.
+
+    Returns:
+      Endless; [j] is the row of the source's j-th sample.
+    """
+    digest = hashlib.blake2b(f"{seed}/{source}".encode(), digest_size=4).digest()
+    return grain.MapDataset.range(rows).shuffle(seed=int.from_bytes(digest, "little")).repeat()
+
+
+def _open(source: Mapping[str, Any], mixture: Mapping[str, Any]) -> TokenDataset:
+    dataset = TokenDataset(source["folder"], "train")
+    if dataset.fingerprint != source["fingerprint"]:
+        theirs, ours = dataset.metadata.tokenizer_sha256[:12], mixture["tokenizer_sha256"][:12]
+        difference = "written again" if theirs == ours else f"of tokenizer {theirs}, not {ours}"
+        raise InputError(
+            f"token dataset {source['folder']} is not the one this run was made with: it is "
+            f"{difference}; put the old files back or start a new run folder"
+        )
+    return dataset
+
+
+def _batch(
+    tokens: Int32[np.ndarray, "B row"], pad_id: int, eod_id: int, masks_documents: bool
+) -> Batch:
+    inputs, targets = tokens[:, :-1], tokens[:, 1:]
+    positions = np.broadcast_to(np.arange(inputs.shape[1], dtype=np.int32), inputs.shape)
+    segments = np.ones_like(inputs)
+    if masks_documents:
+        begins = inputs == eod_id
+        begins[:, 0] = True
+        segments = np.cumsum(begins, axis=1, dtype=np.int32)
+        positions = positions - np.maximum.accumulate(np.where(begins, positions, 0), axis=1)
+    return {
+        "decoder_input_tokens": inputs,
+        "decoder_target_tokens": targets,
+        "decoder_loss_weights": (targets != pad_id).astype(np.float32),
+        "decoder_segment_ids": segments,
+        "decoder_positions": positions,
+    }

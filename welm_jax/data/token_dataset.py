@@ -1,0 +1,123 @@
+"""One source's token rows by number, from the TFDS folder that write_tokens made.
+
+Owns the opening and its checks. Deliberately does not know the order in which rows are trained on
+(batches), nor how they came to be (text.records, beam_pipelines.write_tokens). No TensorFlow.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+from google.protobuf.json_format import ParseError
+from jaxtyping import Int32
+
+from welm_jax.failures import InputError, StopAndLook
+from welm_jax.text.records import METADATA_FILE, TokenMetadata, unpack
+
+
+class TokenDataset:
+    """The rows of one split, [i] -> int32 [T + 1].
+
+    Attributes:
+      folder: where it lies.
+      split: "train" or "heldout".
+      metadata: what the folder says of itself.
+      fingerprint: sha256 of its metadata file, which holds the digest of every shard; what a run
+        remembers to know its data again.
+    """
+
+    def __init__(self, folder: str | os.PathLike, split: str):
+        self.folder, self.split = str(folder), split
+        self.metadata, self.fingerprint = read_metadata(folder)
+        if split not in self.metadata.splits:
+            raise InputError(
+                f"token dataset {folder} has no split {split}, only "
+                f"{', '.join(self.metadata.splits)}; curate more documents or hold some out"
+            )
+        try:
+            self._rows = tfds.builder_from_directory(folder).as_data_source(split)
+        except (OSError, ValueError, ParseError) as error:
+            raise self._damaged(error) from error
+        stored = len(self._rows)
+        if stored != self.metadata.splits[split].rows:
+            raise StopAndLook(
+                f"token dataset {folder} holds {stored} rows of {split} where its metadata says "
+                f"{self.metadata.splits[split].rows}; write it again"
+            )
+
+    def __len__(self) -> int:
+        return self.metadata.splits[self.split].rows
+
+    def __getitem__(self, row: int) -> Int32[np.ndarray, " row"]:
+        return self.__getitems__([row])[0]
+
+    def __getitems__(self, rows: Sequence[int]) -> Int32[np.ndarray, "B row"]:
+        """Reads several rows, one after the other.
+
+        TFDS's own batched read starts threads at each call, which took 2 to 7 times as long.
+
+        Args:
+          rows: their numbers, in any order.
+
+        Returns:
+          The rows in that order, int32 [B, T + 1].
+
+        Raises:
+          IndexError: a number outside the dataset.
+          StopAndLook: a file is damaged, or a stored id is not below the vocabulary's size: a
+            gather on an accelerator would take another id for it without a word.
+        """
+        if rows and not 0 <= min(rows) <= max(rows) < len(self):
+            raise IndexError(f"rows {min(rows)} to {max(rows)} of {len(self)} in {self.folder}")
+        width = self.metadata.sequence_tokens + 1
+        tokens = np.empty((len(rows), width), np.int32)
+        try:
+            for place, row in enumerate(rows):
+                tokens[place] = self._rows[row]["tokens"]
+        except RuntimeError as error:
+            raise self._damaged(error) from error
+        if tokens.max(initial=0) >= self.metadata.vocab_size:
+            raise StopAndLook(
+                f"token dataset {self.folder} holds id {tokens.max()} where its vocabulary ends at "
+                f"{self.metadata.vocab_size - 1}; write it again"
+            )
+        return tokens
+
+    def documents(self) -> Iterator[Int32[np.ndarray, " N"]]:
+        """Yields the ids of each whole document, without its end, in stored order."""
+        start = 0
+        for shard in self.metadata.splits[self.split].shards:
+            rows = (self[row] for row in range(start, start + shard.rows))
+            yield from unpack(rows, self.metadata.eod_id, self.metadata.pad_id)
+            start += shard.rows
+
+    def _damaged(self, error: Exception) -> StopAndLook:
+        what = str(error).partition("\n")[0]
+        return StopAndLook(
+            f"token dataset {self.folder} is damaged ({what}); put a good copy there, or write it "
+            "again with python -m beam_pipelines.write_tokens"
+        )
+
+
+def read_metadata(folder: str | os.PathLike) -> tuple[TokenMetadata, str]:
+    """Reads what a token dataset says of itself.
+
+    Returns:
+      The metadata and its fingerprint, the sha256 of the file.
+
+    Raises:
+      InputError: no such folder, no token dataset in it, or damaged metadata.
+    """
+    path = Path(folder) / METADATA_FILE
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{folder} is no token dataset ({METADATA_FILE}: {error.strerror}); write it with "
+            "python -m beam_pipelines.write_tokens, or set TOKENS_DIR to where it is"
+        ) from error
+    metadata = TokenMetadata.from_json(content.decode(errors="replace"), str(path))
+    return metadata, hashlib.sha256(content).hexdigest()

@@ -1,0 +1,194 @@
+"""Held-out bits per character: how well a decoder predicts text that it was not trained on.
+
+The convention is count_models': every end mark is predicted and charged, the denominator is the
+characters of the text. A document is read as training reads it, in packed rows that a row's end
+cuts and in which it sees the document before.
+"""
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int32, PyTree
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from welm_jax import run_files
+from welm_jax.data.token_dataset import TokenDataset
+from welm_jax.evaluate import count_models
+from welm_jax.model import axes
+from welm_jax.model.decoder import Assembler
+from welm_jax.run_files import RunFolder
+from welm_jax.train import step
+from welm_jax.train.step import StepConfig
+
+ROWS_PER_DEVICE = 8
+MOST_CHUNKS = 16  # of a row, whose logits exist one after the other
+ALL = "all"
+
+HostBatch = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutScore:
+    """What the held-out text of a source costs the decoder.
+
+    Attributes:
+      source: its name, or "all" for the text of all sources as one.
+      bits_per_character: bits of all tokens, end marks too, over the characters.
+      tokens: targets scored, end marks too.
+      characters: of their text; where only some rows were scored, the split's characters times
+        the share of its tokens that were.
+      loss: nats per token.
+    """
+
+    source: str
+    bits_per_character: float
+    tokens: int
+    characters: float
+    loss: float
+
+
+def bits_per_character(
+    assemble: Assembler,
+    parameters: PyTree,
+    mixture: Mapping[str, Any],
+    max_rows: int | None = None,
+) -> list[HeldOutScore]:
+    """Scores the held-out split of each source of a mixture, under the mesh that is set.
+
+    Args:
+      assemble: puts the parameters into a decoder; pass the same object each time, for the
+        compiled step is kept by it.
+      parameters: float32 weights, on the mesh.
+      mixture: the content of mixture.json.
+      max_rows: rows of each split to score, the first ones; all of them unless given. Documents
+        lie in random order, so that the first rows are a fair sample; "all" then weighs the
+        sources by the rows scored.
+
+    Returns:
+      A score for each source, and last the one of all.
+
+    Raises:
+      InputError: a source has no held-out split.
+    """
+    scores, nats = [], []
+    for source in mixture["sources"]:
+        dataset = TokenDataset(source["folder"], "heldout")
+        rows = len(dataset) if max_rows is None else min(max_rows, len(dataset))
+        source_nats, tokens = _nats_and_tokens(assemble, parameters, dataset, rows)
+        split = dataset.metadata.splits["heldout"]
+        characters = split.characters * tokens / split.tokens
+        scores.append(_score(source["name"], source_nats, tokens, characters))
+        nats.append(source_nats)
+    tokens, characters = (
+        sum(getattr(score, name) for score in scores) for name in ("tokens", "characters")
+    )
+    return [*scores, _score(ALL, sum(nats), tokens, characters)]
+
+
+def evaluate_run(run: RunFolder) -> None:
+    """Scores a run's newest checkpoint and the count models of its training text.
+
+    Writes held_out.json and prints it as a table. Its keys: `step`; `sources` and `all`, with the
+    fields of HeldOutScore but the name; `count_models`, as count_models.bits_per_character says.
+
+    Raises:
+      InputError: the run has no checkpoint, or a source no held-out split.
+    """
+    from welm_jax import runs  # which imports this module, to evaluate while it trains
+
+    loaded = runs.load(run)
+    with jax.set_mesh(loaded.devices):
+        scores = bits_per_character(loaded.assemble, loaded.parameters, loaded.mixture)
+    folders = {source["name"]: source["folder"] for source in loaded.mixture["sources"]}
+    named = {fields.pop("source"): fields for fields in map(asdict, scores)}
+    result = {
+        "step": loaded.progress.step,
+        "all": named.pop(ALL),
+        "sources": named,
+        "count_models": count_models.bits_per_character(folders, loaded.tokenizer),
+    }
+    run_files.write_json(run.held_out, result)
+    Console().print(_table(result))
+
+
+def _table(result: Mapping[str, Any]) -> Table:
+    """A row a model, a column a source, the best in bold."""
+    decoder = {name: one["bits_per_character"] for name, one in result["sources"].items()}
+    decoder[ALL] = result["all"]["bits_per_character"]
+    models = {**result["count_models"], f"this model, step {result['step']}": decoder}
+    table = Table("bits per character", title="Held-out text; lower is better")
+    for source in decoder:
+        table.add_column(source, justify="right")
+    best = {source: min(bits[source] for bits in models.values()) for source in decoder}
+
+    def cell(bits: float, source: str) -> Text:
+        return Text(f"{bits:.3f}", "bold" if bits == best[source] else "")
+
+    for name, bits in models.items():
+        table.add_row(name, *(cell(bits[source], source) for source in decoder))
+    return table
+
+
+def _score(source: str, nats: float, tokens: int, characters: float) -> HeldOutScore:
+    return HeldOutScore(
+        source=source,
+        bits_per_character=nats / math.log(2) / characters,
+        tokens=tokens,
+        characters=characters,
+        loss=nats / tokens,
+    )
+
+
+def _nats_and_tokens(
+    assemble: Assembler, parameters: PyTree, dataset: TokenDataset, rows: int
+) -> tuple[float, int]:
+    """What the first rows of a dataset cost, and how many targets they hold."""
+    mesh = jax.sharding.get_mesh()
+    batch_size = ROWS_PER_DEVICE * mesh.shape["data"] * mesh.shape["fsdp"]
+    chunks = math.gcd(dataset.metadata.sequence_tokens, MOST_CHUNKS)
+    config = StepConfig(batch_size=batch_size, loss_chunks=chunks)
+    nats, tokens = 0.0, 0
+    for first in range(0, rows, batch_size):
+        read = dataset.__getitems__(range(first, min(first + batch_size, rows)))
+        batch = _batch(read, batch_size, dataset.metadata.pad_id)
+        tokens += int(batch["decoder_loss_weights"].sum())
+        nats += float(_summed_loss(assemble, parameters, _placed(batch, mesh), config))
+    return nats, tokens
+
+
+def _batch(rows: Int32[np.ndarray, "b row"], batch_size: int, pad_id: int) -> HostBatch:
+    """Rows as a batch of a fixed size, so that one compiled step serves all of them."""
+    missing = batch_size - len(rows)
+    rows = np.pad(rows, ((0, missing), (0, 0)), constant_values=pad_id)
+    targets = rows[:, 1:]
+    positions = np.arange(targets.shape[1], dtype=np.int32)
+    return {
+        "decoder_input_tokens": rows[:, :-1],
+        "decoder_target_tokens": targets,
+        "decoder_loss_weights": (targets != pad_id).astype(np.float32),
+        "decoder_segment_ids": np.ones_like(targets),
+        "decoder_positions": np.broadcast_to(positions, targets.shape),
+    }
+
+
+def _placed(batch: HostBatch, mesh: jax.sharding.Mesh) -> step.Batch:
+    """The batch on the mesh; each process hands over the rows of its own devices."""
+    sharding = jax.NamedSharding(mesh, axes.spec("batch", "length"))
+    return {
+        name: jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
+        for name, array in batch.items()
+    }
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _summed_loss(
+    assemble: Assembler, parameters: PyTree, batch: step.Batch, config: StepConfig
+) -> Float[Array, ""]:
+    return step.summed_loss(assemble, parameters, batch, config)

@@ -1,0 +1,337 @@
+"""The one gin loader, for `welm` and for the Beam pipelines.
+
+A binding that is misspelt, mistyped, missing or used by nothing is refused before anything heavy
+is imported: the classes' fields are read from their source. Only then are the modules imported,
+registered with gin and built. Library code never sees gin; a gin file cannot import.
+"""
+
+import ast
+import difflib
+import importlib
+import importlib.util  # gin needs it loaded when it looks for a missing file
+import re
+import tokenize
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gin
+from gin import config_parser
+
+from welm_jax.failures import InputError
+
+REQUIRED = "gin.REQUIRED"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GinConfig:
+    """What the gin files and flags came to.
+
+    Attributes:
+      objects: class name -> the object built.
+      given: everything as given, includes written out; loading it again gives the same objects.
+      operative: every parameter in force, defaults too.
+    """
+
+    objects: Mapping[str, Any]
+    given: str
+    operative: str
+
+    def __getitem__(self, name: str) -> Any:
+        return self.objects[name]
+
+
+def load(
+    gin_files: Sequence[str],
+    bindings: Sequence[str],
+    wanted: Mapping[str, str],
+    siblings: Mapping[str, str] | None = None,
+) -> GinConfig:
+    """Checks every binding, then builds one object of each wanted class.
+
+    Args:
+      gin_files: paths; one that does not exist here is looked for among the installed gin_configs.
+      bindings: `NAME=VALUE` or `Class.field=VALUE`, which win over the files.
+      wanted: class name -> its module; built with what the files bind.
+      siblings: classes that the files (but not the flags) may bind for another command that
+        reads the same files.
+
+    Returns:
+      The objects and the two texts.
+
+    Raises:
+      InputError: a file is missing or does not parse; a name is unknown (with the nearest known
+        one), a value has the wrong type, a required value is missing, or a binding is used by
+        nothing.
+    """
+    lines = [line for path in gin_files for line in _spliced(path, including=())]
+    lines += [_Line("the command line", 0, _quoted(binding)) for binding in bindings]
+    try:
+        _check(list(_parsed(lines)), wanted, siblings or {})
+        return _build("".join(f"{line.text}\n" for line in lines), wanted, siblings or {})
+    except InputError as error:  # gin adds lines about its own inside
+        raise InputError(str(error).partition("\n")[0]) from None
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Takes `--gin_file F` and `--gin.NAME=VALUE` out of a command line.
+
+    Returns:
+      The gin files, the bindings (`NAME=VALUE`), and the other arguments in their order.
+
+    Raises:
+      InputError: `--gin_file` without a path, or `--gin.NAME` without a value.
+    """
+    files, bindings, rest = [], [], []
+    waiting = iter(arguments)
+    for argument in waiting:
+        if argument == "--gin_file":
+            path = next(waiting, None)
+            if path is None:
+                raise InputError("--gin_file needs a path, as in --gin_file runs/quickstart.gin")
+            files.append(path)
+        elif argument.startswith("--gin_file="):
+            files.append(argument.removeprefix("--gin_file="))
+        elif argument.startswith("--gin."):
+            if "=" not in argument:
+                raise InputError(f"{argument} needs a value: write {argument}=VALUE")
+            bindings.append(argument.removeprefix("--gin."))
+        else:
+            rest.append(argument)
+    return files, bindings, rest
+
+
+class _Line(NamedTuple):
+    file: str
+    number: int
+    text: str
+
+
+class _Reference(NamedTuple):
+    macro: str
+
+
+class _Binding(NamedTuple):
+    name: str  # a macro, or Class.field
+    value: Any
+    where: str
+    from_flag: bool
+
+    @property
+    def target(self) -> tuple[str, str] | None:
+        """(class, field), or None for a macro."""
+        owner, dot, field = self.name.rpartition(".")
+        return (owner, field) if dot else None
+
+
+class _NamesOnly(config_parser.ParserDelegate):
+    """Parses without resolving anything: a macro becomes its name, `@f()` is refused."""
+
+    def configurable_reference(self, scoped_configurable_name, evaluate):
+        raise InputError(
+            f"@{scoped_configurable_name}: references to classes or functions are not used here; "
+            "bind plain values and %MACROS"
+        )
+
+    def macro(self, macro_name):
+        return _Reference(macro_name)
+
+
+def _spliced(path: str, including: tuple[str, ...]) -> Iterator[_Line]:
+    """The lines of a file with its includes written out in their place."""
+    found = _find(path, including)
+    if str(found) in including:
+        raise InputError(f"{path} includes itself, by way of {' -> '.join(including)}")
+    for number, text in enumerate(found.read_text(encoding="utf-8").splitlines(), 1):
+        include = re.fullmatch(r"\s*include\s+['\"](.+)['\"]\s*(#.*)?", text)
+        if include:
+            yield from _spliced(include[1], (*including, str(found)))
+        else:
+            yield _Line(path, number, text)
+
+
+def _find(path: str, including: tuple[str, ...]) -> Path:
+    installed = Path(importlib.util.find_spec("gin_configs").origin).parent
+    places = [Path(path), installed / path, installed / path.removeprefix("gin_configs/")]
+    if including:
+        places.insert(0, Path(including[-1]).parent / path)
+    for place in places:
+        if place.is_file():
+            return place
+    known = [str(file.relative_to(installed)) for file in sorted(installed.rglob("*.gin"))]
+    raise InputError(
+        f"gin file {path} is neither here nor among the installed ones; {_nearest(path, known)}"
+    )
+
+
+def _quoted(binding: str) -> str:
+    """A flag's binding with a bare string put in quotes, so that a shell user need not."""
+    name, _, value = binding.partition("=")
+    try:
+        ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        if not re.search(r"[%@]", value):
+            value = repr(value)
+    return f"{name.strip()} = {value}"
+
+
+def _parsed(lines: Sequence[_Line]) -> Iterator[_Binding]:
+    parser = None
+    try:
+        parser = config_parser.ConfigParser("\n".join(line.text for line in lines), _NamesOnly())
+        for statement in parser:
+            line = lines[statement.location.line_num - 1]
+            where = f"{line.file}:{line.number}" if line.number else line.file
+            if isinstance(statement, config_parser.ImportStatement):
+                raise InputError(f"{where}: a gin file cannot import; use --import my_pkg.tasks")
+            if isinstance(statement, config_parser.BindingStatement):
+                if statement.scope:
+                    raise InputError(f"{where}: {statement.scope}/: scopes are not used here")
+                name = ".".join(filter(None, (statement.selector, statement.arg_name)))
+                yield _Binding(name, statement.value, where, not line.number)
+    except (SyntaxError, ValueError, tokenize.TokenError) as error:
+        line = lines[min(getattr(error, "lineno", None) or 1, len(lines)) - 1]
+        raise InputError(
+            f"{line.file}:{line.number}: {line.text.strip()!r} is not gin ({error.args[0]}); "
+            "write NAME = VALUE with strings in quotes"
+        ) from error
+
+
+def _check(
+    statements: Sequence[_Binding], wanted: Mapping[str, str], siblings: Mapping[str, str]
+) -> None:
+    fields = {name: _fields(module, name) for name, module in {**siblings, **wanted}.items()}
+    macros = {one.name: one for one in statements if one.target is None}
+    bound = {one.name: one for one in statements if one.target is not None}
+    for one in bound.values():
+        _check_name(one, fields, wanted)
+    used: set[str] = set()
+    used_by_wanted: set[str] = set()
+    for one in bound.values():
+        owner, field = one.target
+        value = _resolved(one, macros, used, used_by_wanted if owner in wanted else set())
+        if not _fits(value, fields[owner][field].annotation):
+            expected = ast.unparse(fields[owner][field].annotation)
+            raise InputError(f"{one.where}: {one.name} = {value!r}; it must be {expected}")
+    for name, macro in macros.items():
+        useful = used_by_wanted if macro.from_flag else used
+        if name not in useful:
+            raise InputError(
+                f"{macro.where}: {name} is set, but nothing here uses it; "
+                f"{_nearest(name, sorted(useful))}"
+            )
+    for owner in wanted:
+        for field, declared in fields[owner].items():
+            if declared.required and f"{owner}.{field}" not in bound:
+                raise InputError(f"{owner}.{field} is not set; add --gin.{owner}.{field}=VALUE")
+
+
+def _check_name(one: _Binding, fields: Mapping[str, Mapping], wanted: Mapping[str, str]) -> None:
+    owner, field = one.target
+    if owner not in fields:
+        known = [f"{name}.{own}" for name, owned in fields.items() for own in owned]
+        raise InputError(f"{one.where}: {one.name}: no {owner} here; {_nearest(one.name, known)}")
+    if field not in fields[owner]:
+        known = [f"{owner}.{own}" for own in fields[owner]]
+        raise InputError(
+            f"{one.where}: {one.name}: {owner} has no {field}; {_nearest(one.name, known)}"
+        )
+    if one.from_flag and owner not in wanted:
+        raise InputError(f"{one.where}: {one.name} is not used by this command; leave it out")
+
+
+def _resolved(one: _Binding, macros: Mapping[str, _Binding], *used: set[str]) -> Any:
+    """The binding's value with its macros replaced; each macro met is added to the sets."""
+
+    def resolve(value, seen):
+        if isinstance(value, _Reference):
+            name = value.macro
+            if name in seen:
+                raise InputError(f"{one.where}: %{name} is defined by itself")
+            if name not in macros:
+                missing = name if name != REQUIRED else (one.name, *seen)[-1]
+                raise InputError(
+                    f"{one.where}: {one.name} needs {missing}, which is not set; "
+                    f"add --gin.{missing}=VALUE"
+                )
+            for names in used:
+                names.add(name)
+            return resolve(macros[name].value, (*seen, name))
+        if isinstance(value, (list, tuple)):
+            return type(value)(resolve(item, seen) for item in value)
+        if isinstance(value, dict):
+            return {resolve(key, seen): resolve(item, seen) for key, item in value.items()}
+        return value
+
+    return resolve(one.value, ())
+
+
+class _Field(NamedTuple):
+    annotation: ast.expr
+    required: bool
+
+
+def _fields(module: str, name: str) -> dict[str, _Field]:
+    """A dataclass's fields, read from its module's source without importing it."""
+    source = Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return {
+                item.target.id: _Field(item.annotation, item.value is None)
+                for item in node.body
+                if isinstance(item, ast.AnnAssign)
+            }
+    raise LookupError(f"no class {name} in {module}")
+
+
+def _fits(value: Any, annotation: ast.expr) -> bool:
+    """Whether a value has the annotated type; the kinds of annotation our configs use."""
+    match annotation:
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _fits(value, left) or _fits(value, right)
+        case ast.Constant(value=None):
+            return value is None
+        case ast.Name(id="int"):
+            return isinstance(value, int) and not isinstance(value, bool)
+        case ast.Name(id="float"):
+            return isinstance(value, (int, float)) and not isinstance(value, bool)
+        case ast.Name(id="str" | "bool" as kind):
+            return isinstance(value, {"str": str, "bool": bool}[kind])
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=choices):
+            return value in (ast.literal_eval(choices), *_elements(choices))
+        case ast.Subscript(value=ast.Name(id="tuple"), slice=ast.Tuple(elts=[item, _])):
+            return isinstance(value, tuple) and all(_fits(one, item) for one in value)
+        case ast.Subscript(value=ast.Name(id="Mapping"), slice=ast.Tuple(elts=[key, item])):
+            return isinstance(value, dict) and all(
+                _fits(k, key) and _fits(v, item) for k, v in value.items()
+            )
+    raise TypeError(f"gin_files does not know the annotation {ast.unparse(annotation)}")
+
+
+def _elements(choices: ast.expr) -> tuple:
+    choice = ast.literal_eval(choices)
+    return choice if isinstance(choice, tuple) else ()
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"known are {', '.join(known)}" if known else "there is nothing it could mean"
+
+
+_registered: dict[str, type] = {}
+
+
+def _build(given: str, wanted: Mapping[str, str], siblings: Mapping[str, str]) -> GinConfig:
+    gin.clear_config()
+    for name, module in {**siblings, **wanted}.items():
+        if name in wanted and name not in _registered:
+            plain = getattr(importlib.import_module(module), name)
+            _registered[name] = gin.external_configurable(plain, name)
+    gin.parse_config(given, skip_unknown=[name for name in siblings if name not in _registered])
+    objects = {name: _registered[name]() for name in wanted}
+    config = GinConfig(objects=objects, given=given, operative=gin.operative_config_str())
+    gin.clear_config()
+    return config

@@ -1,0 +1,175 @@
+"""The one door: `welm <verb>`. Wires the floors together; imports each only when a verb needs it."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from welm_jax import gin_files, run_files
+from welm_jax.configurables import CORPUS, TRAINING
+from welm_jax.failures import InputError, run_door
+from welm_jax.run_files import RunFolder
+
+GIN_HELP = """
+configuration:
+  --gin_file FILE      a gin file, here or among the installed ones; may be given several times
+  --gin.NAME=VALUE     a macro or Class.field, over the files; strings need no quotes
+  --debug              shows the traceback of an error
+A gin file is code that you run: read the ones you are given.
+"""
+
+
+def main() -> None:
+    """Entry point of the `welm` command."""
+    sys.exit(run_door(dispatch, sys.argv[1:], "welm"))
+
+
+def dispatch(arguments: Sequence[str]) -> None:
+    """Finds the verb and hands it the rest of the command line."""
+    verb, *rest = arguments or ["--help"]
+    if verb in ("-h", "--help"):
+        print("usage: welm VERB [options]; welm VERB --help tells more\n")
+        for name, run in VERBS.items():
+            print(f"  {name:16} {run.__doc__.splitlines()[0]}")
+        print(GIN_HELP, end="")
+        return
+    if verb not in VERBS:
+        raise InputError(f"{verb} is no verb; known are {', '.join(VERBS)}")
+    VERBS[verb](rest)
+
+
+def quickstart(arguments: Sequence[str]) -> None:
+    """Real text to a trained model in one command, on a laptop.
+
+    welm quickstart
+    welm quickstart --corpus my_texts --folder my_run
+    """
+    from welm_jax import quickstart
+
+    quickstart.main(arguments)
+
+
+def train_tokenizer(arguments: Sequence[str]) -> None:
+    """Trains the SentencePiece tokenizer on curated documents.
+
+    welm train_tokenizer --gin_file corpus/quickstart.gin
+    """
+    files, bindings, rest = gin_files.split_arguments(arguments)
+    _options(train_tokenizer, rest)
+    wanted = {"TokenizerConfig": CORPUS["TokenizerConfig"]}
+    config = gin_files.load(files, bindings, wanted, CORPUS)["TokenizerConfig"]
+
+    from welm_jax.text import tokenizer
+
+    texts = tokenizer.sample_texts(config.documents_dir, config.sample_bytes, config.seed)
+    trained = tokenizer.train_tokenizer(texts, config.model_file, config)
+    print(f"{config.model_file}: {trained.vocab_size} pieces, sha256 {trained.sha256}")
+
+
+def train(arguments: Sequence[str]) -> None:
+    """Trains the model of a run folder, or goes on where it stopped.
+
+    welm train --gin_file runs/quickstart.gin --run_dir quickstart_run/run
+    welm train --gin_file runs/welm_10b.gin --gin.TOKENS_DIR=gs://bucket/tokens --run_dir gs://bucket/run
+    """
+    files, bindings, rest = gin_files.split_arguments(arguments)
+    options = _options(train, rest, RUN_DIR, IMPORT)
+    config = gin_files.load(files, bindings, TRAINING)
+
+    from welm_jax import runs
+
+    runs.train(RunFolder(options.run_dir), config, options.imports)
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+    """Measures held-out bits per character of a run's newest checkpoint, per source.
+
+    welm evaluate --run_dir quickstart_run/run
+    """
+    run = RunFolder(_options(evaluate, arguments, RUN_DIR).run_dir).require()
+
+    from welm_jax.evaluate import held_out
+
+    held_out.evaluate_run(run)
+
+
+def generate(arguments: Sequence[str]) -> None:
+    """Continues a text with a run's newest checkpoint.
+
+    welm generate --run_dir quickstart_run/run --prompt 中国经济
+    """
+    flags = (RUN_DIR, *GENERATE_FLAGS)
+    options = _options(generate, arguments, *flags)
+    run = RunFolder(options.run_dir).require()
+
+    from welm_jax import runs
+    from welm_jax.decode.generate import generate as continued
+
+    loaded = runs.load(run)
+    with loaded.on_devices():
+        [ids] = continued(
+            loaded.assemble,
+            loaded.parameters,
+            [loaded.tokenizer.encode(options.prompt)],
+            max_new_tokens=options.tokens,
+            temperature=options.temperature,
+            seed=options.seed,
+            eod_id=loaded.tokenizer.eod_id,
+        )
+    continuation = loaded.tokenizer.decode(ids)
+    print(options.prompt + continuation)
+    record = {"step": loaded.progress.step, "prompt": options.prompt}
+    record |= {"continuation": continuation, "temperature": options.temperature}
+    run_files.append_line(run.samples, record)
+
+
+def report(arguments: Sequence[str]) -> None:
+    """Writes a run's report: one page with curves, data card, held-out figures and samples.
+
+    welm report --run_dir quickstart_run/run
+    """
+    run = RunFolder(_options(report, arguments, RUN_DIR).run_dir).require()
+
+    from welm_jax import report
+
+    report.write_report(run)
+    print(f"{run.report}")
+
+
+VERBS = {
+    verb.__name__: verb
+    for verb in (quickstart, train_tokenizer, train, evaluate, generate, report)
+}
+
+RUN_DIR = ("--run_dir", {"required": True, "help": "the run folder, on a disk or in a bucket"})
+IMPORT = (
+    "--import",
+    {
+        "dest": "imports",
+        "action": "append",
+        "default": [],
+        "metavar": "MODULE",
+        "help": "a module of yours that registers seqio Tasks and Mixtures",
+    },
+)
+GENERATE_FLAGS = (
+    ("--prompt", {"required": True, "help": "the text to continue"}),
+    ("--tokens", {"type": int, "default": 64, "help": "most tokens to add (64)"}),
+    ("--temperature", {"type": float, "default": 0.0, "help": "0 takes the likeliest (default)"}),
+    ("--seed", {"type": int, "default": 0, "help": "of the sampling (0)"}),
+)
+
+
+def _options(verb: Callable, arguments: Sequence[str], *flags: tuple) -> argparse.Namespace:
+    """Parses a verb's own flags; its docstring is its help: a sentence, then examples."""
+    summary, _, examples = verb.__doc__.partition("\n\n")
+    lines = ["examples:", *(f"  {line.strip()}" for line in examples.strip().splitlines())]
+    parser = argparse.ArgumentParser(
+        prog=f"welm {verb.__name__}",
+        description=summary,
+        epilog="\n".join(lines) + "\n" + GIN_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    for name, settings in flags:
+        parser.add_argument(name, **settings)
+    return parser.parse_args(arguments)

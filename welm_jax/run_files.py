@@ -1,0 +1,96 @@
+"""The run folder: its layout and all reading and writing in it, on a disk or in a bucket."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from etils import epath
+
+from welm_jax.failures import InputError, StopAndLook
+
+
+class RunFolder:
+    """One run's folder.
+
+    Attributes:
+      path: the folder.
+      config: `config.gin`, the configuration as given.
+      operative_config: `operative_config.gin`, every parameter in force.
+      mixture: `mixture.json`, the data that training executes.
+      tokenizer: `tokenizer.model`, a copy, so that the folder is whole.
+      metrics: `metrics.jsonl`, a line for each logged step.
+      held_out: `held_out.json`, the latest held-out evaluation.
+      samples: `samples.jsonl`, continuations that were generated.
+      tensorboard: folder of event files.
+      checkpoints: folder of Orbax steps.
+      report: `report.html`.
+    """
+
+    def __init__(self, path: epath.PathLike):
+        self.path = epath.Path(path)
+        self.config = self.path / "config.gin"
+        self.operative_config = self.path / "operative_config.gin"
+        self.mixture = self.path / "mixture.json"
+        self.tokenizer = self.path / "tokenizer.model"
+        self.metrics = self.path / "metrics.jsonl"
+        self.held_out = self.path / "held_out.json"
+        self.samples = self.path / "samples.jsonl"
+        self.tensorboard = self.path / "tensorboard"
+        self.checkpoints = self.path / "checkpoints"
+        self.report = self.path / "report.html"
+
+    def require(self) -> "RunFolder":
+        """Returns itself if a run began here.
+
+        Raises:
+          InputError: it did not.
+        """
+        if not self.config.exists():
+            raise InputError(
+                f"{self.path} is not a run folder (it has no config.gin); "
+                "give --run_dir the folder that `welm train` wrote"
+            )
+        return self
+
+
+def read_json(file: epath.Path) -> Any:
+    """The content of a JSON file that we wrote.
+
+    Raises:
+      StopAndLook: it does not parse: somebody or something damaged it.
+    """
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise StopAndLook(f"{file} is damaged ({error}); restore it from a copy") from error
+
+
+def write_text(file: epath.Path, text: str) -> None:
+    """Writes a file whole or not at all: readers see the old content or the new."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.parent / f".{file.name}.unfinished"
+    unfinished.write_text(text)
+    unfinished.replace(file)
+
+
+def write_json(file: epath.Path, content: Any) -> None:
+    """Writes JSON as write_text does; Chinese stays readable."""
+    write_text(file, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+
+
+def append_line(file: epath.Path, record: dict[str, Any]) -> None:
+    """Appends one JSON object as a line."""
+    with file.open("a") as lines:
+        lines.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def read_lines(file: epath.Path) -> Iterator[dict[str, Any]]:
+    """The objects of a JSON lines file; a last line cut short by a crash is left out."""
+    if not file.exists():
+        return
+    for line in file.read_text().split("\n"):
+        if line.strip():
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue  # cut by a kill in the middle of a write; the next life goes on below it

@@ -1,0 +1,273 @@
+"""The tokenizer: SentencePiece that keeps every character, known by the digest of its model file.
+
+Owns how a vocabulary is trained and how text becomes ids and comes back. Deliberately does not
+know where a document ends or how ids become rows (records), nor how text was curated.
+"""
+
+import hashlib
+import io
+import os
+import random
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import sentencepiece
+
+from welm_jax.failures import InputError
+
+PAD_ID, EOD_ID, UNKNOWN_ID, BOS_ID = range(4)  # seqio takes 0, 1, 2 for granted
+RESERVED_IDS = 4 + 256 + 2  # the controls, one piece per byte, newline and tab
+
+# Losses of SentencePiece as it comes, each measured: it folds widths and ligatures, drops leading
+# and double spaces, and turns what it never saw into one unknown id.
+LOSSLESS = {
+    "normalization_rule_name": "identity",
+    "remove_extra_whitespaces": False,
+    "add_dummy_prefix": False,
+    "byte_fallback": True,
+    "allow_whitespace_only_pieces": True,
+    "split_digits": True,
+    "user_defined_symbols": ["\n", "\t"],
+}
+# A "sentence" longer than max_sentence_length bytes is skipped without a word, so documents are
+# cut to pieces that cannot be.
+PIECE_CHARACTERS = 1_000
+# The sums of the EM steps are made per thread: another number of threads is another vocabulary.
+THREADS = 4
+SPACE_MARK = (
+    "\u2581".encode()
+)  # what SentencePiece writes for a blank, hence the one character it loses
+BOUNDARY_MARK = "\u2585"  # a training sentence with this character is skipped without a word
+PROBE = " \t\n\r  \u2581\u3000Ｗｅｌｍ\u0000\ufeff微信\U0001f600 "
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig:
+    """What the vocabulary is trained on and how large it is.
+
+    Attributes:
+      curated_dir: folder that beam_pipelines.curate wrote.
+      model_file: where the SentencePiece model goes.
+      vocab_size: number of ids, the reserved ones included. The paper: 62,000.
+      sample_bytes: UTF-8 bytes of text to train on, balanced over the sources.
+      character_coverage: share of the sample's characters that get a piece of their own, 0.98 to
+        1; the rest is spelt in bytes. Lower it for a small vocabulary: Han alone has thousands.
+      seed: chooses the sample.
+    """
+
+    curated_dir: str
+    model_file: str
+    vocab_size: int
+    sample_bytes: int = 6_000_000
+    character_coverage: float = 0.9995
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.vocab_size <= RESERVED_IDS:
+            raise InputError(
+                f"vocab_size {self.vocab_size}: {RESERVED_IDS} ids are reserved; "
+                f"set TokenizerConfig.vocab_size above {RESERVED_IDS}"
+            )
+        if self.sample_bytes <= 0:
+            raise InputError(
+                f"sample_bytes {self.sample_bytes}: nothing to train on; "
+                "set TokenizerConfig.sample_bytes to 1000000 or more"
+            )
+        if not 0.98 <= self.character_coverage <= 1:
+            raise InputError(
+                f"character_coverage {self.character_coverage} is not between 0.98 and 1; "
+                "set TokenizerConfig.character_coverage to 0.9995"
+            )
+
+
+class Tokenizer:
+    """Text to ids and back: `decode(encode(text)) == text` for all text that UTF-8 can hold.
+
+    Attributes:
+      model_file: the file it was read from.
+      sha256: hex digest of that file. SentencePiece notices no flipped bit, so this is what names
+        a vocabulary, in token datasets and in checkpoints.
+      vocab_size: number of ids.
+      pad_id: 0; never in text.
+      eod_id: 1, the end of a document; never in text either, not even for a literal "</s>".
+    """
+
+    def __init__(self, model_file: str | os.PathLike):
+        self.model_file = str(model_file)
+        try:
+            model = Path(model_file).read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"tokenizer {model_file} cannot be read ({error.strerror}); "
+                "make it with `welm train_tokenizer`"
+            ) from error
+        self.sha256 = hashlib.sha256(model).hexdigest()
+        self._processor = sentencepiece.SentencePieceProcessor()
+        try:
+            self._processor.LoadFromSerializedProto(model)
+            self._space_mark = [
+                self._processor.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE_MARK
+            ]
+            whole = self.decode(self.encode(PROBE)) == PROBE
+        except RuntimeError as error:
+            raise InputError(
+                f"tokenizer {model_file} is no SentencePiece model, or a cut one "
+                f"({len(model)} bytes); make it again with `welm train_tokenizer`"
+            ) from error
+        self.vocab_size = self._processor.get_piece_size()
+        self.pad_id, self.eod_id = self._processor.pad_id(), self._processor.eos_id()
+        if not whole or (self.pad_id, self.eod_id) != (PAD_ID, EOD_ID):
+            raise InputError(
+                f"tokenizer {model_file} loses characters or has other control ids than "
+                f"pad {PAD_ID}, end {EOD_ID}; make one with `welm train_tokenizer`"
+            )
+
+    def encode(self, text: str) -> list[int]:
+        """Gives the ids of a text, without any end of document.
+
+        Args:
+          text: any text; its blanks, tabs and newlines are kept as they are.
+
+        Returns:
+          Ids from 4 up; none for an empty text.
+
+        Raises:
+          InputError: the text holds half of a surrogate pair, which no UTF-8 can hold.
+        """
+        try:
+            parts = text.encode().split(SPACE_MARK)
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"the text holds a lone surrogate, {text[error.start]!r} at character "
+                f"{error.start}; drop or replace it where the text is read"
+            ) from error
+        ids = self._processor.encode(parts[0])
+        for part in parts[1:]:
+            ids += self._space_mark + self._processor.encode(part)
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Gives the text of ids; control ids are silent, bytes that are no UTF-8 become U+FFFD."""
+        return self._processor.decode([int(token) for token in ids])
+
+
+def train_tokenizer(
+    texts: Iterable[str], model_file: str | os.PathLike, config: TokenizerConfig
+) -> Tokenizer:
+    """Trains a unigram vocabulary on all of the texts and writes its model file.
+
+    Args:
+      texts: whole documents or parts of them; held in memory.
+      model_file: where the model goes; replaced only when training has succeeded.
+      config: the vocabulary's size and coverage.
+
+    Returns:
+      The tokenizer, read back from the file.
+
+    Raises:
+      InputError: no text, or a vocabulary too large or too small for it; says which size fits.
+
+    Source: WeLM 2.2, "SentencePiece ... all the whitespaces and tabs are preserved without
+    normalization"; the unigram model and its options are ours.
+    """
+    # A list: an error inside an iterator would reach us as SentencePiece's own.
+    pieces = [piece for text in texts for piece in _pieces(text)]
+    if not pieces:
+        raise InputError("there is no text to train a tokenizer on; look at the curation ledger")
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(pieces),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=config.vocab_size,
+            character_coverage=config.character_coverage,
+            max_sentence_length=4 * PIECE_CHARACTERS,
+            num_threads=THREADS,
+            pad_id=PAD_ID,
+            eos_id=EOD_ID,
+            unk_id=UNKNOWN_ID,
+            bos_id=BOS_ID,
+            minloglevel=3,
+            **LOSSLESS,
+        )
+    except RuntimeError as error:
+        raise _unfit(config, str(error)) from error
+    path = Path(model_file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(model.getvalue())
+    partial.replace(path)
+    return Tokenizer(path)
+
+
+def sample_texts(curated_dir: str | os.PathLike, max_bytes: int, seed: int) -> Iterator[str]:
+    """Yields training text of curated documents, as evenly over the sources as they last.
+
+    The next piece always comes from the source that has given least, so a source that runs dry
+    leaves its share to the others. Held-out documents are never read.
+
+    Args:
+      curated_dir: folder that beam_pipelines.curate wrote.
+      max_bytes: where to stop, in UTF-8 bytes; passed by less than one piece.
+      seed: orders the shards; inside a shard, curation has already shuffled.
+
+    Yields:
+      Pieces of documents, at most 1,000 characters each.
+
+    Raises:
+      InputError: no training documents in the folder.
+    """
+    folders = sorted(
+        {path.parent for path in Path(curated_dir).glob("documents/*/train-*.parquet")}
+    )
+    if not folders:
+        raise InputError(
+            f"no documents/<source>/train-*.parquet in {curated_dir}; "
+            "run python -m beam_pipelines.curate first, or set CURATED_DIR to its output"
+        )
+    readers = {folder: _train_pieces(folder, seed) for folder in folders}
+    given = dict.fromkeys(folders, 0)
+    while readers and sum(given.values()) < max_bytes:
+        poorest = min(readers, key=given.__getitem__)
+        piece = next(readers[poorest], None)
+        if piece is None:
+            del readers[poorest]
+            continue
+        given[poorest] += len(piece.encode())
+        yield piece
+
+
+def _train_pieces(folder: Path, seed: int) -> Iterator[str]:
+    import pyarrow.parquet  # here, not above: whoever only encodes needs no pyarrow
+
+    shards = sorted(folder.glob("train-*.parquet"))
+    random.Random(f"{seed}/{folder.name}").shuffle(shards)
+    for shard in shards:
+        with pyarrow.parquet.ParquetFile(shard) as file:
+            for batch in file.iter_batches(batch_size=256, columns=["text"]):
+                for text in batch.column("text"):
+                    yield from _pieces(text.as_py())
+
+
+def _pieces(text: str) -> Iterator[str]:
+    for part in text.split(BOUNDARY_MARK):
+        for start in range(0, len(part), PIECE_CHARACTERS):
+            yield part[start : start + PIECE_CHARACTERS]
+
+
+def _unfit(config: TokenizerConfig, message: str) -> Exception:
+    """What SentencePiece's complaint about the size means for the config."""
+    if most := re.search(r"too high.* <= (\d+)", message):
+        return InputError(
+            f"vocab_size {config.vocab_size} is more than this text can fill; set "
+            f"TokenizerConfig.vocab_size to {most[1]} or less, or give more text"
+        )
+    if least := re.search(r"smaller than required_chars. \d+ vs (\d+)", message):
+        return InputError(
+            f"vocab_size {config.vocab_size} has no room for this text's characters; set "
+            f"TokenizerConfig.vocab_size above {least[1]}, or character_coverage lower"
+        )
+    return RuntimeError(message)

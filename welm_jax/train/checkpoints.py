@@ -1,0 +1,99 @@
+"""Checkpoints: the train state as Orbax arrays, and the host's few numbers as JSON."""
+
+from dataclasses import asdict, dataclass
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from welm_jax.failures import InputError, StopAndLook
+from welm_jax.train.state import TrainState
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """When to save and what to keep.
+
+    Attributes:
+      every_steps: optimizer steps between two checkpoints.
+      keep: newest checkpoints that stay.
+    """
+
+    every_steps: int
+    keep: int = 3
+
+    def __post_init__(self):
+        for name in ("every_steps", "keep"):
+            if getattr(self, name) < 1:
+                raise InputError(
+                    f"CheckpointConfig.{name} = {getattr(self, name)}; it must be 1 or more"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a run is; the part of a checkpoint that lives on the host.
+
+    Attributes:
+      step: optimizer updates made.
+      cursor: batches of the stream that are behind us; the next one to train on.
+      tokens: target tokens trained on.
+    """
+
+    step: int = 0
+    cursor: int = 0
+    tokens: int = 0
+
+
+class Checkpoints:
+    """Saves in the background, restores onto any mesh; a context manager that waits at its end."""
+
+    def __init__(self, folder: epath.PathLike, keep: int = 1):
+        self._manager = ocp.CheckpointManager(
+            epath.Path(folder).resolve(),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=preservation_policy.LatestN(keep),
+                cleanup_tmp_directories=True,  # what a killed save left behind
+            ),
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._manager.close()
+
+    def save(self, state: TrainState, progress: Progress) -> None:
+        """Starts saving a step, unless it is saved already.
+
+        Raises:
+          StopAndLook: Orbax declined to save.
+        """
+        if progress.step == self._manager.latest_step():
+            return
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state.as_tree()), host=ocp.args.JsonSave(asdict(progress))
+        )
+        if not self._manager.save(progress.step, args=items):
+            raise StopAndLook(
+                f"the checkpoint of step {progress.step} was due and was not saved; newer steps "
+                f"lie in {self._manager.directory}: move them away"
+            )
+
+    def restore(self, like: TrainState) -> tuple[TrainState, Progress] | None:
+        """The newest checkpoint, or None where there is none.
+
+        Args:
+          like: shapes, types and shardings to restore into, as `abstract_state` gives them.
+        """
+        step = self._manager.latest_step()
+        if step is None:
+            return None
+        items = ocp.args.Composite(
+            state=ocp.args.StandardRestore(like.as_tree()), host=ocp.args.JsonRestore()
+        )
+        restored = self._manager.restore(step, args=items)
+        # Orbax may hand back host memory; the step donates its input, so give it device arrays.
+        state = jax.tree.map(jax.numpy.copy, restored["state"])
+        return TrainState.from_tree(state), Progress(**restored["host"])

@@ -1,0 +1,58 @@
+"""What training changes: parameters, Adam's moments, the step. A plain pytree, born sharded."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Float, Int, PyTree
+
+from welm_jax.model import axes
+from welm_jax.model.config import ModelConfig
+from welm_jax.model.decoder import Decoder
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class TrainState:
+    """The state between two optimizer steps.
+
+    Attributes:
+      step: optimizer updates made, int32.
+      parameters: float32 weights under plain names.
+      adam: moments, float32, laid out as the parameters.
+    """
+
+    step: Int[Array, ""]
+    parameters: PyTree[Float[Array, "..."]]
+    adam: optax.ScaleByAdamState
+
+    def as_tree(self) -> dict[str, Any]:
+        """Plain dicts and arrays with stable names: what lies on disk."""
+        return {"step": self.step, "parameters": self.parameters, "adam": self.adam._asdict()}
+
+    @classmethod
+    def from_tree(cls, tree: dict[str, Any]) -> "TrainState":
+        """The inverse of as_tree."""
+        adam = optax.ScaleByAdamState(**tree["adam"])
+        return cls(step=tree["step"], parameters=tree["parameters"], adam=adam)
+
+
+def initial_parameters(config: ModelConfig, seed: int) -> PyTree:
+    """Fresh parameters, each created where it will live; needs the mesh to be set."""
+
+    def create():
+        parameters = nnx.to_pure_dict(nnx.state(Decoder(config, nnx.Rngs(seed))))
+        return jax.tree.map(jax.reshard, parameters, axes.parameter_specs(parameters))
+
+    return jax.jit(create)()
+
+
+def initial_state(config: ModelConfig, adam: optax.GradientTransformation, seed: int) -> TrainState:
+    """The state before the first step, sharded over the mesh that is set."""
+    parameters = initial_parameters(config, seed)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32), parameters=parameters, adam=jax.jit(adam.init)(parameters)
+    )
