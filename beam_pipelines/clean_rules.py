@@ -69,7 +69,7 @@ def is_mojibake(batch: TextBatch, thresholds: RuleThresholds) -> np.ndarray:
 def is_boilerplate(batch: TextBatch, thresholds: RuleThresholds) -> np.ndarray:
     """Drops placeholder pages; a long article that merely mentions such a phrase stays."""
     phrases = ("loremipsum", "enablejavascript", "javascriptisdisabled")
-    phrases += ("启用javascript", "开启javascript", "浏览器不支持", "浏览器版本过低")
+    phrases += ("启用javascript", "开启javascript", "您的浏览器不支持", "您的浏览器版本过低")
     joined = (text.lower().replace(" ", "") for text in batch.texts)
     return _has_many(phrases, joined, batch, thresholds)
 

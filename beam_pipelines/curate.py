@@ -7,7 +7,6 @@ shuffle of text, into shards that do not depend on how the input was cut into fi
 """
 
 import json
-import logging
 import pickle
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,10 +31,12 @@ from beam_pipelines.document_passes import (
 )
 from beam_pipelines.language import LANGUAGES, identify_languages
 from beam_pipelines.read_sources import InputFile, Record, list_inputs
+from beam_pipelines.runner import open_pipeline
 from welm_jax import gin_files
+from welm_jax.configurables import CORPUS
 from welm_jax.failures import InputError, run_door
 
-USAGE = """usage: python -m beam_pipelines.curate --gin_file FILE [--gin.NAME=VALUE]... [BEAM OPTIONS]
+USAGE = """usage: python -m beam_pipelines.curate --gin_file FILE [--gin.NAME=VALUE]... [BEAM'S OWN]
 
 Curates RAW_DIR/<source>/*.jsonl and *.txt (.gz) into CURATED_DIR/documents and its ledger.json.
 
@@ -45,10 +46,6 @@ example:
 """
 STAGES = ("read", "language", "rules", "exact_duplicates", "near_duplicates", "written")
 _PART_BYTES = 128 << 20  # raw bytes whose keys meet in one worker's memory
-_SIBLINGS = {  # what other commands read from the same gin files
-    "TokenizerConfig": "welm_jax.text.tokenizer",
-    "WriteTokensConfig": "beam_pipelines.write_tokens",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +109,9 @@ def judge(
         Record(record.offset, record.length, replace(record.outcome, language=language))
         for record, language in zip(records, languages, strict=True)
     ]
-    unwanted = [None if one in config.languages else f"language_{one}" for one in languages]
-    reasons = [one and DropReason(one) for one in unwanted]
+    reasons = [
+        None if one in config.languages else DropReason(f"language_{one}") for one in languages
+    ]
     records = ledger.sift(source, "language", records, reasons)
     reasons = apply_rules([one.outcome.text for one in records], config.thresholds(source))
     return ledger.sift(source, "rules", records, reasons)
@@ -123,11 +121,7 @@ def recipe(pipeline, inputs: Sequence[InputFile], config: CurationConfig, folder
     """Lays out section 2 of the paper as a Beam pipeline, which leaves its files in `folder`."""
     import apache_beam as beam
 
-    parts = 1 + sum(one.path.stat().st_size for one in inputs) // _PART_BYTES
-    sources = sorted({one.source for one in inputs})
-    shards = [(source, shard) for source in sources for shard in range(config.shards)]
     judged, dealing = partial(judge, config=config), config.dealing
-
     cleaned = (
         pipeline
         | "raw files" >> beam.Create(list(enumerate(inputs)))
@@ -135,6 +129,38 @@ def recipe(pipeline, inputs: Sequence[InputFile], config: CurationConfig, folder
         | "language and rules"
         >> beam.MapTuple(lambda file, raw: clean_file(file, raw, judged, folder))
     )
+    parts = 1 + sum(one.path.stat().st_size for one in inputs) // _PART_BYTES
+    exact, near = find_duplicates(cleaned, parts, config.near_duplicate_jaccard)
+    files = cleaned | "files" >> beam.Map(lambda one: (one.file, None))
+    released = (
+        {"file": files, "exact": exact, "near": near}
+        | "drops of each file" >> beam.CoGroupByKey()
+        | "release the rest"
+        >> beam.FlatMapTuple(lambda file, drops: release_file(file, drops, dealing, folder))
+    )
+    sources = sorted({one.source for one in inputs})
+    written = write_documents(pipeline, released, sources, dealing, folder)
+    ledgers = (
+        cleaned | "counts of cleaning" >> beam.Map(lambda one: one.ledger),
+        released | "counts of duplicates" >> beam.Map(lambda one: one.ledger),
+        written,
+    )
+    _ = (
+        ledgers
+        | "all counts" >> beam.Flatten()
+        | "ledger" >> beam.CombineGlobally(Ledger.merged)
+        | "set it aside"
+        >> beam.Map(lambda one: _ledger_file(folder).write_bytes(pickle.dumps(one)))
+    )
+
+
+def find_duplicates(cleaned, parts: int, threshold: float):
+    """Shuffles the keys of cleaned files; returns exact and near drops, each as (file, row).
+
+    The more parts the keys are dealt to, the less memory each takes; the result is the same.
+    """
+    import apache_beam as beam
+
     exact = (
         cleaned
         | "keys" >> beam.FlatMap(lambda one: dedup.deal_keys(one.keys, parts))
@@ -156,26 +182,29 @@ def recipe(pipeline, inputs: Sequence[InputFile], config: CurationConfig, folder
     near = (
         {"sketches": sketches, "challenges": challenges}
         | "look up the other" >> beam.CoGroupByKey()
-        | "near duplicates"
-        >> beam.FlatMapTuple(lambda _, met: dedup.lost_places(met, config.near_duplicate_jaccard))
+        | "near duplicates" >> beam.FlatMapTuple(lambda _, met: dedup.lost_places(met, threshold))
     )
-    files = cleaned | "files" >> beam.Map(lambda one: (one.file, None))
     repeats = exact | "repeats" >> beam.FlatMapTuple(lambda _, more: dedup.places(more))
-    released = (
-        {"file": files, "exact": repeats, "near": near}
-        | "drops of each file" >> beam.CoGroupByKey()
-        | "release the rest"
-        >> beam.FlatMapTuple(lambda file, drops: release_file(file, drops, dealing, folder))
-    )
+    return repeats, near
+
+
+def write_documents(pipeline, released, sources: Sequence[str], dealing: Dealing, folder: Path):
+    """Brings the released documents of each output shard together; returns what was written."""
+    import apache_beam as beam
+
     extremes = (
         released
         | "held-out draws" >> beam.FlatMap(lambda one: one.held_out_draws)
         | "lowest and highest" >> beam.CombinePerKey(_lowest_and_highest)
     )
-    texts = released | "texts" >> beam.FlatMap(lambda one: one.shards)
+    shards = [(source, shard) for source in sources for shard in range(dealing.shards)]
     no_texts = [(one, ASIDE_SCHEMA.empty_table()) for one in shards]
-    written = (
-        (texts, pipeline | "every shard, even if empty" >> beam.Create(no_texts))
+    texts = (
+        released | "texts" >> beam.FlatMap(lambda one: one.shards),
+        pipeline | "every shard, even if empty" >> beam.Create(no_texts),
+    )
+    return (
+        texts
         | "texts and shards" >> beam.Flatten()
         | "the one shuffle of text" >> beam.GroupByKey()
         | "write"
@@ -183,18 +212,6 @@ def recipe(pipeline, inputs: Sequence[InputFile], config: CurationConfig, folder
             lambda shard, extremes: write_shard(*shard, extremes, dealing, folder),
             beam.pvalue.AsDict(extremes),
         )
-    )
-    ledgers = (
-        cleaned | "counts of cleaning" >> beam.Map(lambda one: one.ledger),
-        released | "counts of duplicates" >> beam.Map(lambda one: one.ledger),
-        written,
-    )
-    _ = (
-        ledgers
-        | "all counts" >> beam.Flatten()
-        | "ledger" >> beam.CombineGlobally(Ledger.merged)
-        | "set it aside"
-        >> beam.Map(lambda one: _ledger_file(folder).write_bytes(pickle.dumps(one)))
     )
 
 
@@ -223,9 +240,9 @@ def curate(config: CurationConfig, beam_arguments: Sequence[str] = ()) -> None:
     sources = sorted({one.source for one in inputs})
     if strange := set(config.rules) - set(sources):
         raise InputError(f"rules for {min(strange)}; the sources are {', '.join(sources)}")
-    pipeline = _pipeline(beam_arguments)
+    pipeline = open_pipeline(beam_arguments)
     outputs = len(sources) * config.shards * len(SPLITS)
-    with replacing(Path(config.output_dir)) as folder:
+    with replacing(Path(config.output_dir).absolute()) as folder:
         with progress_shown(folder, len(inputs), outputs), pipeline:
             recipe(pipeline, inputs, config, folder)
         ledger = pickle.loads(_ledger_file(folder).read_bytes())
@@ -238,25 +255,9 @@ def curate(config: CurationConfig, beam_arguments: Sequence[str] = ()) -> None:
                     "rules or the languages, or take its folder away"
                 )
         asked = {name: one for name, one in asdict(config).items() if not name.endswith("_dir")}
-        content = json.dumps(ledger.to_json(STAGES, asked), indent=1)
-        (folder / LEDGER).write_text(content + "\n")
-
-
-def _pipeline(arguments: Sequence[str]):
-    # Beam warns at import that Google's client libraries, which nothing here uses, are missing.
-    logging.disable(logging.WARNING)
-    import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions
-
-    # Pinned, for Beam's own default begins by trying to download another runner.
-    has_runner = any(one.split("=")[0] == "--runner" for one in arguments)
-    options = PipelineOptions([*arguments, *([] if has_runner else ["--runner=FnApiRunner"])])
-    known = options.get_all_options()
-    unknown = set(options.get_all_options(retain_unknown_options=True)) - set(known)
-    logging.disable(logging.NOTSET)
-    if unknown:
-        raise InputError(f"--{min(unknown)} is an option neither of this command nor of Beam")
-    return beam.Pipeline(options=options)
+        content = ledger.to_json(STAGES, asked)
+        (folder / LEDGER).write_text(json.dumps(content, indent=1) + "\n")
+    print(f"{config.output_dir}: documents and {LEDGER}, digest {content['digest']}")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -265,9 +266,8 @@ def main(arguments: Sequence[str]) -> None:
         print(USAGE, end="")
         return
     files, bindings, beam_arguments = gin_files.split_arguments(arguments)
-    wanted = {"CurationConfig": "beam_pipelines.curate"}
-    config = gin_files.load(files, bindings, wanted, _SIBLINGS)["CurationConfig"]
-    curate(config, beam_arguments)
+    wanted = {"CurationConfig": CORPUS["CurationConfig"]}
+    curate(gin_files.load(files, bindings, wanted, CORPUS)["CurationConfig"], beam_arguments)
 
 
 if __name__ == "__main__":

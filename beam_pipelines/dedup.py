@@ -52,9 +52,9 @@ def _fold_table() -> np.ndarray:
 
 _FOLD = _fold_table()
 _MULTIPLIERS, _ADDENDS = (
-    scramble(np.arange(BANDS * _ROWS_PER_BAND + _SKETCH, dtype=np.uint64) + np.uint64(start))
-    .astype(np.uint32)
-    .reshape(-1)
+    scramble(
+        np.arange(BANDS * _ROWS_PER_BAND + _SKETCH, dtype=np.uint64) + np.uint64(start)
+    ).astype(np.uint32)
     for start in (1, 1001)
 )
 _MULTIPLIERS |= np.uint32(1)
@@ -96,7 +96,7 @@ def attributes(key: np.void) -> str:
 
 
 def _fold(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The code points of all texts as they count in a duplicate key, and each text's number."""
+    """The code points of all texts that count in a duplicate key, and how many each text has."""
     codes = _FOLD[np.frombuffer("".join(texts).encode("utf-32-le"), np.uint32)]
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     return codes[codes > 0], np.bincount(owners(lengths)[codes > 0], minlength=len(texts))

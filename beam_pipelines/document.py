@@ -95,7 +95,7 @@ def document_id(*fields: str | None) -> str:
 
 
 def draw(doc_id: str, purpose: str, seed: int = 0) -> int:
-    """Draws a document's number in [0, 1) x 2^63 for one purpose: always the same one."""
+    """Draws a document's number for one purpose: uniform in [0, 2^63), and always the same."""
     key = f"{purpose}:{seed}:{doc_id}".encode()
-    # 63 bits: Beam does not carry larger integers.
+    # 63 bits, for Beam carries no larger integers.
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1

@@ -7,7 +7,6 @@ shuffle of text. Knows nothing of Beam, nor of how a text is judged.
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +24,7 @@ from beam_pipelines.read_sources import InputFile, Record, RecordReader
 ASIDE_SCHEMA = SCHEMA.append(pa.field("source_bytes", pa.int64()))
 SPLITS = ("train", "heldout")
 _BATCH_RECORDS = 256
+_BATCH_BYTES = 4 << 20
 _ROW_GROUP = 1024
 
 
@@ -89,12 +89,11 @@ def clean_file(
     """
     ledger, keys, dead_letters, row = Ledger(), [np.empty(0, dedup.KEY)], [], 0
     reader = RecordReader(raw)
-    records = iter(reader)
     with (
         appearing(aside_file(folder, file)) as path,
         pq.ParquetWriter(path, ASIDE_SCHEMA, compression="zstd") as aside,
     ):
-        while batch := list(islice(records, _BATCH_RECORDS)):
+        for batch in _batches(reader):
             dead_letters += [one for one in batch if isinstance(one.outcome, DeadLetterReason)]
             passed = judge(batch, raw.source, ledger)
             columns = {
@@ -109,6 +108,18 @@ def clean_file(
         _write_dead_letters(raw, dead_letters, folder)
     ledger.inputs[raw.name] = raw.fingerprint() | {"decompressed_bytes": reader.bytes_read}
     return Cleaned(file, np.concatenate(keys), ledger)
+
+
+def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    batch, size = [], 0
+    for record in records:
+        batch.append(record)
+        size += record.length
+        if len(batch) == _BATCH_RECORDS or size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _write_dead_letters(raw: InputFile, records: Iterable[Record], folder: Path) -> None:
@@ -191,8 +202,8 @@ def write_shard(
     for split in SPLITS:
         rows = table.filter(pa.array([one == split for one in splits], pa.bool_()))
         with appearing(shard_file(folder, source, split, shard, dealing.shards)) as path:
-            rows_of_text = rows.select(SCHEMA.names)
-            pq.write_table(rows_of_text, path, row_group_size=_ROW_GROUP, compression="zstd")
+            texts = rows.select(SCHEMA.names)
+            pq.write_table(texts, path, row_group_size=_ROW_GROUP, compression="zstd")
         ledger.add(source, "written", split, Counts.total(_counts(rows)))
     return ledger
 

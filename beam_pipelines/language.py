@@ -15,10 +15,10 @@ from beam_pipelines.characters import Kind, TextBatch
 LANGUAGES = ("zh", "en", "ja", "ko", "other")
 
 # Frequent in any English prose, and words of no other large language written in Latin letters.
-_ENGLISH = frozenset("the of and to that for with this was are it by from have which you".split())
+_ENGLISH = frozenset("the and that this these with from which you they were their would".split())
 _WORD = re.compile("[a-z]+")
 _SAMPLE_CHARACTERS = 2000
-_MIN_ENGLISH_SHARE = 0.08
+_MIN_ENGLISH_SHARE = 0.03
 
 
 def identify_languages(texts: Sequence[str]) -> list[str]:
@@ -52,5 +52,6 @@ def identify_languages(texts: Sequence[str]) -> list[str]:
 
 
 def _reads_as_english(text: str) -> bool:
-    words = _WORD.findall(text[:_SAMPLE_CHARACTERS].lower())
+    begin = max(len(text) - _SAMPLE_CHARACTERS, 0) // 2  # the middle: less often boilerplate
+    words = _WORD.findall(text[begin : begin + _SAMPLE_CHARACTERS].lower())
     return sum(word in _ENGLISH for word in words) >= _MIN_ENGLISH_SHARE * max(len(words), 1)

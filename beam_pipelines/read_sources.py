@@ -40,7 +40,7 @@ class InputFile:
     @property
     def holds_json_lines(self) -> bool:
         """Whether each line is a record; otherwise the whole file is one document."""
-        return ".jsonl" in self.path.suffixes
+        return self.path.name.removesuffix(".gz").endswith(".jsonl")
 
     def fingerprint(self) -> dict[str, str | int]:
         """What the ledger says of the file as it lies on disk."""
@@ -132,10 +132,10 @@ class RecordReader:
 
     def _pieces(self, stream: BinaryIO) -> Iterator["_Piece"]:
         """Yields the lines, or the whole file; not a last piece that damage has cut."""
-        piece = _Piece()
+        is_lines, piece = self._file.holds_json_lines, _Piece()
         for chunk in self._chunks(stream):
             start = 0
-            while self._file.holds_json_lines and (end := chunk.find(b"\n", start) + 1):
+            while is_lines and (end := chunk.find(b"\n", start) + 1):
                 piece.add(chunk[start:end])
                 yield piece
                 piece, start = _Piece(), end

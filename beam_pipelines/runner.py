@@ -30,6 +30,8 @@ def open_pipeline(flags: Sequence[str]) -> Any:
     known = options.get_all_options()
     unknown = sorted(options.get_all_options(retain_unknown_options=True).keys() - known.keys())
     logging.disable(logging.NOTSET)
+    # What ends the pipeline is raised too; the door says it in a line, --debug with the traceback.
+    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
     if unknown:
         raise InputError(f"--{unknown[0]} is no flag of this command or of Beam; see --help")
     return beam.Pipeline(options=options)

@@ -19,17 +19,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow
 import pyarrow.parquet
 
 from beam_pipelines.runner import open_pipeline
 from beam_pipelines.task_texts import task_splits, task_texts
 from beam_pipelines.token_files import describe, file_name, row_features, write_rows
 from welm_jax import gin_files
-from welm_jax.failures import InputError, run_door
+from welm_jax.configurables import CORPUS
+from welm_jax.failures import InputError, StopAndLook, run_door
 from welm_jax.text.records import METADATA_FILE, TokenMetadata, TokenSplit, pack
 from welm_jax.text.tokenizer import Tokenizer
 
 PARTIAL = ".partial"  # beside the datasets; what a dead run left is removed by the next
+TOKENIZER_FILE = "tokenizer.model"  # a copy beside the datasets, where runs look for it
 SPLITS = ("train", "heldout")
 
 
@@ -40,7 +43,7 @@ class WriteTokensConfig:
     Attributes:
       curated_dir: folder that beam_pipelines.curate wrote.
       tokenizer: SentencePiece model file of `welm train_tokenizer`.
-      output_dir: gets one folder per source; other folders there stay.
+      output_dir: gets one folder per source and a copy of the tokenizer; other folders stay.
       sequence_tokens: T, targets in a row. The paper: 2,048.
       tasks: names of seqio Tasks to write as well, registered by the modules of `--import`.
     """
@@ -83,9 +86,13 @@ class TextShard(NamedTuple):
         if self.modules:
             yield from task_texts(self.source, self.origin, self.modules)
             return
-        with pyarrow.parquet.ParquetFile(self.origin) as file:
-            for batch in file.iter_batches(batch_size=256, columns=["text"]):
-                yield from batch.column("text").to_pylist()
+        try:
+            with pyarrow.parquet.ParquetFile(self.origin) as file:
+                for batch in file.iter_batches(batch_size=256, columns=["text"]):
+                    yield from batch.column("text").to_pylist()
+        except (OSError, pyarrow.ArrowException) as error:
+            what = str(error).partition("\n")[0]
+            raise StopAndLook(f"{self.origin} is damaged ({what}); curate again") from error
 
 
 def write_tokens(
@@ -120,6 +127,7 @@ def write_tokens(
     for name in names:
         (partial / name).mkdir(parents=True)
     _transform(pipeline, shards, digest, {"config": config, "folder": partial})
+    shutil.copyfile(config.tokenizer, partial / TOKENIZER_FILE)
     return _swap(partial)
 
 
@@ -240,11 +248,8 @@ def main(argv: Sequence[str]) -> None:
     flags, beam_flags = parser.parse_known_args(gin_arguments[2])
     config = gin_files.load(
         *gin_arguments[:2],
-        wanted={"WriteTokensConfig": "beam_pipelines.write_tokens"},
-        siblings={
-            "CurationConfig": "beam_pipelines.curate",
-            "TokenizerConfig": "welm_jax.text.tokenizer",
-        },
+        wanted={"WriteTokensConfig": CORPUS["WriteTokensConfig"]},
+        siblings=CORPUS,
     )["WriteTokensConfig"]
     print(_table(write_tokens(config, flags.modules, beam_flags)))
 
@@ -286,6 +291,7 @@ def _swap(partial: Path) -> list[TokenMetadata]:
             written.append(TokenMetadata.from_json(text, str(final)))
         else:
             print(f"{folder.name}: no training documents, so no token dataset", file=sys.stderr)
+    (partial / TOKENIZER_FILE).replace(partial.parent / TOKENIZER_FILE)
     shutil.rmtree(partial)
     return written
 

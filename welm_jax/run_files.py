@@ -1,7 +1,8 @@
 """The run folder: its layout and all reading and writing in it, on a disk or in a bucket."""
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from etils import epath
@@ -78,10 +79,16 @@ def write_json(file: epath.Path, content: Any) -> None:
     write_text(file, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 
-def append_line(file: epath.Path, record: dict[str, Any]) -> None:
-    """Appends one JSON object as a line."""
+def append_lines(file: epath.Path, records: Iterable[dict[str, Any]]) -> None:
+    """Appends JSON objects, a line each; a line that a kill cut short is ended first."""
+    cut = False
+    if file.exists() and file.stat().length:
+        with file.open("rb") as before:
+            before.seek(-1, os.SEEK_END)
+            cut = before.read() != b"\n"
     with file.open("a") as lines:
-        lines.write(json.dumps(record, ensure_ascii=False) + "\n")
+        lines.write("\n" * cut)
+        lines.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 def read_lines(file: epath.Path) -> Iterator[dict[str, Any]]:

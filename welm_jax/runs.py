@@ -70,7 +70,8 @@ def train(run: RunFolder, config: GinConfig, user_modules: Sequence[str]) -> Non
                 every_steps=config["LoopConfig"].log_every_steps,
             )
         )
-        begin_state, begin = _restored_or_new(checkpoints, config)
+        restored = checkpoints.restore(_like(config, devices))
+        begin_state, begin = restored or (_new_state(config), Progress())
         log.say(_opening_words(model, devices, begin, steps))
         assemble = Assembler(model)
         end_state, end = loop.run(
@@ -81,7 +82,7 @@ def train(run: RunFolder, config: GinConfig, user_modules: Sequence[str]) -> Non
             ),
             batches=_on_devices(stream, begin.cursor, devices),
             last_step=steps,
-            log=log,
+            on_step=log.step,
             every=[
                 (config["CheckpointConfig"].every_steps, checkpoints.save),
                 (config["LoopConfig"].evaluate_every_steps, _evaluation(assemble, mixture, log)),
@@ -133,7 +134,7 @@ def load(run: RunFolder, devices: Sequence[jax.Device] | None = None) -> LoadedR
     tokenizer = _own_tokenizer(run.tokenizer, mixture)
     own_mesh = mesh.make_mesh(MeshConfig(), devices or jax.devices()[:1])
     with jax.set_mesh(own_mesh), Checkpoints(run.checkpoints) as checkpoints:
-        restored = checkpoints.restore(_like(config))
+        restored = checkpoints.restore(_like(config, own_mesh))
     if restored is None:
         raise InputError(f"{run.path} has no checkpoint yet; train it first")
     return LoadedRun(
@@ -156,7 +157,8 @@ def _mixture(run: RunFolder, config: GinConfig, user_modules: Sequence[str]) -> 
         for source in mixture["sources"]:  # the data may have moved; its fingerprint may not
             source["folder"] = os.fspath(epath.Path(declared.tokens_dir) / source["name"])
     else:
-        from welm_jax.tasks import pretraining  # loads TensorFlow
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # it complains of GPUs it may not use
+        from welm_jax.tasks import pretraining
 
         for module in user_modules:
             try:
@@ -206,21 +208,14 @@ def _own_tokenizer(file: epath.Path, mixture: dict[str, Any]) -> Tokenizer:
     return tokenizer
 
 
-def _like(config: GinConfig) -> state.TrainState:
-    """Shapes, types and shardings of the state, under the mesh that is set."""
+def _like(config: GinConfig, devices: jax.sharding.Mesh) -> PyTree:
     adam = optimizer.make_adam(config["OptimizerConfig"])
-    return jax.eval_shape(lambda: state.initial_state(config["ModelConfig"], adam, seed=0))
+    return state.abstract_tree(config["ModelConfig"], adam, devices)
 
 
-def _restored_or_new(
-    checkpoints: Checkpoints, config: GinConfig
-) -> tuple[state.TrainState, Progress]:
-    restored = checkpoints.restore(_like(config))
-    if restored is not None:
-        return restored
+def _new_state(config: GinConfig) -> state.TrainState:
     adam = optimizer.make_adam(config["OptimizerConfig"])
-    seed = config["LoopConfig"].seed
-    return state.initial_state(config["ModelConfig"], adam, seed), Progress()
+    return state.initial_state(config["ModelConfig"], adam, config["LoopConfig"].seed)
 
 
 def _on_devices(

@@ -81,7 +81,7 @@ def test_meshes_give_the_ids_of_one_device():
 
 
 def test_it_ends_before_the_end_of_document():
-    """An id that greedy decoding came to, taken as the end of documents, ends there and only there."""
+    """With an id that greedy decoding came to as the end of documents."""
     whole = continuations(PROMPTS, eod_id=0)
     eod_id = whole[0][2]
     cut = continuations(PROMPTS, eod_id=eod_id)

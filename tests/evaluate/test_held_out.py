@@ -1,4 +1,6 @@
 import math
+from dataclasses import asdict
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +10,15 @@ import pytest
 from tests.conftest import SHARDED_RTOL
 from tests.evaluate.small_datasets import SEQUENCE_TOKENS, TEXTS, VOCAB_SIZE, write_datasets
 from tests.tiny_decoder import mesh_of, placed, random_parameters
+from welm_jax import run_files, runs
 from welm_jax.data.token_dataset import TokenDataset
-from welm_jax.evaluate import held_out
+from welm_jax.evaluate import count_models, held_out
 from welm_jax.failures import InputError
-from welm_jax.model import loss
+from welm_jax.model import axes, loss
 from welm_jax.model.config import ModelConfig
 from welm_jax.model.decoder import Assembler
+from welm_jax.run_files import RunFolder
+from welm_jax.train.checkpoints import Progress
 
 MODEL = ModelConfig(
     num_layers=2, num_heads=4, d_model=16, vocab_size=VOCAB_SIZE, compute_dtype="float32"
@@ -37,8 +42,12 @@ def scores(folders, parameters=PARAMETERS, mesh=None, **options):
 
 @jax.jit
 def logits_of_row(parameters, tokens):
-    decoder, positions = ASSEMBLE(parameters), jnp.arange(SEQUENCE_TOKENS)[None]
-    hidden = decoder(tokens[None], positions, jnp.ones_like(positions))
+    decoder, positions = ASSEMBLE(parameters), jnp.arange(SEQUENCE_TOKENS)
+    rows = (
+        jax.reshard(row[None], axes.spec("batch", "length"))
+        for row in (tokens, positions, jnp.ones_like(positions))
+    )
+    hidden = decoder(*rows)
     return loss.logits(hidden, decoder.head_matrix(), VOCAB_SIZE)[0, :, :VOCAB_SIZE]
 
 
@@ -117,3 +126,28 @@ def test_source_without_held_out_split_is_refused(tokenizer, tmp_path):
     folders = write_datasets(tmp_path, tokenizer, {"news": {"train": ["今天"]}})
     with pytest.raises(InputError, match="no split heldout, only train"):
         scores(folders)
+
+
+def test_a_run_is_scored_beside_the_count_models(folders, tokenizer, tmp_path, monkeypatch, capsys):
+    loaded = SimpleNamespace(
+        assemble=ASSEMBLE,
+        parameters=placed(PARAMETERS, mesh_of()),
+        mixture=mixture(folders),
+        tokenizer=tokenizer,
+        progress=Progress(step=30),
+        devices=mesh_of(),
+    )
+    monkeypatch.setattr(runs, "load", lambda run: loaded)
+    monkeypatch.setenv("COLUMNS", "120")
+    run = RunFolder(tmp_path)
+    held_out.evaluate_run(run)
+    result = run_files.read_json(run.held_out)
+    assert list(result) == ["step", "all", "sources", "count_models"]
+    assert result["step"] == 30 and list(result["sources"]) == ["news", "books"]
+    expected = scores(folders)
+    for source, found in {**result["sources"], "all": result["all"]}.items():
+        assert {"source": source, **found} == asdict(expected[source])
+    assert result["count_models"] == count_models.bits_per_character(folders, tokenizer)
+    printed = capsys.readouterr().out
+    assert f"{result['all']['bits_per_character']:.3f}" in printed
+    assert "this model, step 30" in printed and "character trigram" in printed

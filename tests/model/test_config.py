@@ -1,9 +1,9 @@
 import re
 from pathlib import Path
 
-import gin_configs
 import pytest
 
+import gin_configs
 from welm_jax import gin_files
 from welm_jax.failures import InputError
 from welm_jax.model.config import ModelConfig
@@ -28,9 +28,7 @@ def test_flops_per_token_worked_by_hand():
     config = ModelConfig(num_layers=1, num_heads=2, d_model=4, vocab_size=10)
     assert config.num_parameters == 244 + 8 + 40
     assert config.flops_per_token(3) == 6 * (244 + 8 + 40) + 6 * 1 * 4 * 3
-    untied = ModelConfig(
-        num_layers=1, num_heads=2, d_model=4, vocab_size=10, ties_embeddings=False
-    )
+    untied = ModelConfig(num_layers=1, num_heads=2, d_model=4, vocab_size=10, ties_embeddings=False)
     assert untied.num_parameters == 244 + 8 + 80
     assert untied.flops_per_token(3) == config.flops_per_token(3)  # a lookup is free
 

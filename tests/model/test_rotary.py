@@ -37,9 +37,7 @@ def test_rotation_worked_by_hand():
 
 
 def test_rotation_is_float32_inside_and_keeps_the_type_outside():
-    half = rotary.rotate(
-        jnp.asarray(QUERY, jnp.bfloat16), rotary.angles(jnp.array([[1000]]), 16)
-    )
+    half = rotary.rotate(jnp.asarray(QUERY, jnp.bfloat16), rotary.angles(jnp.array([[1000]]), 16))
     assert half.dtype == jnp.bfloat16
     np.testing.assert_allclose(
         half.astype(jnp.float32), rotated(QUERY, 1000), rtol=2**-7, atol=2**-7

@@ -1,6 +1,6 @@
 import pytest
 
-from welm_jax.text.sources import TABLE_1
+from welm_jax.text.sources import TABLE_1, MixtureConfig
 
 
 def test_shares_of_table_1_add_up_to_one():
@@ -13,7 +13,7 @@ def test_table_1_repeats_news_and_forums_ten_times_over_300_billion_tokens():
         name: 300e9 * source.proportion / source.remaining_tokens
         for name, source in TABLE_1.items()
     }
-    expected = {"common_crawl": 0.76, "books": 1.88, "news": 10.5, "forum": 10.5, "academic": 3.85}
+    expected = {"common_crawl": 0.76, "books": 1.88, "news": 10.5, "forums": 10.5, "academic": 3.85}
     assert epochs == pytest.approx(expected, abs=0.03)
 
 
@@ -22,3 +22,8 @@ def test_remaining_tokens_add_up_to_the_papers_262_billion():
     assert sum(source.remaining_tokens for source in TABLE_1.values()) == pytest.approx(
         262e9, rel=0.01
     )
+
+
+def test_rates_are_table_1_unless_told_otherwise():
+    rates = MixtureConfig(tokens_dir="unused").rates
+    assert rates == {name: source.proportion for name, source in TABLE_1.items()}

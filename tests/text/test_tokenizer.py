@@ -41,7 +41,7 @@ def config(**changes):
     return TokenizerConfig(**(settings | changes))
 
 
-@pytest.mark.parametrize("text", TRICKY)
+@pytest.mark.parametrize("text", TRICKY, ids=range(len(TRICKY)))
 def test_decoding_gives_back_the_text(tokenizer, text):
     assert tokenizer.decode(tokenizer.encode(text)) == text
 

@@ -14,7 +14,6 @@ from tests.tiny_decoder import (
 from welm_jax.failures import InputError
 from welm_jax.model.decoder import Assembler
 from welm_jax.train.mesh import MeshConfig, make_mesh
-from welm_jax.train.state import initial_parameters
 from welm_jax.train.step import StepConfig, summed_loss
 
 BATCH = random_batch(8, 16, TINY.vocab_size)
@@ -64,14 +63,6 @@ def test_loss_and_gradients_are_those_of_one_device(shape, how, on_one_device):
             other = other[key.key]
         difference = np.abs(gradient - other).max() / np.abs(other).max()
         assert difference < SHARDED_RTOL, f"{jax.tree_util.keystr(path)}: {difference:.1e}"
-
-
-def test_fresh_parameters_do_not_depend_on_the_mesh():
-    trees = []
-    for mesh in (mesh_of(), mesh_of(2, 2, 2)):
-        with jax.set_mesh(mesh):
-            trees.append(initial_parameters(TINY, seed=3))
-    jax.tree.map(np.testing.assert_array_equal, *trees)
 
 
 @pytest.mark.parametrize(

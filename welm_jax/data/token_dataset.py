@@ -7,10 +7,10 @@ Owns the opening and its checks. Deliberately does not know the order in which r
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
+from etils import epath
 from google.protobuf.json_format import ParseError
 from jaxtyping import Int32
 
@@ -111,7 +111,7 @@ def read_metadata(folder: str | os.PathLike) -> tuple[TokenMetadata, str]:
     Raises:
       InputError: no such folder, no token dataset in it, or damaged metadata.
     """
-    path = Path(folder) / METADATA_FILE
+    path = epath.Path(folder) / METADATA_FILE
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -32,11 +32,11 @@ class KVCache:
 
     keys: Float[Array, "L B S N H"]
     values: Float[Array, "L B S N H"]
-    empty: Int[Array, "B"]
+    empty: Int[Array, " B"]
     filled: Int[Array, ""]
 
 
-def make_cache(config: ModelConfig, slots: int, empty: Int[Array, "B"]) -> KVCache:
+def make_cache(config: ModelConfig, slots: int, empty: Int[Array, " B"]) -> KVCache:
     """A cache with nothing in it, split over the mesh as queries are.
 
     Args:

@@ -21,17 +21,17 @@ def scores_after(decoder: Decoder, hidden: Float[Array, "B T D"]) -> Float[Array
     return jax.reshard(scores[:, 0], axes.spec("batch", "whole_vocabulary"))
 
 
-def row_keys(key: Key[Array, ""], rows: int) -> Key[Array, "B"]:
+def row_keys(key: Key[Array, ""], rows: int) -> Key[Array, " B"]:
     """One random key for each row, so that a row's draws do not depend on its neighbours."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(rows))
 
 
 def pick(
     scores: Float[Array, "B V"],
-    keys: Key[Array, "B"],
+    keys: Key[Array, " B"],
     step: Int[Array, ""],
     temperature: Float[Array, ""],
-) -> Int[Array, "B"]:
+) -> Int[Array, " B"]:
     """Draws an id from softmax(scores / temperature) for each row.
 
     The largest of scores + temperature x Gumbel noise is such a draw; so written, temperature 0

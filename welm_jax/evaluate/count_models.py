@@ -8,7 +8,7 @@ Counts are arrays of sorted integer keys, so that millions of characters take se
 nothing of jax, nor of how the decoder is scored.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,8 +21,8 @@ LARGEST_ORDER = 3
 # A character model's base: every code point that UTF-8 can hold, and the end mark.
 END_OF_TEXT = 0x110000
 CHARACTER_SYMBOLS = 0x110000 - 0x800 + 1
-CHARACTER_MODELS = {"character unigram": 1, "character bigram": 2, "character trigram": 3}
-TOKEN_MODELS = {"token unigram": 1, "token bigram": 2}
+CHARACTER_MODELS = ("character unigram", "character bigram", "character trigram")
+TOKEN_MODELS = ("token unigram", "token bigram")
 # Characters of training text that are still counted: all n-grams are held in memory, some 200
 # bytes a character, and above this size the decoder needs no such baseline.
 LARGEST_TRAINING_TEXT = 50_000_000
@@ -64,7 +64,7 @@ class _Counts(NamedTuple):
 
 
 class CountModel:
-    """An n-gram model with Witten-Bell interpolation down to a uniform base.
+    """The n-gram models of orders 1 to N, with Witten-Bell interpolation down to a uniform base.
 
     With c the count of symbol w after context h and d the number of distinct symbols after h,
 
@@ -73,20 +73,20 @@ class CountModel:
     and below the unigram stands 1 / num_symbols. A context never seen passes the question on.
 
     Args:
-      order: n, at most LARGEST_ORDER.
       training: what is counted.
+      largest_order: N, at most LARGEST_ORDER.
       num_symbols: size of the base: every symbol that may ever occur, the end mark included.
 
     Source: Witten and Bell 1991; Chen and Goodman 1998, section 2.4.
     """
 
-    def __init__(self, order: int, training: SymbolStream, num_symbols: int):
+    def __init__(self, training: SymbolStream, largest_order: int, num_symbols: int):
         self._num_symbols = num_symbols
         self._known = np.unique(training.symbols)
         self._radix = len(self._known) + 1  # one more number, for all that training never showed
         self._levels = []
-        for length in range(1, order + 1):
-            grams, counts = np.unique(self._keys(training, length), return_counts=True)
+        for keys in self._keys(training, largest_order):
+            grams, counts = np.unique(keys, return_counts=True)
             contexts, starts, followers = np.unique(
                 grams // self._radix, return_index=True, return_counts=True
             )
@@ -94,31 +94,37 @@ class CountModel:
             self._levels.append(_Counts(grams, counts, contexts, totals, followers))
 
     def probabilities(self, stream: SymbolStream) -> np.ndarray:
-        """The probability of each target given what is before it, float64 [targets]."""
+        """The probability of each target given what is before it, by each model.
+
+        Returns:
+          float64 [N, targets]; row n - 1 is the n-gram model's.
+        """
         probability = np.full(np.count_nonzero(stream.is_target), 1 / self._num_symbols)
-        for length, level in enumerate(self._levels, 1):
-            keys = self._keys(stream, length)
+        rows = []
+        for level, keys in zip(self._levels, self._keys(stream, len(self._levels)), strict=True):
             contexts = keys // self._radix
             count = _looked_up(level.grams, level.counts, keys)
             followers = _looked_up(level.contexts, level.followers, contexts)
             total = _looked_up(level.contexts, level.totals, contexts)
             mixed = (count + followers * probability) / np.maximum(total + followers, 1)
             probability = np.where(total > 0, mixed, probability)
-        return probability
+            rows.append(probability)
+        return np.stack(rows)
 
-    def bits(self, stream: SymbolStream) -> float:
-        """The bits that all targets of the stream cost together."""
-        return float(-np.log2(self.probabilities(stream)).sum())
+    def bits(self, stream: SymbolStream) -> np.ndarray:
+        """The bits that all targets of the stream cost together, by each model, float64 [N]."""
+        return -np.log2(self.probabilities(stream)).sum(axis=1)
 
-    def _keys(self, stream: SymbolStream, length: int) -> np.ndarray:
-        """The n-gram that ends at each target, as one integer, int64 [targets]."""
+    def _keys(self, stream: SymbolStream, largest_order: int) -> Iterator[np.ndarray]:
+        """For n = 1 to N, the n-gram that ends at each target as one integer, int64 [targets]."""
         place = np.searchsorted(self._known, stream.symbols)
         place = np.minimum(place, len(self._known) - 1)
         numbers = np.where(self._known[place] == stream.symbols, place, len(self._known))
         keys = numbers.copy()
-        for distance in range(1, length):
+        yield keys[stream.is_target]
+        for distance in range(1, largest_order):
             keys[distance:] += numbers[:-distance] * self._radix**distance
-        return keys[stream.is_target]
+            yield keys[stream.is_target]
 
 
 def _looked_up(keys: np.ndarray, values: np.ndarray, asked: np.ndarray) -> np.ndarray:
@@ -165,15 +171,14 @@ def bits_per_character(
         return SymbolStream.of(codes, END_OF_TEXT)
 
     bits: dict[str, dict[str, float]] = {}
-    for models, as_symbols, num_symbols in (
+    for names, as_symbols, num_symbols in (
         (CHARACTER_MODELS, as_characters, CHARACTER_SYMBOLS),
         (TOKEN_MODELS, as_tokens, tokenizer.vocab_size),
     ):
-        counted = as_symbols(training)
-        asked = {source: as_symbols(documents) for source, documents in held_out.items()}
-        for name, order in models.items():
-            model = CountModel(order, counted, num_symbols)
-            bits[name] = {source: model.bits(stream) for source, stream in asked.items()}
+        model = CountModel(as_symbols(training), len(names), num_symbols)
+        for source, documents in held_out.items():
+            for name, cost in zip(names, model.bits(as_symbols(documents)), strict=True):
+                bits.setdefault(name, {})[source] = float(cost)
     return {name: _per_character(of_model, characters) for name, of_model in bits.items()}
 
 

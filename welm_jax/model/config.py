@@ -36,7 +36,9 @@ class ModelConfig:
     def __post_init__(self):
         for name in ("num_layers", "num_heads", "d_model", "vocab_size"):
             if getattr(self, name) < 1:
-                raise InputError(f"ModelConfig.{name} = {getattr(self, name)}; it must be 1 or more")
+                raise InputError(
+                    f"ModelConfig.{name} = {getattr(self, name)}; it must be 1 or more"
+                )
         if self.d_model % (2 * self.num_heads):
             raise InputError(
                 f"ModelConfig.d_model = {self.d_model} does not split into {self.num_heads} heads "
@@ -45,10 +47,12 @@ class ModelConfig:
 
     @property
     def head_width(self) -> int:
+        """Width of one attention head."""
         return self.d_model // self.num_heads
 
     @property
     def padded_vocab_size(self) -> int:
+        """Rows of the embedding: vocab_size and the padding that makes it divide."""
         return -(-self.vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
 
     @property

@@ -160,7 +160,7 @@ class Decoder(nnx.Module):
         return table.at[tokens].get(out_sharding=axes.spec("batch", "length", "width"))
 
     def head_matrix(self) -> Float[Array, "V D"]:
-        """The output projection, [padded V, D] in compute_dtype; rows past vocab_size mean nothing."""
+        """The output projection, [V, D] in compute_dtype; rows past vocab_size mean nothing."""
         head = self.embed if self.config.ties_embeddings else self.head
         table = axes.gathered(head.embedding[...], "embed/embedding")
         return table.astype(self.config.compute_dtype)
@@ -179,6 +179,7 @@ class Assembler:
         )
 
     def __call__(self, parameters: PyTree) -> Decoder:
+        """The decoder with these weights, laid out as nnx.to_pure_dict gives them."""
         state = jax.tree.map(lambda leaf: leaf, self._state)  # a copy: the next line writes
         nnx.replace_by_pure_dict(state, parameters)
         return nnx.merge(self._structure, state)

@@ -25,9 +25,7 @@ def logits(
     return jnp.where(_ids_like(scores) < vocab_size, scores, -1e30)
 
 
-def token_losses(
-    scores: Float[Array, "B T V"], targets: Int[Array, "B T"]
-) -> Float[Array, "B T"]:
+def token_losses(scores: Float[Array, "B T V"], targets: Int[Array, "B T"]) -> Float[Array, "B T"]:
     """Negative log-likelihood of each target in nats, float32."""
     # A comparison instead of a gather: the vocabulary axis may be split over devices.
     is_target = _ids_like(scores) == targets[:, :, None]

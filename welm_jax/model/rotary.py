@@ -9,9 +9,7 @@ from jaxtyping import Array, Float, Int
 BASE = 10_000.0
 
 
-def angles(
-    positions: Int[Array, "B T"], head_width: int
-) -> Float[Array, "B T 1 {head_width}//2"]:
+def angles(positions: Int[Array, "B T"], head_width: int) -> Float[Array, "B T 1 {head_width}//2"]:
     """The angle by which each pair of a head turns at each position, in radians, float32.
 
     Computed once for all layers. The unit axis stands for the heads.

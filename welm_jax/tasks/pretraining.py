@@ -4,48 +4,25 @@ Owns the rates' way from config to quotas. Once compiled, training needs no seqi
 executes the file. Deliberately does not know batches or devices.
 """
 
-import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import seqio
 import tensorflow as tf
+from etils import epath
 
 from welm_jax.data.batches import BLOCK, quotas
 from welm_jax.data.token_dataset import TokenDataset, read_metadata
 from welm_jax.failures import InputError
-from welm_jax.text.records import TokenMetadata
-from welm_jax.text.sources import TABLE_1
+from welm_jax.text.records import METADATA_FILE, TokenMetadata
+from welm_jax.text.sources import OURS, MixtureConfig
 
 # TensorFlow only feeds seqio here; left alone, it would take every GPU's memory from jax.
 tf.config.set_visible_devices([], "GPU")
 
 MIXTURE_FORMAT = 1
-OURS = "welm_pretraining"
 READ_ROWS = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class MixtureConfig:
-    """Which sources are trained on, and how much of each.
-
-    Attributes:
-      tokens_dir: folder of token datasets, one a source, as beam_pipelines.write_tokens wrote it.
-      mixture: a registered seqio Mixture; `welm_pretraining` is made from `rates`, any other must
-        be registered by a module of `--import` and keeps the rates that it has.
-      rates: source -> share of the sequences; need not add up to 1. The paper's: Table 1.
-      seed: orders the rows of each source.
-    """
-
-    tokens_dir: str
-    mixture: str = OURS
-    rates: Mapping[str, float] = dataclasses.field(
-        default_factory=lambda: {name: source.proportion for name, source in TABLE_1.items()}
-    )
-    seed: int = 0
 
 
 class TokenDataSource(seqio.DataSource):
@@ -183,14 +160,15 @@ def _register_task(name: str, folder: str) -> None:
 
 def _folder(tokens_dir: str, source: str) -> str:
     """Where a source's token dataset lies; refuses a source that has none."""
-    folder = Path(tokens_dir) / source
+    folder = epath.Path(tokens_dir) / source
     if not folder.is_dir():
-        known = sorted(path.parent.name for path in Path(tokens_dir).glob("*/token_metadata.json"))
+        files = epath.Path(tokens_dir).glob(f"*/{METADATA_FILE}")
+        known = sorted(file.parent.name for file in files)
         near = difflib.get_close_matches(source, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known) or 'none'}"
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known) or 'none'};"
         raise InputError(
             f"source {source} has a rate but no token dataset in {tokens_dir}; {hint} "
-            "Set MixtureConfig.rates, or write it with python -m beam_pipelines.write_tokens"
+            "set MixtureConfig.rates, or write it with python -m beam_pipelines.write_tokens"
         )
     return str(folder)
 

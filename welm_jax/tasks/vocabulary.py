@@ -44,16 +44,16 @@ class WelmVocabulary(seqio.Vocabulary):
         return self.tokenizer.decode(ids)
 
     def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
-        def encode(text: bytes) -> np.ndarray:
-            return np.array(self._encode(text.decode()), np.int32)
+        def encode(text: tf.Tensor) -> np.ndarray:
+            return np.array(self._encode(text.numpy().decode()), np.int32)
 
-        return tf.ensure_shape(tf.numpy_function(encode, [s], tf.int32), [None])
+        return tf.ensure_shape(tf.py_function(encode, [s], tf.int32), [None])
 
     def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
-        def decode(row: np.ndarray) -> bytes:
-            return self._decode(row).encode()
+        def decode(row: tf.Tensor) -> str:
+            return self._decode(row.numpy())
 
-        return tf.ensure_shape(tf.numpy_function(decode, [ids], tf.string), [])
+        return tf.ensure_shape(tf.py_function(decode, [ids], tf.string), [])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, WelmVocabulary) and self.tokenizer.sha256 == other.tokenizer.sha256

@@ -1,10 +1,11 @@
-"""Table 1 of the paper as data: its text sources, what remained of each, its share of training.
+"""Which text is trained on and how much of each source: Table 1 as data, and ours to choose.
 
-Owns the paper's figures. Deliberately does not know our corpora: their rates come from gin.
+Owns the paper's figures and what gin may say of a mixture. Deliberately does not know seqio, which
+compiles it (tasks.pretraining), so that a run can read its own configuration without TensorFlow.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 
@@ -32,7 +33,29 @@ TABLE_1: Mapping[str, PaperSource] = MappingProxyType(
         ),
         "books": PaperSource(filtered_percent=40.9, remaining_tokens=61.9e9, proportion=0.387),
         "news": PaperSource(filtered_percent=7.5, remaining_tokens=1.91e9, proportion=0.067),
-        "forum": PaperSource(filtered_percent=6.7, remaining_tokens=1.0e9, proportion=0.035),
+        "forums": PaperSource(filtered_percent=6.7, remaining_tokens=1.0e9, proportion=0.035),
         "academic": PaperSource(filtered_percent=2.5, remaining_tokens=0.39e9, proportion=0.005),
     }
 )
+
+OURS = "welm_pretraining"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureConfig:
+    """Which sources are trained on, and how much of each.
+
+    Attributes:
+      tokens_dir: folder of token datasets, one a source, as beam_pipelines.write_tokens wrote it.
+      mixture: a registered seqio Mixture; `welm_pretraining` is made from `rates`, any other must
+        be registered by a module of `--import` and keeps the rates that it has.
+      rates: source -> share of the sequences; need not add up to 1. The paper's: Table 1.
+      seed: orders the rows of each source.
+    """
+
+    tokens_dir: str
+    mixture: str = OURS
+    rates: Mapping[str, float] = field(
+        default_factory=lambda: {name: source.proportion for name, source in TABLE_1.items()}
+    )
+    seed: int = 0

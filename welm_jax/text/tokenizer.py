@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import sentencepiece
 
 from welm_jax.failures import InputError
@@ -97,7 +98,8 @@ class Tokenizer:
     def __init__(self, model_file: str | os.PathLike):
         self.model_file = str(model_file)
         try:
-            model = Path(model_file).read_bytes()
+            # A path of another kind (etils.epath, which knows buckets) stays what it is.
+            model = (Path(model_file) if isinstance(model_file, str) else model_file).read_bytes()
         except OSError as error:
             raise InputError(
                 f"tokenizer {model_file} cannot be read ({error.strerror}); "
@@ -148,7 +150,7 @@ class Tokenizer:
             ids += self._space_mark + self._processor.encode(part)
         return ids
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[int] | np.ndarray) -> str:
         """Gives the text of ids; control ids are silent, bytes that are no UTF-8 become U+FFFD."""
         return self._processor.decode([int(token) for token in ids])
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
+from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from welm_jax.failures import InputError, StopAndLook
@@ -81,17 +82,17 @@ class Checkpoints:
                 f"lie in {self._manager.directory}: move them away"
             )
 
-    def restore(self, like: TrainState) -> tuple[TrainState, Progress] | None:
+    def restore(self, like: PyTree) -> tuple[TrainState, Progress] | None:
         """The newest checkpoint, or None where there is none.
 
         Args:
-          like: shapes, types and shardings to restore into, as `abstract_state` gives them.
+          like: shapes, types and shardings to restore into, as `state.abstract_tree` gives them.
         """
         step = self._manager.latest_step()
         if step is None:
             return None
         items = ocp.args.Composite(
-            state=ocp.args.StandardRestore(like.as_tree()), host=ocp.args.JsonRestore()
+            state=ocp.args.StandardRestore(like), host=ocp.args.JsonRestore()
         )
         restored = self._manager.restore(step, args=items)
         # Orbax may hand back host memory; the step donates its input, so give it device arrays.

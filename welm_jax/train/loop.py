@@ -5,18 +5,18 @@ step in flight, so that the devices never wait for the host.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
+from jaxtyping import PyTree
 
 from welm_jax.failures import InputError
 from welm_jax.train.checkpoints import Progress
-from welm_jax.train.run_log import RunLog
-from welm_jax.train.state import TrainState
 from welm_jax.train.step import Batch
 
-Callback = Callable[[TrainState, Progress], None]
+Callback = Callable[[PyTree, Progress], None]  # gets the state
+OnStep = Callable[[Mapping[str, int | float], float | None], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,16 +42,16 @@ class LoopConfig:
 
 
 def run(
-    state: TrainState,
+    state: PyTree,
     progress: Progress,
     *,
-    train_step: Callable[[TrainState, Batch], tuple[TrainState, dict]],
+    train_step: Callable[[PyTree, Batch], tuple[PyTree, dict]],
     batches: Iterable[tuple[int, Batch]],
     last_step: int,
-    log: RunLog,
+    on_step: OnStep,
     every: Sequence[tuple[int, Callback]],
     stopping: Callable[[], bool],
-) -> tuple[TrainState, Progress]:
+) -> tuple[PyTree, Progress]:
     """Trains to the last step, or until asked to stop.
 
     Args:
@@ -60,7 +60,8 @@ def run(
       train_step: the jitted step.
       batches: (cursor, batch on devices), beginning at progress.cursor.
       last_step: the step after which training is done.
-      log: told of each step once its numbers are known.
+      on_step: told of each step once its numbers are known: the record, and the seconds it took
+        (None for a step that compiled or came after a callback).
       every: (steps, callback); called after each multiple of its steps, with no step in flight.
       stopping: asked after each step; true ends the loop early.
 
@@ -85,7 +86,7 @@ def run(
             tokens=progress.tokens + batch_tokens,
         )
         place = {"step": progress.step, "cursor": progress.cursor, "tokens": progress.tokens}
-        log.step({**place, "batch_tokens": batch_tokens, **numbers}, seconds)
+        on_step({**place, "batch_tokens": batch_tokens, **numbers}, seconds)
         in_flight, finished_at = None, now
 
     for step in range(progress.step + 1, last_step + 1):

@@ -47,12 +47,12 @@ class RunLog:
         """Prints a line above the progress bar."""
         self._console.print(text, highlight=False, soft_wrap=True)
 
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+    def scalars(self, step: int, values: Mapping[str, int | float]) -> None:
         """Writes named values of a step to TensorBoard only."""
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
 
-    def step(self, record: Mapping[str, float], seconds: float | None) -> None:
+    def step(self, record: Mapping[str, int | float], seconds: float | None) -> None:
         """Takes one finished step.
 
         Args:
@@ -62,8 +62,8 @@ class RunLog:
             first one of a life, which compiles.
         """
         speed = record["batch_tokens"] / seconds if seconds else None
-        devices = jax.devices()
-        mfu = utilization.utilization(speed, self._flops_per_token, devices) if speed else None
+        kind, devices = jax.devices()[0].device_kind, jax.device_count()
+        mfu = speed and utilization.utilization(speed, self._flops_per_token, kind, devices)
         self._waiting.append(
             {**record, "seconds": seconds, "tokens_per_second": speed, "mfu": mfu}
         )
@@ -78,8 +78,8 @@ class RunLog:
 
     def flush(self) -> None:
         """Writes what waits."""
+        run_files.append_lines(self._run.metrics, self._waiting)
         for record in self._waiting:
-            run_files.append_line(self._run.metrics, record)
             step = record["step"]
             self.scalars(step, {k: v for k, v in record.items() if v is not None and k != "step"})
         self._waiting.clear()

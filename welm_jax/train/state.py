@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, PyTree
 
 from welm_jax.model import axes
@@ -56,3 +57,17 @@ def initial_state(config: ModelConfig, adam: optax.GradientTransformation, seed:
     return TrainState(
         step=jnp.zeros((), jnp.int32), parameters=parameters, adam=jax.jit(adam.init)(parameters)
     )
+
+
+def abstract_tree(
+    config: ModelConfig, adam: optax.GradientTransformation, mesh: Mesh
+) -> dict[str, Any]:
+    """Shapes, types and shardings of `TrainState.as_tree` on a mesh, without any array."""
+    with jax.set_mesh(mesh):
+        tree = jax.eval_shape(lambda: initial_state(config, adam, seed=0).as_tree())
+
+    def placed(leaf):
+        sharding = NamedSharding(mesh, leaf.sharding.spec if leaf.sharding else PartitionSpec())
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    return jax.tree.map(placed, tree)

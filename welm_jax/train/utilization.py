@@ -1,7 +1,5 @@
 """Model FLOPs utilisation: what share of the devices' peak the model's arithmetic reaches."""
 
-import jax
-
 # Dense bfloat16 peak of one device in FLOP/s, by the start of its `device_kind`; data sheets.
 PEAK_FLOPS = {
     "NVIDIA A100": 312e12,
@@ -14,17 +12,24 @@ PEAK_FLOPS = {
 }
 
 
-def peak_flops(device: jax.Device) -> float | None:
-    """The device's dense bfloat16 peak in FLOP/s, or None where we do not know it."""
+def peak_flops(device_kind: str) -> float | None:
+    """A device's dense bfloat16 peak in FLOP/s, or None where we do not know it."""
     for kind, peak in PEAK_FLOPS.items():
-        if device.device_kind.startswith(kind):
+        if device_kind.startswith(kind):
             return peak
     return None
 
 
 def utilization(
-    tokens_per_second: float, flops_per_token: int, devices: list[jax.Device]
+    tokens_per_second: float, flops_per_token: int, device_kind: str, devices: int
 ) -> float | None:
-    """MFU as a fraction of all devices' peak, by ModelConfig.flops_per_token; None if unknown."""
-    peak = peak_flops(devices[0])
-    return None if peak is None else tokens_per_second * flops_per_token / (peak * len(devices))
+    """MFU as a fraction of the peak of all devices, or None where that is not known.
+
+    Args:
+      tokens_per_second: of all devices together.
+      flops_per_token: by ModelConfig.flops_per_token, the only count we use.
+      device_kind: jax's name of the device.
+      devices: how many there are.
+    """
+    peak = peak_flops(device_kind)
+    return None if peak is None else tokens_per_second * flops_per_token / (peak * devices)

@@ -1,0 +1,324 @@
+import gzip
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from beam_pipelines import curate as recipe
+from beam_pipelines.curate import STAGES, CurationConfig, curate
+from beam_pipelines.data_card import Ledger
+from beam_pipelines.document import SCHEMA, Document, DropReason
+from beam_pipelines.document_passes import Dealing
+from beam_pipelines.read_sources import Record
+from welm_jax.failures import InputError, StopAndLook
+
+
+def passage(seed: int, sentences: int = 4) -> str:
+    """Chinese text of its own, 26 characters a sentence."""
+    random = np.random.default_rng(seed)
+    rows = random.integers(0x4E00, 0x8000, size=(sentences, 24))
+    return "".join(
+        "".join(map(chr, row[:12])) + "，" + "".join(map(chr, row[12:])) + "。" for row in rows
+    )
+
+
+ENGLISH = (
+    "This is the river that they crossed with all their horses, and it is the one that they fear."
+)
+NEWS = [passage(seed) for seed in range(30)]
+NEAR = NEWS[7].replace(NEWS[7][50], "改", 1)[:-4] + "。"
+# Text -> the reason that it must be dropped for.
+DROPPED = {
+    "": DropReason.EMPTY,
+    "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。": DropReason.LANGUAGE_JA,
+    "나라의 말이 중국과 달라 한자와는 서로 통하지 아니하므로.": DropReason.LANGUAGE_KO,
+    "１２３９．９０，１２４２·２１。": DropReason.LANGUAGE_OTHER,
+    "这本书的内容很一般，不推荐。": DropReason.TOO_SHORT,
+    "外观漂亮，电池很牛！" * 6: DropReason.REPETITIVE,
+    NEWS[3].replace("，", " ，\n"): DropReason.EXACT_DUPLICATE,
+    NEAR: DropReason.NEAR_DUPLICATE,
+}
+# The copy of NEWS[3] is longer, so it is the one that stays.
+KEPT_NEWS = [*NEWS[:3], NEWS[3].replace("，", " ，\n"), *NEWS[4:], ENGLISH]
+LINES = [json.dumps({"text": text, "url": "http://a/b"}) for text in (*NEWS, ENGLISH, *DROPPED)]
+BOOKS = {f"{number}.txt": passage(1000 + number, 40) for number in range(3)}
+
+
+def write_corpus(root: Path, files: int = 1) -> Path:
+    """Writes the same corpus, its news cut into this many files."""
+    (root / "news").mkdir(parents=True)
+    (root / "books").mkdir()
+    for number in range(files):
+        lines = "".join(f"{line}\n" for line in LINES[number::files])
+        (root / "news" / f"part{number}.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    for name, text in BOOKS.items():
+        (root / "books" / name).write_text(text, encoding="utf-8")
+    return root
+
+
+def config_for(raw: Path, output: Path, **changes) -> CurationConfig:
+    return CurationConfig(raw_dir=str(raw), output_dir=str(output), **changes)
+
+
+def rows_of(output: Path, source: str, split: str = "*") -> list[dict]:
+    files = sorted((output / "documents" / source).glob(f"{split}-*.parquet"))
+    return [row for file in files for row in pq.read_table(file).to_pylist()]
+
+
+def documents_digest(output: Path) -> dict[str, str]:
+    files = sorted((output / "documents").rglob("*"))
+    return {
+        str(file.relative_to(output)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+        if file.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def curated(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("curated")
+    curate(config_for(write_corpus(root / "raw"), root / "out", shards=2))
+    return root / "out"
+
+
+def test_what_is_good_is_kept_exactly_and_once(curated):
+    rows = rows_of(curated, "news")
+    assert sorted(row["text"] for row in rows) == sorted(KEPT_NEWS)
+    assert {row["language"] for row in rows if row["text"] == ENGLISH} == {"en"}
+    assert {row["language"] for row in rows if row["text"] != ENGLISH} == {"zh"}
+    assert {row["url"] for row in rows} == {"http://a/b"}
+    assert len({row["doc_id"] for row in rows}) == len(rows)
+    assert sorted(row["text"] for row in rows_of(curated, "books")) == sorted(BOOKS.values())
+
+
+def test_every_drop_is_counted_under_its_reason(curated):
+    ledger = json.loads((curated / "ledger.json").read_text())
+    news = ledger["sources"]["news"]
+    counted = {
+        reason: sizes["documents"]
+        for stage in STAGES[:-1]
+        for reason, sizes in news[stage].items()
+        if reason != "passed"
+    }
+    assert counted == {str(reason): 1 for reason in DROPPED.values()}
+    characters = sum(map(len, KEPT_NEWS))
+    assert news["totals"]["kept"]["documents"] == len(KEPT_NEWS)
+    assert news["totals"]["kept"]["characters"] == characters
+    assert news["totals"]["read"]["bytes"] == sum(len(line.encode()) + 1 for line in LINES)
+    [file] = [one for name, one in ledger["inputs"].items() if name.startswith("news/")]
+    assert file["decompressed_bytes"] == news["totals"]["read"]["bytes"]
+
+
+@pytest.mark.parametrize(
+    ("languages", "text", "reason"),
+    [
+        *((("zh", "en"), text, reason) for text, reason in list(DROPPED.items())[1:-2]),
+        (("en",), NEWS[0], DropReason.LANGUAGE_ZH),
+        (("zh",), ENGLISH, DropReason.LANGUAGE_EN),
+    ],
+)
+def test_a_text_is_judged_by_language_and_then_by_the_rules(languages, text, reason):
+    ledger, config = Ledger(), config_for(Path("raw"), Path("out"), languages=languages)
+    record = Record(0, 9, Document(doc_id="0", source="news", text=text))
+    assert recipe.judge([record], "news", ledger, config) == []
+    lost = {verdict for (_, _, verdict) in ledger.counts} - {"passed"}
+    assert lost == {str(reason)}
+
+
+def test_the_output_has_the_agreed_layout(curated):
+    names = {str(one.relative_to(curated)) for one in curated.rglob("*") if one.is_file()}
+    assert names == {"ledger.json"} | {
+        f"documents/{source}/{split}-0000{shard}-of-00002.parquet"
+        for source in ("books", "news")
+        for split in ("train", "heldout")
+        for shard in (0, 1)
+    }
+    for name in names - {"ledger.json"}:
+        assert pq.read_schema(curated / name).equals(SCHEMA)
+    assert not [one for one in curated.parent.iterdir() if one.name.startswith(".")]
+
+
+def test_both_splits_of_each_source_have_documents_and_share_none(curated):
+    for source in ("books", "news"):
+        train, heldout = (
+            {row["doc_id"] for row in rows_of(curated, source, split)}
+            for split in ("train", "heldout")
+        )
+        assert train and heldout and not train & heldout
+
+
+def test_output_depends_neither_on_the_files_nor_on_the_hash_seed(curated, tmp_path):
+    """The command line on three files, in a process of another hash seed, and a second time."""
+    write_corpus(tmp_path / "raw", files=3)
+    gin = tmp_path / "corpus.gin"
+    gin.write_text(
+        "CurationConfig.raw_dir = %RAW_DIR\nCurationConfig.output_dir = %CURATED_DIR\n"
+        "CurationConfig.shards = 2\n"
+    )
+    command = [sys.executable, "-m", "beam_pipelines.curate", "--gin_file", str(gin)]
+    command += [f"--gin.RAW_DIR={tmp_path / 'raw'}", f"--gin.CURATED_DIR={tmp_path / 'out'}"]
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Shanghai", "LC_ALL": "C"}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "near_duplicate" in ended.stdout
+    assert documents_digest(tmp_path / "out") == documents_digest(curated)
+    mine, theirs = (
+        json.loads((one / "ledger.json").read_text()) for one in (tmp_path / "out", curated)
+    )
+    assert mine["sources"] == theirs["sources"] and mine["config"] == theirs["config"]
+
+
+def test_damage_is_listed_with_its_place_and_the_rest_is_kept(tmp_path):
+    write_corpus(tmp_path / "raw")
+    good = "".join(f"{line}\n" for line in LINES[:5]).encode()
+    (tmp_path / "raw/news/bad.jsonl").write_bytes(good + b"\xff\n{\n")
+    (tmp_path / "raw/books/cut.txt.gz").write_bytes(gzip.compress(NEWS[0].encode())[:-9])
+    curate(config_for(tmp_path / "raw", tmp_path / "out", shards=1))
+    letters = {
+        file.name: [json.loads(line) for line in file.read_text().splitlines()]
+        for file in (tmp_path / "out/dead_letters").iterdir()
+    }
+    assert letters["news-bad.jsonl.jsonl"] == [
+        {"file": "news/bad.jsonl", "offset": len(good), "length": 2, "reason": "not_utf8"},
+        {"file": "news/bad.jsonl", "offset": len(good) + 2, "length": 2, "reason": "not_json"},
+    ]
+    [cut] = letters["books-cut.txt.gz.jsonl"]
+    assert (cut["offset"], cut["reason"]) == (0, "damaged_gzip")
+    ledger = json.loads((tmp_path / "out/ledger.json").read_text())
+    assert ledger["sources"]["news"]["totals"]["dead_lettered"]["documents"] == 2
+    assert len(rows_of(tmp_path / "out", "news")) == len(KEPT_NEWS)
+
+
+def test_a_source_may_have_thresholds_of_its_own(tmp_path):
+    write_corpus(tmp_path / "raw")
+    rules = {"news": {"min_characters": 200}}
+    with pytest.raises(InputError, match="nothing of news is kept"):
+        curate(config_for(tmp_path / "raw", tmp_path / "out", rules=rules))
+    rules = {"news": {"min_characters": 5}}
+    curate(config_for(tmp_path / "raw", tmp_path / "out", rules=rules, languages=("zh", "ja")))
+    texts = {row["text"] for row in rows_of(tmp_path / "out", "news")}
+    assert "这本书的内容很一般，不推荐。" in texts and ENGLISH not in texts
+    assert {row["language"] for row in rows_of(tmp_path / "out", "news")} == {"zh", "ja"}
+
+
+def test_a_failure_leaves_the_earlier_output_as_it_was(tmp_path, monkeypatch, curated):
+    write_corpus(tmp_path / "raw")
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "ledger.json").write_text("{}")
+
+    def refuse(ledger, stages):
+        raise StopAndLook("the ledger does not add up")
+
+    monkeypatch.setattr(Ledger, "check", refuse)
+    with pytest.raises(StopAndLook):
+        curate(config_for(tmp_path / "raw", output))
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["out", "raw"]
+    assert [one.name for one in output.iterdir()] == ["ledger.json"]
+    monkeypatch.undo()
+    monkeypatch.setattr(recipe, "_PART_BYTES", 500)  # many parts, the same result
+    curate(config_for(tmp_path / "raw", output, shards=2))
+    assert documents_digest(output) == documents_digest(curated)
+
+
+def test_a_worker_that_dies_leaves_nothing(tmp_path, monkeypatch):
+    def die(*arguments):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(recipe, "write_shard", die)
+    with pytest.raises(Exception, match="no space left on device"):
+        curate(config_for(write_corpus(tmp_path / "raw"), tmp_path / "out"))
+    assert [one.name for one in tmp_path.iterdir()] == ["raw"]
+
+
+def test_a_folder_that_is_no_curated_corpus_is_not_replaced(tmp_path):
+    write_corpus(tmp_path / "raw")
+    with pytest.raises(InputError, match="holds something else, .* a folder of its own"):
+        curate(config_for(tmp_path / "raw", tmp_path / "raw"))
+    assert (tmp_path / "raw/books/0.txt").is_file()
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("documents", [2, 3, 120])
+@pytest.mark.parametrize("fraction", [0.001, 0.05, 0.9])
+def test_neither_split_is_ever_empty(seed, documents, fraction):
+    dealing = Dealing(shards=1, held_out_fraction=fraction, seed=seed)
+    ids = [f"{number:032x}" for number in range(documents)]
+    draws = [dealing.held_out_draw(one) for one in ids]
+    splits = [dealing.split(one, (min(draws), max(draws))) for one in ids]
+    assert {"train", "heldout"} == set(splits)
+
+
+def test_a_single_document_is_for_training():
+    dealing = Dealing(shards=1, held_out_fraction=0.999, seed=0)
+    number = dealing.held_out_draw("00")
+    assert dealing.split("00", (number, number)) == "train"
+
+
+def test_another_seed_holds_out_others_in_another_order():
+    one, other = (Dealing(shards=4, held_out_fraction=0.1, seed=seed) for seed in (0, 1))
+    ids = [f"{number:032x}" for number in range(50)]
+    assert sorted(ids, key=one.order) != sorted(ids, key=other.order)
+    assert sorted(ids, key=one.held_out_draw) != sorted(ids, key=other.held_out_draw)
+    assert list(map(one.shard, ids)) == list(map(other.shard, ids))
+
+
+def test_about_the_asked_share_is_held_out():
+    dealing = Dealing(shards=1, held_out_fraction=0.05, seed=3)
+    splits = [dealing.split(f"{number:032x}", (0, 2**63)) for number in range(20000)]
+    # 1,000 expected, standard deviation sqrt(20000 * 0.05 * 0.95) = 31.
+    assert abs(splits.count("heldout") - 1000) < 4 * 31
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"languages": ("zh", "fr")}, "languages .*'fr'.*: choose from zh, en, ja, ko, other"),
+        ({"languages": ()}, "choose from zh, en, ja, ko, other"),
+        ({"held_out_fraction": 0.0}, "held_out_fraction 0.0: set it between 0 and 1"),
+        ({"near_duplicate_jaccard": 1.5}, "near_duplicate_jaccard 1.5: set it between 0 and 1"),
+        ({"shards": 0}, "shards 0: set it to 1 or more"),
+        ({"rules": {"news": {"min_chars": 3}}}, "rules of news: .* thresholds are min_characters,"),
+    ],
+)
+def test_a_config_that_cannot_be_meant_is_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        CurationConfig(raw_dir="raw", output_dir="out", **change)
+
+
+def test_rules_for_a_source_that_is_not_there_are_refused(tmp_path):
+    write_corpus(tmp_path / "raw")
+    with pytest.raises(InputError, match="rules for novels; the sources are books, news"):
+        curate(config_for(tmp_path / "raw", tmp_path / "out", rules={"novels": {}}))
+
+
+def run_quickstart_gin(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "beam_pipelines.curate", *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_missing_corpus_is_one_line_and_exit_status_2(tmp_path):
+    ended = run_quickstart_gin(
+        "--gin_file",
+        "gin_configs/corpus/quickstart.gin",
+        f"--gin.RAW_DIR={tmp_path / 'nowhere'}",
+        f"--gin.CURATED_DIR={tmp_path / 'out'}",
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith("curate: error: no corpus at ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_shows_an_example_and_loads_no_beam():
+    code = "from beam_pipelines.curate import main; import sys; main(['--help'])"
+    code += "; assert not {'apache_beam', 'jax', 'tensorflow'} & set(sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "--gin_file gin_configs/corpus/quickstart.gin" in ended.stdout

@@ -1,0 +1,156 @@
+import hashlib
+
+import numpy as np
+import pytest
+
+from beam_pipelines import dedup
+from beam_pipelines.document import document_id
+
+
+def passage(seed: int, characters: int) -> str:
+    """Text of its own: two passages of different seeds share almost no 3-gram."""
+    random = np.random.default_rng(seed)
+    return "".join(map(chr, random.integers(0x4E00, 0x8000, size=characters)))
+
+
+def edited(text: str, share: float, seed: int = 0) -> str:
+    """The text with this share of its characters replaced."""
+    random = np.random.default_rng(seed)
+    changed = random.random(len(text)) < share
+    return "".join(
+        chr(int(random.integers(0x8000, 0x9F00))) if change else one
+        for one, change in zip(text, changed, strict=True)
+    )
+
+
+def jaccard(one: str, other: str) -> float:
+    grams = [{text[start : start + 3] for start in range(len(text) - 2)} for text in (one, other)]
+    return len(grams[0] & grams[1]) / len(grams[0] | grams[1])
+
+
+def keys_of(texts: list[str], file: int = 0) -> np.ndarray:
+    return dedup.make_keys(texts, [document_id(text) for text in texts], file, 0)
+
+
+def lost(texts: list[str], threshold: float = 0.7, parts: int = 1) -> set[int]:
+    """Runs the near-duplicate stage as the recipe wires it; returns the rows that it drops."""
+    keys = keys_of(texts)
+    sketches = dict(dedup.sketches(keys))
+    by_part: dict[int, list[np.ndarray]] = {}
+    for part, bands in dedup.deal_bands(keys, parts):
+        by_part.setdefault(part, []).append(bands)
+    pairs = set().union(*map(dedup.candidate_pairs, by_part.values()))
+    challengers: dict[bytes, list[bytes]] = {one: [] for one in sketches}
+    for lower, higher in pairs:
+        joined = {"sketches": [sketches[lower]], "pairs": [higher]}
+        for name, sketch in dedup.challenges(joined):
+            challengers[name].append(sketch)
+    places = [
+        place
+        for name, met in challengers.items()
+        for place in dedup.lost_places({"sketches": [sketches[name]], "challenges": met}, threshold)
+    ]
+    return {row for _, row in places}
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        "话说 天下大势，分久必合？合久必分：Ａbc１",
+        "　话说天下大势\n分久必合。\r\n合久必分——《aBC1》",
+        "话说天下大势分久必合合久必分abc1\u200b",
+    ],
+)
+def test_exact_keys_ignore_blanks_punctuation_width_and_case(copy):
+    keys = keys_of(["话说天下大势，分久必合，合久必分。ABC1", copy])
+    assert keys["exact"][0].tolist() == keys["exact"][1].tolist()
+
+
+@pytest.mark.parametrize(
+    "other", ["话说天下大事", "话说天下大势1", "話說天下大勢", "话说天下大势→"]
+)
+def test_one_changed_character_makes_another_key(other):
+    keys = keys_of(["话说天下大势", other])
+    assert keys["exact"][0].tolist() != keys["exact"][1].tolist()
+
+
+def test_the_exact_key_is_md5_of_what_counts():
+    [key] = keys_of(["话说　天下！ＡＢ"])
+    expected = hashlib.md5("话说天下ab".encode("utf-32-le")).hexdigest()
+    assert dedup.attributes(key) == f'{{"md5": "{expected}"}}'
+
+
+def test_of_exact_duplicates_the_longest_stays_then_the_smallest_id():
+    texts = ["春眠不觉晓", "春眠，不觉晓。", "春眠不觉晓！！", "夜来风雨声", "夜来 风雨声"]
+    keys = keys_of(texts)
+    unique, repeats = dedup.split_exact_duplicates([keys[:2], keys[2:]])
+    best = min((1, 2), key=lambda row: document_id(texts[row]))
+    assert sorted(unique["row"].tolist()) == sorted([best, 4])
+    assert sorted(repeats["row"].tolist()) == sorted({0, 1, 2, 3} - {best})
+    reversed_unique, _ = dedup.split_exact_duplicates([keys[::-1]])
+    assert reversed_unique["row"].tolist() == unique["row"].tolist()
+
+
+def test_texts_of_marks_alone_are_not_duplicates_of_one_another():
+    keys = keys_of(["……！！", "——？？", "春眠不觉晓"])
+    [(_, dealt)] = dedup.deal_keys(keys, 1)
+    assert dealt["row"].tolist() == [2]
+
+
+def test_keys_do_not_depend_on_the_batch():
+    texts = [passage(seed, 20 + 97 * seed) for seed in range(12)]
+    together = keys_of(texts)
+    for row, text in enumerate(texts):
+        [alone] = keys_of([text])
+        for name in ("exact", "bands", "sketch", "folded"):
+            assert np.array_equal(alone[name], together[row][name])
+
+
+def test_no_texts_have_no_keys():
+    assert len(keys_of([])) == 0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.03, 0.06, 0.12])
+def test_sketches_estimate_the_jaccard_similarity(share):
+    originals = [passage(seed, 500) for seed in range(40)]
+    copies = [edited(text, share, seed) for seed, text in enumerate(originals)]
+    true = np.array([jaccard(*pair) for pair in zip(originals, copies, strict=True)])
+    sketches = keys_of(originals)["sketch"], keys_of(copies)["sketch"]
+    estimated = (sketches[0] == sketches[1]).mean(axis=1)
+    # 40 means of 64 coin flips: the standard error of their mean is at most 0.5 / sqrt(2560).
+    assert abs((estimated - true).mean()) < 3 * 0.5 / np.sqrt(40 * 64)
+    assert np.abs(estimated - true).max() < 4 * 0.5 / np.sqrt(64)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_near_copies_are_found_and_others_are_not(parts):
+    originals = [passage(seed, 300 + 10 * seed) for seed in range(60)]
+    copies = [edited(text, 0.01, seed)[:-3] for seed, text in enumerate(originals[:40])]
+    assert min(map(jaccard, originals, copies)) > 0.8
+    found = lost(originals + copies, parts=parts)
+    assert found <= set(range(60, 100))  # the copies, for they are shorter; nothing else
+    assert len(found) >= 39  # P(no band agrees | J = 0.8) = (1 - 0.8^8)^16 = 0.05, here J is above
+
+
+def test_candidates_below_the_threshold_stay():
+    original = passage(1, 600)
+    related = edited(original, 0.02)
+    assert 0.8 < jaccard(original, related) < 0.9  # a candidate all but surely
+    assert len(lost([original, related], threshold=0.7)) == 1
+    assert lost([original, related], threshold=0.97) == set()
+
+
+def test_short_texts_take_no_part_in_the_near_stage():
+    short = passage(1, dedup.MIN_NEAR_CHARACTERS - 1)
+    assert lost([short, short + "。"]) == set()
+    long = passage(1, dedup.MIN_NEAR_CHARACTERS)
+    assert lost([long, long + "。"]) == {0}
+
+
+def test_a_crowded_bucket_is_compared_with_its_best_only(monkeypatch):
+    monkeypatch.setattr(dedup, "_MAX_RIVALS", 2)
+    texts = [passage(1, 200) + "。" * number for number in range(30)]
+    [(_, bands)] = dedup.deal_bands(keys_of(texts), 1)
+    # The best meets none before it, the second one, the other 28 two each.
+    assert len(dedup.candidate_pairs([bands])) == 1 + 2 * 28
+    assert lost(texts) == set(range(29))

@@ -1,0 +1,147 @@
+"""Every way to get a configuration wrong ends in one line that says what to change."""
+
+import subprocess
+import sys
+
+import pytest
+
+from welm_jax import gin_files
+from welm_jax.failures import InputError
+from welm_jax.model.config import ModelConfig
+
+WANTED = {"ModelConfig": "welm_jax.model.config"}
+GOOD = """
+ModelConfig.num_layers = %LAYERS
+ModelConfig.num_heads = 4
+ModelConfig.d_model = 32
+ModelConfig.vocab_size = 300
+LAYERS = 2
+"""
+
+
+@pytest.fixture
+def good(tmp_path):
+    file = tmp_path / "good.gin"
+    file.write_text(GOOD)
+    return str(file)
+
+
+def load(file, *bindings, **more):
+    return gin_files.load([file], bindings, WANTED, **more)
+
+
+def test_builds_the_plain_class_from_files_and_flags(good):
+    built = load(good, "ModelConfig.d_model=64", "LAYERS=3")["ModelConfig"]
+    assert type(built) is ModelConfig
+    assert built == ModelConfig(num_layers=3, num_heads=4, d_model=64, vocab_size=300)
+
+
+def test_bare_strings_after_a_flag_need_no_quotes(good):
+    built = load(good, "ModelConfig.compute_dtype=float32")["ModelConfig"]
+    assert built.compute_dtype == "float32"
+
+
+def test_what_was_given_and_what_is_operative_both_load_to_the_same_objects(good, tmp_path):
+    first = load(good, "LAYERS=5")
+    for text in (first.given, first.operative):
+        again = tmp_path / "again.gin"
+        again.write_text(text)
+        assert load(str(again))["ModelConfig"] == first["ModelConfig"]
+    assert "compute_dtype" in first.operative and "compute_dtype" not in first.given
+
+
+def test_includes_are_found_beside_the_file_and_among_the_installed_ones(tmp_path):
+    (tmp_path / "beside.gin").write_text("ModelConfig.compute_dtype = 'float32'\n")
+    outer = tmp_path / "outer.gin"
+    outer.write_text("include 'beside.gin'\ninclude 'models/welm_1b3.gin'\n")
+    built = load(str(outer))["ModelConfig"]
+    assert (built.num_layers, built.d_model, built.compute_dtype) == (24, 2048, "float32")
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("ModelConfig.num_layer=2", "did you mean ModelConfig.num_layers?"),
+        ("ModelConfg.num_layers=2", "did you mean ModelConfig.num_layers?"),
+        ("LAYRES=2", "did you mean LAYERS?"),
+        ("ModelConfig.num_layers=2.5", "ModelConfig.num_layers = 2.5; it must be int"),
+        ("ModelConfig.num_layers=ten", "'ten'; it must be int"),
+        ("LAYERS=1e3", "ModelConfig.num_layers = 1000.0; it must be int"),
+        ("ModelConfig.ties_embeddings=1", "it must be bool"),
+        ("ModelConfig.compute_dtype=fp8", "it must be Literal['bfloat16', 'float32']"),
+        ("LAYERS=%gin.REQUIRED", "needs LAYERS, which is not set; add --gin.LAYERS=VALUE"),
+        ("LAYERS=%DEPTH", "needs DEPTH, which is not set; add --gin.DEPTH=VALUE"),
+        ("LAYERS=%LAYERS", "%LAYERS is defined by itself"),
+        ("train/ModelConfig.num_layers=2", "scopes are not used here"),
+        ("ModelConfig.num_layers=@os.system()", "@os.system: references"),
+        ("ModelConfig.d_model=30", "make it a multiple of 2 x num_heads"),
+    ],
+)
+def test_a_wrong_flag_is_refused_in_one_line(good, flag, words):
+    with pytest.raises(InputError) as error:
+        load(good, flag)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import os\n", "a gin file cannot import; use --import"),
+        ("include 'nowhere.gin'\n", "gin file nowhere.gin is neither here nor"),
+        ("include 'models/welm_1b.gin'\n", "did you mean models/welm_1b3.gin?"),
+        ("ModelConfig.num_layers = two\n", "wrong.gin:1: 'ModelConfig.num_layers = two' is not gin"),
+        ("ModelConfig.num_layers = 2\n", "ModelConfig.num_heads is not set"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_place(tmp_path, text, words):
+    file = tmp_path / "wrong.gin"
+    file.write_text(text)
+    with pytest.raises(InputError) as error:
+        load(str(file))
+    assert words in str(error.value)
+
+
+def test_a_file_that_includes_itself_is_refused(tmp_path):
+    file = tmp_path / "again.gin"
+    file.write_text("include 'again.gin'\n")
+    with pytest.raises(InputError, match="includes itself"):
+        load(str(file))
+
+
+def test_files_may_bind_for_a_sibling_command_but_flags_may_not(tmp_path, good):
+    siblings = {"MeshConfig": "welm_jax.train.mesh"}
+    shared = tmp_path / "shared.gin"
+    shared.write_text(GOOD + "MeshConfig.data = 2\n")
+    assert load(str(shared), siblings=siblings)["ModelConfig"].num_layers == 2
+    with pytest.raises(InputError, match="no MeshConfig here"):
+        load(str(shared))
+    with pytest.raises(InputError, match="not used by this command"):
+        load(good, "MeshConfig.data=2", siblings=siblings)
+
+
+def test_a_bad_binding_is_refused_before_anything_heavy_is_imported():
+    code = (
+        "import sys\n"
+        "from welm_jax import gin_files\n"
+        "from welm_jax.configurables import TRAINING\n"
+        "from welm_jax.failures import InputError\n"
+        "try:\n"
+        "    gin_files.load(['runs/quickstart.gin'], ['StepConfig.batch_sise=4'], TRAINING)\n"
+        "except InputError as error:\n"
+        "    print(error, *sorted({'jax', 'flax', 'seqio', 'tensorflow'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == (
+        "the command line: StepConfig.batch_sise: StepConfig has no batch_sise; "
+        "did you mean StepConfig.batch_size?\n"
+    )
+
+
+def test_split_arguments_takes_what_is_gin_and_keeps_the_order_of_the_rest():
+    line = ["--gin_file", "a", "--x", "--gin.N=1", "--gin_file=b", "y", "--gin.C.f=%N"]
+    assert gin_files.split_arguments(line) == (["a", "b"], ["N=1", "C.f=%N"], ["--x", "y"])
+    with pytest.raises(InputError, match="--gin_file needs a path"):
+        gin_files.split_arguments(["--gin_file"])
+    with pytest.raises(InputError, match="--gin.N needs a value"):
+        gin_files.split_arguments(["--gin.N"])

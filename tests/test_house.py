@@ -1,0 +1,112 @@
+"""The walls of docs/architecture.md, seen from outside: what each floor loads, and plain habits."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from welm_jax import configurables, gin_files
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"jax", "flax", "optax", "orbax", "grain", "seqio", "tensorflow", "apache_beam", "gin"}
+
+# Modules of each floor, and what heavy packages a fresh process may hold after importing them.
+FLOORS = {
+    "door": (["welm_jax.launch"], {"gin"}),
+    "beside text": (["welm_jax.run_files", "welm_jax.failures", "welm_jax.configurables"], set()),
+    "text": (["welm_jax.text.tokenizer", "welm_jax.text.records", "welm_jax.text.sources"], set()),
+    "model": (["welm_jax.model.decoder", "welm_jax.model.loss"], {"jax", "flax", "optax", "orbax"}),
+    "data": (["welm_jax.data.batches", "welm_jax.data.token_dataset"], {"jax", "grain"}),
+    "train": (["welm_jax.train.loop", "welm_jax.train.step"], HEAVY - {"seqio", "tensorflow", "apache_beam", "gin", "grain"}),
+    "decode": (["welm_jax.decode.generate"], {"jax", "flax", "optax", "orbax"}),
+    "runs": (["welm_jax.runs", "welm_jax.report"], HEAVY - {"seqio", "tensorflow", "apache_beam"}),
+    "pipelines": (["beam_pipelines.curate", "beam_pipelines.write_tokens"], {"gin", "apache_beam"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_a_floor_imports_alone_without_what_it_must_not_load(floor):
+    modules, allowed = FLOORS[floor]
+    code = f"import sys, {', '.join(modules)}; print(*{sorted(HEAVY)!r} & sys.modules.keys())"
+    code = code.replace(repr(sorted(HEAVY)), repr(HEAVY))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) <= allowed
+
+
+def test_welm_help_is_instant_because_it_loads_nothing():
+    code = (
+        "import sys; from welm_jax import launch; launch.dispatch(['--help']); "
+        f"print('loaded:', *{HEAVY - {'gin'}!r} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("loaded:\n")
+    assert "quickstart" in done.stdout
+
+
+def test_welm_jax_never_imports_beam_pipelines():
+    offenders = [
+        str(file.relative_to(ROOT))
+        for file in (ROOT / "welm_jax").rglob("*.py")
+        if re.search(r"^\s*(from|import) beam_pipelines", file.read_text(), re.MULTILINE)
+    ]
+    assert offenders == []
+
+
+def test_only_the_doors_know_gin():
+    knowing = {
+        file.stem
+        for folder in ("welm_jax", "beam_pipelines")
+        for file in (ROOT / folder).rglob("*.py")
+        if re.search(r"^\s*(from|import) gin\b", file.read_text(), re.MULTILINE)
+    }
+    assert knowing == {"gin_files"}
+
+
+def modules():
+    return [
+        file
+        for folder in ("welm_jax", "beam_pipelines")
+        for file in (ROOT / folder).rglob("*.py")
+        if file.name != "__init__.py"
+    ]
+
+
+def test_module_names_are_unique_and_say_something():
+    names = [file.stem for file in modules()]
+    assert len(names) == len(set(names))
+    assert not {"utils", "helpers", "common", "misc", "base", "core"} & set(names)
+
+
+def test_packages_load_nothing_of_themselves():
+    inits = [*ROOT.glob("welm_jax/**/__init__.py"), *ROOT.glob("beam_pipelines/__init__.py")]
+    assert len(inits) > 5 and all(file.read_text() == "" for file in inits)
+
+
+@pytest.mark.parametrize("name", ["quickstart", "welm_1b3", "welm_2b7", "welm_10b"])
+def test_every_run_file_loads(name):
+    given = [] if name == "quickstart" else ["TOKENS_DIR=/tokens"]
+    config = gin_files.load([f"runs/{name}.gin"], given, configurables.TRAINING)
+    assert config["LoopConfig"].train_steps == config["OptimizerConfig"].decay_steps
+
+
+@pytest.mark.parametrize("name", configurables.CORPUS)
+def test_the_corpus_file_serves_each_of_its_commands(name):
+    wanted = {name: configurables.CORPUS[name]}
+    loaded = gin_files.load(["corpus/quickstart.gin"], [], wanted, configurables.CORPUS)
+    assert set(loaded.objects) == {name}
+
+
+def test_every_file_of_the_map_exists_and_every_file_is_on_it():
+    told = set(re.findall(r"`((?:welm_jax|beam_pipelines)/[\w/]+\.py)`", (ROOT / "docs/architecture.md").read_text()))
+    assert told == {str(file.relative_to(ROOT)) for file in modules()}  # fmt: skip
+
+
+def test_the_readme_says_one_line_to_start_and_one_line_to_test():
+    blocks = re.findall(r"^```\w*\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    start, test = blocks[0], blocks[1]
+    assert start.count("\n") == 1 and start.rstrip().endswith("welm quickstart")
+    assert test.count("\n") == 1 and test.rstrip().endswith("pytest")
+    for line in (start, test):
+        assert "--require-hashes -r requirements/lock.txt" in line

