@@ -10,8 +10,7 @@ datasets and moved into their place at the end. Deliberately does not know how r
 """
 
 import argparse
-import functools
-import hashlib
+import json
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,7 +31,8 @@ from welm_jax.text.records import METADATA_FILE, TokenMetadata, TokenSplit, pack
 from welm_jax.text.tokenizer import Tokenizer
 
 PARTIAL = ".partial"  # beside the datasets; what a dead run left is removed by the next
-TOKENIZER_FILE = "tokenizer.model"  # a copy beside the datasets, where runs look for it
+# Copies beside the datasets: runs look for the one, their reports for the other.
+TOKENIZER_FILE, LEDGER_FILE = "tokenizer.model", "ledger.json"
 SPLITS = ("train", "heldout")
 
 
@@ -117,18 +117,23 @@ def write_tokens(
     """
     pipeline = open_pipeline(beam_flags)
     Tokenizer(config.tokenizer)  # a wrong one is refused before the work, not in it
-    shards = curated_shards(config.curated_dir) + task_shards(config.tasks, modules)
-    names = [shard.source for shard in shards if (shard.split, shard.index) == ("train", 0)]
-    if len(set(names)) < len(names):
-        raise InputError(f"of {', '.join(sorted(names))} two have one name; rename the Task")
+    shards = curated_shards(config.curated_dir)
     digest = ledger_digest(config.curated_dir)
+    sources = {shard.source for shard in shards}
+    if twice := sources & set(config.tasks):
+        raise InputError(f"{min(twice)} is a source and a Task; rename one of them")
+    shards += task_shards(config.tasks, modules)
     partial = Path(config.output_dir) / PARTIAL
     shutil.rmtree(partial, ignore_errors=True)
-    for name in names:
-        (partial / name).mkdir(parents=True)
-    _transform(pipeline, shards, digest, {"config": config, "folder": partial})
-    shutil.copyfile(config.tokenizer, partial / TOKENIZER_FILE)
-    return _swap(partial)
+    try:
+        for source in sources | set(config.tasks):
+            (partial / source).mkdir(parents=True)
+        _transform(pipeline, shards, digest, {"config": config, "folder": partial})
+        shutil.copyfile(config.tokenizer, partial / TOKENIZER_FILE)
+        shutil.copyfile(Path(config.curated_dir) / LEDGER_FILE, partial / LEDGER_FILE)
+        return _swap(partial)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def curated_shards(curated_dir: str) -> list[TextShard]:
@@ -150,11 +155,13 @@ def curated_shards(curated_dir: str) -> list[TextShard]:
 
 
 def ledger_digest(curated_dir: str) -> str:
-    """The sha256 of the curation ledger; refuses a folder without, whose curation did not end."""
-    ledger = Path(curated_dir) / "ledger.json"
-    if not ledger.is_file():
-        raise InputError(f"{curated_dir} has no ledger.json, so its curation did not end; rerun it")
-    return hashlib.sha256(ledger.read_bytes()).hexdigest()
+    """What the curation calls its ledger; refuses a folder without, whose curation did not end."""
+    try:
+        return json.loads((Path(curated_dir) / LEDGER_FILE).read_text(encoding="utf-8"))["digest"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{curated_dir} has no whole ledger.json, so its curation did not end; run it again"
+        ) from error
 
 
 def task_shards(tasks: Sequence[str], modules: Sequence[str]) -> list[TextShard]:
@@ -174,7 +181,7 @@ def write_shard(
     Returns:
       (source, (shard, what its file holds)).
     """
-    tokenizer = _tokenizer(config.tokenizer)
+    tokenizer = Tokenizer(config.tokenizer)
     documents = tokens = characters = 0
 
     def encoded() -> Iterator[list[int]]:
@@ -217,7 +224,7 @@ def describe_source(
                 (folder / source / part.shards[0].file).unlink()
     if "train" not in splits:
         return
-    tokenizer = _tokenizer(config.tokenizer)
+    tokenizer = Tokenizer(config.tokenizer)
     metadata = TokenMetadata(
         source=source,
         tokenizer_sha256=tokenizer.sha256,
@@ -270,11 +277,6 @@ def _transform(
         )
 
 
-@functools.lru_cache(maxsize=1)
-def _tokenizer(model_file: str) -> Tokenizer:
-    return Tokenizer(model_file)
-
-
 def _swap(partial: Path) -> list[TokenMetadata]:
     """Moves finished datasets into their place and drops what they replace."""
     folders = sorted(folder for folder in partial.iterdir() if folder.is_dir())
@@ -291,26 +293,22 @@ def _swap(partial: Path) -> list[TokenMetadata]:
             written.append(TokenMetadata.from_json(text, str(final)))
         else:
             print(f"{folder.name}: no training documents, so no token dataset", file=sys.stderr)
-    (partial / TOKENIZER_FILE).replace(partial.parent / TOKENIZER_FILE)
-    shutil.rmtree(partial)
+    for file in (TOKENIZER_FILE, LEDGER_FILE):
+        (partial / file).replace(partial.parent / file)
     return written
 
 
 def _table(datasets: Sequence[TokenMetadata]) -> str:
     """What was written, a line per source, both splits together."""
-    line = "{:<20}{:>12}{:>16}{:>16}{:>18}{:>12}".format
-    lines = [line("source", "documents", "tokens", "characters", "characters/token", "rows")]
+    lines = [
+        f"{'source':20}{'documents':>12}{'tokens':>16}{'characters':>16}"
+        f"{'characters/token':>18}{'rows':>12}"
+    ]
     for metadata in datasets:
         both = TokenSplit.merged(list(metadata.splits.values()))
         lines.append(
-            line(
-                metadata.source,
-                f"{both.documents:,}",
-                f"{both.tokens:,}",
-                f"{both.characters:,}",
-                f"{both.characters / both.tokens:.2f}",
-                f"{both.rows:,}",
-            )
+            f"{metadata.source:20}{both.documents:>12,}{both.tokens:>16,}{both.characters:>16,}"
+            f"{both.characters / both.tokens:>18.2f}{both.rows:>12,}"
         )
     return "\n".join(lines)
 

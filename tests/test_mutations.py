@@ -45,7 +45,8 @@ def test_a_mean_of_means_breaks_accumulation(monkeypatch):
         total = test_step.BATCH["decoder_loss_weights"].sum()
         return plain(assemble, parameters, batch, config) / counted * (total / microbatches)
 
-    correct = test_step.train(1)
+    correct = test_step.plain()
     monkeypatch.setattr(step, "summed_loss", mean_of_means)
+    mutated = test_step.train(3, microbatches=microbatches)
     with pytest.raises(AssertionError):
-        test_step.assert_same_training(test_step.train(1, microbatches=microbatches), correct)
+        test_step.assert_same_training(mutated, correct)

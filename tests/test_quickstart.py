@@ -305,14 +305,14 @@ def test_summary_puts_the_model_beside_the_best_count_model(corpus, tmp_path, mo
     }
     (folder / "run").mkdir()
     (folder / "run" / "held_out.json").write_text(json.dumps(held_out))
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", "80")
     stages = [("Raw text", []), ("One", ["python", "-c", "print('one ' * 2)"])]
     status, streams = ends(monkeypatch, capfd, stages, corpus, "--folder", str(folder))
     assert status == 0, streams.err
     rows = [" ".join(line.replace("│", " ").split()) for line in streams.out.splitlines()]
-    assert "blogs 1,200 12,000 6.100 6.500 (token bigram)" in rows
-    assert "poems 34 340 7.200 7.100 (character bigram)" in rows
-    assert "all 1,234 12,340 6.300 6.900 (token bigram)" in rows
+    assert "blogs 1,200 12,000 6.100 6.500" in rows
+    assert "poems 34 340 7.200 7.100" in rows
+    assert "all 1,234 12,340 6.300 6.900" in rows
     assert f"open {folder}/run/report.html" in streams.out
     # What a command prints comes after its own line, not before it.
     assert streams.out.index("$ python") < streams.out.index("one one")

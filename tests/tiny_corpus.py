@@ -66,7 +66,7 @@ def write_curated(
             }
             name = f"{split}-{index:05d}-of-{shards:05d}.parquet"
             pyarrow.parquet.write_table(pyarrow.table(columns), place / name)
-    (folder / "ledger.json").write_text(json.dumps({"kept": sum(map(len, texts.values()))}))
+    (folder / "ledger.json").write_text(json.dumps({"digest": "1ed9e7"}))
     return folder
 
 

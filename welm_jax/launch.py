@@ -60,7 +60,7 @@ def train_tokenizer(arguments: Sequence[str]) -> None:
 
     from welm_jax.text import tokenizer
 
-    texts = tokenizer.sample_texts(config.documents_dir, config.sample_bytes, config.seed)
+    texts = tokenizer.sample_texts(config.curated_dir, config.sample_bytes, config.seed)
     trained = tokenizer.train_tokenizer(texts, config.model_file, config)
     print(f"{config.model_file}: {trained.vocab_size} pieces, sha256 {trained.sha256}")
 
@@ -131,9 +131,9 @@ def report(arguments: Sequence[str]) -> None:
     """
     run = RunFolder(_options(report, arguments, RUN_DIR).run_dir).require()
 
-    from welm_jax import report
+    from welm_jax.report import write_report
 
-    report.write_report(run)
+    write_report(run)
     print(f"{run.report}")
 
 

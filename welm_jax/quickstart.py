@@ -221,8 +221,8 @@ What to do next
   open {run}/report.html: curves, data card, figures, samples
   welm generate --run_dir {run} --prompt 春天来了 --temperature 0.7
   tensorboard --logdir {run}/tensorboard   (what training wrote as it went)
-  welm quickstart --corpus DIR --folder my_run   (your own text: {LAYOUT})
-  read {CORPUS_GIN} and {RUN_GIN} in gin_configs: a pod runs the same commands with other files""",
+  welm quickstart --corpus DIR --folder my_run   (your own text; --help shows the layout)
+  read gin_configs/{CORPUS_GIN} and {RUN_GIN}: a pod runs the same commands with others""",
         markup=False,
         soft_wrap=True,
     )
@@ -231,7 +231,7 @@ What to do next
 def _figures(places: Places) -> Table:
     """Documents and tokens of each source, and the decoder beside the best count model."""
     held_out = json.loads((places.run / "held_out.json").read_text())
-    table = Table("source", title="Training text, and bits per character of the held-out text")
+    table = Table("source", title="Training text, and bits per character of held-out text")
     for column in ("documents", "tokens", "this model", "best count model"):
         table.add_column(column, justify="right")
     splits = {name: _train_split(places.tokens / name) for name in held_out["sources"]}
@@ -240,12 +240,12 @@ def _figures(places: Places) -> Table:
     }
     scores = {**held_out["sources"], "all": held_out["all"]}
     for name, split in {**splits, "all": totals}.items():
-        others = [(bits[name], model) for model, bits in held_out["count_models"].items()]
+        others = [bits[name] for bits in held_out["count_models"].values()]
         table.add_row(
             name,
             f"{split['documents']:,}",
             f"{split['tokens']:,}",
             f"{scores[name]['bits_per_character']:.3f}",
-            "{:.3f} ({})".format(*min(others)) if others else "n/a",
+            f"{min(others):.3f}" if others else "too large to count",
         )
     return table

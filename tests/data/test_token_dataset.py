@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from array_record.python.array_record_module import ArrayRecordReader
 
 from tests.tiny_corpus import (
     SEQUENCE_TOKENS,
@@ -102,6 +103,14 @@ def test_metadata_has_the_digest_of_every_file(news):
         for path in (tokens_dir() / "news").glob("*.array_record-*")
     }
     assert files == stored
+
+
+def test_rows_are_stored_one_by_one():
+    # In larger groups every read of a row would decompress its neighbours too.
+    for path in (tokens_dir() / "news").glob("*.array_record-*"):
+        reader = ArrayRecordReader(str(path))
+        assert "group_size:1," in reader.writer_options_string()
+        reader.close()
 
 
 def test_fingerprint_is_the_digest_of_the_metadata(news):

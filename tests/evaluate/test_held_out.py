@@ -42,13 +42,14 @@ def scores(folders, parameters=PARAMETERS, mesh=None, **options):
 
 @jax.jit
 def logits_of_row(parameters, tokens):
-    decoder, positions = ASSEMBLE(parameters), jnp.arange(SEQUENCE_TOKENS)
-    rows = (
+    """A batch of one row, so that nothing else can matter."""
+    positions = jnp.arange(SEQUENCE_TOKENS)
+    inputs = (
         jax.reshard(row[None], axes.spec("batch", "length"))
         for row in (tokens, positions, jnp.ones_like(positions))
     )
-    hidden = decoder(*rows)
-    return loss.logits(hidden, decoder.head_matrix(), VOCAB_SIZE)[0, :, :VOCAB_SIZE]
+    decoder = ASSEMBLE(parameters)
+    return loss.logits(decoder(*inputs), decoder.head_matrix(), VOCAB_SIZE)[0, :, :VOCAB_SIZE]
 
 
 def row_nats(folder):

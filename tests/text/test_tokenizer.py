@@ -71,9 +71,11 @@ def test_text_never_becomes_a_control_id(tokenizer):
     assert (tokenizer.pad_id, tokenizer.eod_id) == (0, 1)
 
 
-@pytest.mark.parametrize("text", ["1998", "\n\n\n", "\t\t"])
-def test_digits_newlines_and_tabs_stand_alone(tokenizer, text):
-    assert [tokenizer.decode([token]) for token in tokenizer.encode(text)] == list(text)
+def test_digits_newlines_and_tabs_stand_alone_however_common(tmp_path):
+    texts = documents("news", "train", 60) + ["在1998年。\n在1998年。\t"] * 200
+    tokenizer = train_tokenizer(texts, tmp_path / "m", config(vocab_size=450))
+    pieces = [tokenizer.decode([token]) for token in tokenizer.encode("在1998年。\n\n。\t\t")]
+    assert [piece for piece in pieces if set(piece) & set("189\n\t")] == list("1998\n\n\t\t")
 
 
 def test_common_words_are_pieces_of_their_own(tokenizer):

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -49,8 +50,9 @@ def train(steps, *, mesh=None, **how):
     return jax.tree.map(np.asarray, state.as_tree()), history
 
 
-@pytest.fixture(scope="module")
+@functools.cache
 def plain():
+    """Three steps on one device in one microbatch."""
     return train(3)
 
 
@@ -62,14 +64,14 @@ def assert_same_training(found, expected):
         np.testing.assert_allclose(one, other, atol=10 * SHARDED_RTOL * np.abs(other).max())
 
 
-def test_accumulation_changes_nothing_however_padding_is_spread(plain):
+def test_accumulation_changes_nothing_however_padding_is_spread():
     """The rows count 1 to 8 tokens each: a mean of the microbatches' means would be another loss.
 
     On four devices at that, so that every microbatch takes rows from each.
     """
     of_microbatches = BATCH["decoder_loss_weights"].sum(1).reshape(ROWS // 4, 4).sum(0)
     assert len(set(of_microbatches)) > 1
-    assert_same_training(train(3, mesh=mesh_of(2, 1, 2), microbatches=4, loss_chunks=2), plain)
+    assert_same_training(train(3, mesh=mesh_of(2, 1, 2), microbatches=4, loss_chunks=2), plain())
 
 
 def adamw_by_hand(steps):
@@ -118,9 +120,9 @@ def adamw_by_hand(steps):
     return jax.tree.unflatten(structure, weights), norms
 
 
-def test_three_steps_equal_adamw_written_in_numpy(plain):
+def test_three_steps_equal_adamw_written_in_numpy():
     """Clipping bites (the norm is above 0.5); only kernels and embeddings decay."""
-    state, history = plain
+    state, history = plain()
     expected, norms = adamw_by_hand(3)
     assert min(norms) > 2 * OPTIMIZER.clip_norm
     assert [metrics["gradient_norm"] for metrics in history] == pytest.approx(norms, rel=1e-4)
@@ -134,8 +136,8 @@ def test_three_steps_equal_adamw_written_in_numpy(plain):
         assert difference.mean() < 1e-6 and difference.max() < 1e-4, jax.tree_util.keystr(path)
 
 
-def test_the_metrics_are_what_they_say(plain):
-    state, history = plain
+def test_the_metrics_are_what_they_say():
+    state, history = plain()
     assert state["step"] == 3
     assert [metrics["tokens"] for metrics in history] == [BATCH["decoder_loss_weights"].sum()] * 3
     assert [metrics["learning_rate"] for metrics in history] == pytest.approx(

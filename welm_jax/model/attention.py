@@ -3,6 +3,8 @@
 import jax
 from jaxtyping import Array, Bool, Float
 
+from welm_jax.model import axes
+
 
 def attend(
     queries: Float[Array, "B T N H"],
@@ -14,4 +16,13 @@ def attend(
 
     Softmax is float32 whatever the inputs are.
     """
-    return jax.nn.dot_product_attention(queries, keys, values, mask=mask, implementation="xla")
+    heads = axes.spec("batch", "length", "heads", "head_width")
+    rows = axes.spec("batch", "one", "length", "slot")
+
+    # No head and no row needs another's: each device attends for its own. Left to sharding types,
+    # jax 0.12 forgets the batch axis of a single row, and cuDNN's kernel does not differentiate.
+    @jax.shard_map(in_specs=(heads, heads, heads, rows), out_specs=heads)
+    def own(queries, keys, values, mask):
+        return jax.nn.dot_product_attention(queries, keys, values, mask=mask, implementation="xla")
+
+    return own(queries, keys, values, jax.reshard(mask, rows))

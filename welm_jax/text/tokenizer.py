@@ -186,6 +186,7 @@ def train_tokenizer(
             model_type="unigram",
             vocab_size=config.vocab_size,
             character_coverage=config.character_coverage,
+            seed_sentencepiece_size=10 * config.vocab_size,
             max_sentence_length=4 * PIECE_CHARACTERS,
             num_threads=THREADS,
             pad_id=PAD_ID,
