@@ -5,7 +5,6 @@ import os
 # Before jax is imported anywhere: a CPU with eight devices, so that meshes are real.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 from jaxtyping import install_import_hook
 

@@ -90,7 +90,10 @@ def test_a_wrong_flag_is_refused_in_one_line(good, flag, words):
         ("import os\n", "a gin file cannot import; use --import"),
         ("include 'nowhere.gin'\n", "gin file nowhere.gin is neither here nor"),
         ("include 'models/welm_1b.gin'\n", "did you mean models/welm_1b3.gin?"),
-        ("ModelConfig.num_layers = two\n", "wrong.gin:1: 'ModelConfig.num_layers = two' is not gin"),
+        (
+            "ModelConfig.num_layers = two\n",
+            "wrong.gin:1: 'ModelConfig.num_layers = two' is not gin",
+        ),
         ("ModelConfig.num_layers = 2\n", "ModelConfig.num_heads is not set"),
     ],
 )

@@ -12,15 +12,17 @@ from welm_jax import configurables, gin_files
 ROOT = Path(__file__).parents[1]
 HEAVY = {"jax", "flax", "optax", "orbax", "grain", "seqio", "tensorflow", "apache_beam", "gin"}
 
+TRAINING = {"jax", "flax", "optax", "orbax"}
+
 # Modules of each floor, and what heavy packages a fresh process may hold after importing them.
 FLOORS = {
     "door": (["welm_jax.launch"], {"gin"}),
     "beside text": (["welm_jax.run_files", "welm_jax.failures", "welm_jax.configurables"], set()),
     "text": (["welm_jax.text.tokenizer", "welm_jax.text.records", "welm_jax.text.sources"], set()),
-    "model": (["welm_jax.model.decoder", "welm_jax.model.loss"], {"jax", "flax", "optax", "orbax"}),
+    "model": (["welm_jax.model.decoder", "welm_jax.model.loss"], TRAINING),
     "data": (["welm_jax.data.batches", "welm_jax.data.token_dataset"], {"jax", "grain"}),
-    "train": (["welm_jax.train.loop", "welm_jax.train.step"], HEAVY - {"seqio", "tensorflow", "apache_beam", "gin", "grain"}),
-    "decode": (["welm_jax.decode.generate"], {"jax", "flax", "optax", "orbax"}),
+    "train": (["welm_jax.train.loop", "welm_jax.train.step"], TRAINING),
+    "decode": (["welm_jax.decode.generate"], TRAINING),
     "runs": (["welm_jax.runs", "welm_jax.report"], HEAVY - {"seqio", "tensorflow", "apache_beam"}),
     "pipelines": (["beam_pipelines.curate", "beam_pipelines.write_tokens"], {"gin", "apache_beam"}),
 }  # fmt: skip
@@ -99,7 +101,12 @@ def test_the_corpus_file_serves_each_of_its_commands(name):
 
 
 def test_every_file_of_the_map_exists_and_every_file_is_on_it():
-    told = set(re.findall(r"`((?:welm_jax|beam_pipelines)/[\w/]+\.py)`", (ROOT / "docs/architecture.md").read_text()))
+    told = set(
+        re.findall(
+            r"`((?:welm_jax|beam_pipelines)/[\w/]+\.py)`",
+            (ROOT / "docs/architecture.md").read_text(),
+        )
+    )
     assert told == {str(file.relative_to(ROOT)) for file in modules()}  # fmt: skip
 
 

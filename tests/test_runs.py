@@ -44,9 +44,7 @@ CheckpointConfig.every_steps = 4
 
 def welm(*arguments, **how):
     line = [sys.executable, "-c", "from welm_jax.launch import main; main()", *map(str, arguments)]
-    return subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how
-    )
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how)
 
 
 def finished(process):

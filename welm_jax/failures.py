@@ -16,7 +16,7 @@ class Failure(Exception):
 
 
 class InputError(Failure):
-    """Something that the user gave is wrong; says what was asked, what is allowed, what to change."""
+    """Something the user gave is wrong; says what was asked, what is allowed, what to change."""
 
     status = 2
 

@@ -1,4 +1,4 @@
-"""The one door: `welm <verb>`. Wires the floors together; imports each only when a verb needs it."""
+"""The one door: `welm <verb>`. Imports a floor only when the verb needs it."""
 
 import argparse
 import sys
@@ -87,9 +87,9 @@ def evaluate(arguments: Sequence[str]) -> None:
     """
     run = RunFolder(_options(evaluate, arguments, RUN_DIR).run_dir).require()
 
-    from welm_jax.evaluate import held_out
+    from welm_jax import runs
 
-    held_out.evaluate_run(run)
+    runs.evaluate(run)
 
 
 def generate(arguments: Sequence[str]) -> None:
@@ -138,8 +138,7 @@ def report(arguments: Sequence[str]) -> None:
 
 
 VERBS = {
-    verb.__name__: verb
-    for verb in (quickstart, train_tokenizer, train, evaluate, generate, report)
+    verb.__name__: verb for verb in (quickstart, train_tokenizer, train, evaluate, generate, report)
 }
 
 RUN_DIR = ("--run_dir", {"required": True, "help": "the run folder, on a disk or in a bucket"})

@@ -4,24 +4,24 @@ Puts the floors together: data into batches, batches and state into the loop, ca
 """
 
 import contextlib
+import dataclasses
 import importlib
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 from etils import epath
 from jaxtyping import PyTree
+from rich.console import Console
 
 from welm_jax import gin_files, run_files
 from welm_jax.configurables import TRAINING
 from welm_jax.data.batches import BatchStream
-from welm_jax.evaluate import held_out
+from welm_jax.evaluate import count_models, held_out
 from welm_jax.failures import InputError, Preempted
 from welm_jax.gin_files import GinConfig
-from welm_jax.model import axes
 from welm_jax.model.decoder import Assembler
 from welm_jax.run_files import RunFolder
 from welm_jax.text.tokenizer import Tokenizer
@@ -80,7 +80,10 @@ def train(run: RunFolder, config: GinConfig, user_modules: Sequence[str]) -> Non
             train_step=step.make_train_step(
                 assemble, config["OptimizerConfig"], config["StepConfig"]
             ),
-            batches=_on_devices(stream, begin.cursor, devices),
+            batches=(
+                (cursor, step.on_mesh(batch, devices))
+                for cursor, batch in stream.iterate(begin.cursor)
+            ),
             last_step=steps,
             on_step=log.step,
             every=[
@@ -96,7 +99,7 @@ def train(run: RunFolder, config: GinConfig, user_modules: Sequence[str]) -> Non
     print(f"trained {end.step} steps on {end.tokens:,} tokens; epochs: {epochs}")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LoadedRun:
     """A run's newest checkpoint, ready to be used.
 
@@ -119,12 +122,8 @@ class LoadedRun:
     devices: jax.sharding.Mesh
 
 
-def load(run: RunFolder, devices: Sequence[jax.Device] | None = None) -> LoadedRun:
-    """Opens a run for evaluation or generation.
-
-    Args:
-      run: the folder of a run that saved at least one checkpoint.
-      devices: where to put it; each holds a whole copy. The first device unless given.
+def load(run: RunFolder) -> LoadedRun:
+    """Opens a run for evaluation or generation, on the first device.
 
     Raises:
       InputError: there is no checkpoint, or the tokenizer is not the one of the data.
@@ -132,7 +131,7 @@ def load(run: RunFolder, devices: Sequence[jax.Device] | None = None) -> LoadedR
     config = gin_files.load([os.fspath(run.require().config)], [], TRAINING)
     mixture = run_files.read_json(run.mixture)
     tokenizer = _own_tokenizer(run.tokenizer, mixture)
-    own_mesh = mesh.make_mesh(MeshConfig(), devices or jax.devices()[:1])
+    own_mesh = mesh.make_mesh(MeshConfig(), jax.devices()[:1])
     with jax.set_mesh(own_mesh), Checkpoints(run.checkpoints) as checkpoints:
         restored = checkpoints.restore(_like(config, own_mesh))
     if restored is None:
@@ -148,6 +147,32 @@ def load(run: RunFolder, devices: Sequence[jax.Device] | None = None) -> LoadedR
     )
 
 
+def evaluate(run: RunFolder) -> None:
+    """Scores the newest checkpoint and the count models of its training text on held-out text.
+
+    Writes held_out.json and prints it as a table. Its keys: `step`; `sources` and `all`, with the
+    fields of HeldOutScore but the name; `count_models`, as count_models.bits_per_character says.
+    """
+    loaded = load(run)
+    with jax.set_mesh(loaded.devices):
+        scores = held_out.bits_per_character(loaded.assemble, loaded.parameters, loaded.mixture)
+    named = {fields.pop("source"): fields for fields in map(dataclasses.asdict, scores)}
+    overall = named.pop(held_out.ALL)
+    folders = {
+        source["name"]: source["folder"]
+        for source in loaded.mixture["sources"]
+        if source["name"] in named
+    }
+    result = {
+        "step": loaded.progress.step,
+        "all": overall,
+        "sources": named,
+        "count_models": count_models.bits_per_character(folders, loaded.tokenizer),
+    }
+    run_files.write_json(run.held_out, result)
+    Console().print(held_out.table(result))
+
+
 def _mixture(run: RunFolder, config: GinConfig, user_modules: Sequence[str]) -> dict[str, Any]:
     """The run's mixture: compiled by seqio in its first life, read from the folder after that."""
     declared = config["MixtureConfig"]
@@ -157,9 +182,8 @@ def _mixture(run: RunFolder, config: GinConfig, user_modules: Sequence[str]) -> 
         for source in mixture["sources"]:  # the data may have moved; its fingerprint may not
             source["folder"] = os.fspath(epath.Path(declared.tokens_dir) / source["name"])
     else:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # it complains of GPUs it may not use
-        from welm_jax.tasks import pretraining
-
+        with _without_stderr():
+            from welm_jax.tasks import pretraining
         for module in user_modules:
             try:
                 importlib.import_module(module)
@@ -218,14 +242,6 @@ def _new_state(config: GinConfig) -> state.TrainState:
     return state.initial_state(config["ModelConfig"], adam, config["LoopConfig"].seed)
 
 
-def _on_devices(
-    stream: BatchStream, cursor: int, devices: jax.sharding.Mesh
-) -> Iterator[tuple[int, step.Batch]]:
-    rows = jax.NamedSharding(devices, axes.spec("batch", "length"))
-    for at, batch in stream.iterate(cursor):
-        yield at, jax.device_put(batch, rows)
-
-
 def _evaluation(assemble: Assembler, mixture: dict[str, Any], log: RunLog) -> loop.Callback:
     def evaluate(current: state.TrainState, progress: Progress) -> None:
         results = held_out.bits_per_character(
@@ -247,6 +263,19 @@ def _opening_words(model, devices: jax.sharding.Mesh, begin: Progress, steps: in
         + (f"going on from step {begin.step}" if begin.step else "from the beginning")
         + f" to {steps}"
     )
+
+
+@contextlib.contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Keeps the process's stderr quiet: TensorFlow, loading, tells there of GPUs it may not use."""
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextlib.contextmanager

@@ -141,7 +141,7 @@ def test_a_run_is_scored_beside_the_count_models(folders, tokenizer, tmp_path, m
     monkeypatch.setattr(runs, "load", lambda run: loaded)
     monkeypatch.setenv("COLUMNS", "120")
     run = RunFolder(tmp_path)
-    held_out.evaluate_run(run)
+    runs.evaluate(run)
     result = run_files.read_json(run.held_out)
     assert list(result) == ["step", "all", "sources", "count_models"]
     assert result["step"] == 30 and list(result["sources"]) == ["news", "books"]

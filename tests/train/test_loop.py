@@ -57,7 +57,10 @@ def test_callbacks_see_the_state_of_their_step():
     seen = []
     every = [(2, lambda state, progress: seen.append((len(state), progress)))]
     run(Progress(), 5, every)
-    assert seen == [(2, Progress(step=2, cursor=2, tokens=20)), (4, Progress(step=4, cursor=4, tokens=40))]  # fmt: skip
+    assert seen == [
+        (2, Progress(step=2, cursor=2, tokens=20)),
+        (4, Progress(step=4, cursor=4, tokens=40)),
+    ]
 
 
 def test_time_in_a_callback_is_no_steps_time():

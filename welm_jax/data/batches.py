@@ -139,7 +139,7 @@ class BatchStream:
             mine = [at for at, (source, _) in enumerate(places) if source == number]
             tokens[mine] = dataset.__getitems__([places[at][1] for at in mine])
         metadata = self._datasets[0].metadata
-        return _batch(tokens, metadata.pad_id, metadata.eod_id, self.masks_documents)
+        return batch_of_rows(tokens, metadata.pad_id, metadata.eod_id, self.masks_documents)
 
     def iterate(self, cursor: int, rows: slice = slice(None)) -> Iterator[tuple[int, Batch]]:
         """Yields (cursor, batch) from a place on, without end, read ahead in the background."""
@@ -194,9 +194,10 @@ def _open(source: Mapping[str, Any], mixture: Mapping[str, Any]) -> TokenDataset
     return dataset
 
 
-def _batch(
-    tokens: Int32[np.ndarray, "B row"], pad_id: int, eod_id: int, masks_documents: bool
+def batch_of_rows(
+    tokens: Int32[np.ndarray, "B row"], pad_id: int, eod_id: int, masks_documents: bool = False
 ) -> Batch:
+    """Makes a batch, as `BatchStream.batch` describes it, of rows of T + 1 ids."""
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     positions = np.broadcast_to(np.arange(inputs.shape[1], dtype=np.int32), inputs.shape)
     segments = np.ones_like(inputs)

@@ -8,30 +8,25 @@ cuts and in which it sees the document before.
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int32, PyTree
-from rich.console import Console
+from jaxtyping import Array, Float, PyTree
 from rich.table import Table
 from rich.text import Text
 
-from welm_jax import run_files
-from welm_jax.data.token_dataset import TokenDataset
-from welm_jax.evaluate import count_models
-from welm_jax.model import axes
+from welm_jax.data.batches import batch_of_rows
+from welm_jax.data.token_dataset import TokenDataset, read_metadata
+from welm_jax.failures import InputError
 from welm_jax.model.decoder import Assembler
-from welm_jax.run_files import RunFolder
 from welm_jax.train import step
 from welm_jax.train.step import StepConfig
 
 ROWS_PER_DEVICE = 8
 MOST_CHUNKS = 16  # of a row, whose logits exist one after the other
 ALL = "all"
-
-HostBatch = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +67,15 @@ def bits_per_character(
         sources by the rows scored.
 
     Returns:
-      A score for each source, and last the one of all.
+      A score for each source that has held-out text, and last the one of all.
 
     Raises:
-      InputError: a source has no held-out split.
+      InputError: no source has any.
     """
     scores, nats = [], []
     for source in mixture["sources"]:
+        if "heldout" not in read_metadata(source["folder"])[0].splits:
+            continue  # a source of one document has nothing to hold out
         dataset = TokenDataset(source["folder"], "heldout")
         rows = len(dataset) if max_rows is None else min(max_rows, len(dataset))
         source_nats, tokens = _nats_and_tokens(assemble, parameters, dataset, rows)
@@ -86,54 +83,30 @@ def bits_per_character(
         characters = split.characters * tokens / split.tokens
         scores.append(_score(source["name"], source_nats, tokens, characters))
         nats.append(source_nats)
+    if not scores:
+        raise InputError("no source has held-out text; curate with a larger held_out_fraction")
     tokens, characters = (
         sum(getattr(score, name) for score in scores) for name in ("tokens", "characters")
     )
     return [*scores, _score(ALL, sum(nats), tokens, characters)]
 
 
-def evaluate_run(run: RunFolder) -> None:
-    """Scores a run's newest checkpoint and the count models of its training text.
-
-    Writes held_out.json and prints it as a table. Its keys: `step`; `sources` and `all`, with the
-    fields of HeldOutScore but the name; `count_models`, as count_models.bits_per_character says.
-
-    Raises:
-      InputError: the run has no checkpoint, or a source no held-out split.
-    """
-    from welm_jax import runs  # which imports this module, to evaluate while it trains
-
-    loaded = runs.load(run)
-    with jax.set_mesh(loaded.devices):
-        scores = bits_per_character(loaded.assemble, loaded.parameters, loaded.mixture)
-    folders = {source["name"]: source["folder"] for source in loaded.mixture["sources"]}
-    named = {fields.pop("source"): fields for fields in map(asdict, scores)}
-    result = {
-        "step": loaded.progress.step,
-        "all": named.pop(ALL),
-        "sources": named,
-        "count_models": count_models.bits_per_character(folders, loaded.tokenizer),
-    }
-    run_files.write_json(run.held_out, result)
-    Console().print(_table(result))
-
-
-def _table(result: Mapping[str, Any]) -> Table:
-    """A row a model, a column a source, the best in bold."""
+def table(result: Mapping[str, Any]) -> Table:
+    """The content of held_out.json: a row a model, a column a source, the best in bold."""
     decoder = {name: one["bits_per_character"] for name, one in result["sources"].items()}
     decoder[ALL] = result["all"]["bits_per_character"]
     models = {**result["count_models"], f"this model, step {result['step']}": decoder}
-    table = Table("bits per character", title="Held-out text; lower is better")
+    shown = Table("bits per character", title="Held-out text; lower is better")
     for source in decoder:
-        table.add_column(source, justify="right")
+        shown.add_column(source, justify="right")
     best = {source: min(bits[source] for bits in models.values()) for source in decoder}
 
     def cell(bits: float, source: str) -> Text:
         return Text(f"{bits:.3f}", "bold" if bits == best[source] else "")
 
     for name, bits in models.items():
-        table.add_row(name, *(cell(bits[source], source) for source in decoder))
-    return table
+        shown.add_row(name, *(cell(bits[source], source) for source in decoder))
+    return shown
 
 
 def _score(source: str, nats: float, tokens: int, characters: float) -> HeldOutScore:
@@ -150,41 +123,19 @@ def _nats_and_tokens(
     assemble: Assembler, parameters: PyTree, dataset: TokenDataset, rows: int
 ) -> tuple[float, int]:
     """What the first rows of a dataset cost, and how many targets they hold."""
-    mesh = jax.sharding.get_mesh()
+    mesh, metadata = jax.sharding.get_mesh(), dataset.metadata
     batch_size = ROWS_PER_DEVICE * mesh.shape["data"] * mesh.shape["fsdp"]
-    chunks = math.gcd(dataset.metadata.sequence_tokens, MOST_CHUNKS)
+    chunks = math.gcd(metadata.sequence_tokens, MOST_CHUNKS)
     config = StepConfig(batch_size=batch_size, loss_chunks=chunks)
     nats, tokens = 0.0, 0
     for first in range(0, rows, batch_size):
         read = dataset.__getitems__(range(first, min(first + batch_size, rows)))
-        batch = _batch(read, batch_size, dataset.metadata.pad_id)
+        missing = batch_size - len(read)  # one compiled step serves all batches
+        full = np.pad(read, ((0, missing), (0, 0)), constant_values=metadata.pad_id)
+        batch = batch_of_rows(full, metadata.pad_id, metadata.eod_id)
         tokens += int(batch["decoder_loss_weights"].sum())
-        nats += float(_summed_loss(assemble, parameters, _placed(batch, mesh), config))
+        nats += float(_summed_loss(assemble, parameters, step.on_mesh(batch, mesh), config))
     return nats, tokens
-
-
-def _batch(rows: Int32[np.ndarray, "b row"], batch_size: int, pad_id: int) -> HostBatch:
-    """Rows as a batch of a fixed size, so that one compiled step serves all of them."""
-    missing = batch_size - len(rows)
-    rows = np.pad(rows, ((0, missing), (0, 0)), constant_values=pad_id)
-    targets = rows[:, 1:]
-    positions = np.arange(targets.shape[1], dtype=np.int32)
-    return {
-        "decoder_input_tokens": rows[:, :-1],
-        "decoder_target_tokens": targets,
-        "decoder_loss_weights": (targets != pad_id).astype(np.float32),
-        "decoder_segment_ids": np.ones_like(targets),
-        "decoder_positions": np.broadcast_to(positions, targets.shape),
-    }
-
-
-def _placed(batch: HostBatch, mesh: jax.sharding.Mesh) -> step.Batch:
-    """The batch on the mesh; each process hands over the rows of its own devices."""
-    sharding = jax.NamedSharding(mesh, axes.spec("batch", "length"))
-    return {
-        name: jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
-        for name, array in batch.items()
-    }
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))

@@ -1,4 +1,4 @@
-"""What a run says while it trains: console, `metrics.jsonl`, TensorBoard, from one record a step."""
+"""What a run says while it trains: console, `metrics.jsonl`, TensorBoard."""
 
 from collections.abc import Mapping
 
@@ -15,9 +15,7 @@ from welm_jax.train import utilization
 class RunLog:
     """Writes every step to disk in groups, and shows the latest; a context manager."""
 
-    def __init__(
-        self, run: RunFolder, *, flops_per_token: int, total_steps: int, every_steps: int
-    ):
+    def __init__(self, run: RunFolder, *, flops_per_token: int, total_steps: int, every_steps: int):
         self._run = run
         self._flops_per_token = flops_per_token
         self._every_steps = every_steps
@@ -64,9 +62,7 @@ class RunLog:
         speed = record["batch_tokens"] / seconds if seconds else None
         kind, devices = jax.devices()[0].device_kind, jax.device_count()
         mfu = speed and utilization.utilization(speed, self._flops_per_token, kind, devices)
-        self._waiting.append(
-            {**record, "seconds": seconds, "tokens_per_second": speed, "mfu": mfu}
-        )
+        self._waiting.append({**record, "seconds": seconds, "tokens_per_second": speed, "mfu": mfu})
         shown = f"loss {record['loss']:.4f}  rate {record['learning_rate']:.2e}"
         if speed:
             shown += f"  {speed:,.0f} tokens/s  MFU " + ("n/a" if mfu is None else f"{mfu:.1%}")

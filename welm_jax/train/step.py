@@ -6,6 +6,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
@@ -95,6 +96,11 @@ def make_train_step(
         return TrainState(step=state.step + 1, parameters=parameters, adam=moments), metrics
 
     return jax.jit(train_step, donate_argnums=0)
+
+
+def on_mesh(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh) -> Batch:
+    """Puts a batch of the host onto a mesh, its rows spread over data and fsdp."""
+    return jax.device_put(dict(batch), jax.NamedSharding(mesh, axes.spec("batch", "length")))
 
 
 def summed_loss(
