@@ -32,8 +32,8 @@ from welm_jax.train import optimizer
 from welm_jax.train.mesh import MeshConfig, make_mesh
 from welm_jax.train.state import initial_parameters, initial_state
 from welm_jax.train.step import StepConfig, make_train_step
+from welm_jax.train.utilization import utilization
 
-PEAK_BFLOAT16 = {"NVIDIA H100 80GB HBM3": 989.4e12, "NVIDIA H200": 989.4e12}  # by device kind
 FULL = {  # gin_configs/models/welm_1b3.gin; points are (sequences in a microbatch, remat)
     "model": {"num_layers": 24, "num_heads": 16, "d_model": 2048, "vocab_size": 62_000},
     "points": [(4, "none"), (4, "dots"), (8, "dots"), (8, "full"), (16, "dots"), (16, "full")],
@@ -128,12 +128,11 @@ def measure_step(setting: dict, microbatch: int, remat: str) -> dict:
             moments.append(time.perf_counter())
     seconds = np.diff(moments)[WARM_UP_STEPS:].tolist()
     rate = rows * length / statistics.median(seconds)
-    peak = PEAK_BFLOAT16.get(device.device_kind)
     memory = (device.memory_stats() or {}).get("peak_bytes_in_use")
     return {
         "seconds": seconds,
         "tokens_per_second": rate,
-        "mfu": peak and rate * config.flops_per_token(length) / peak,
+        "mfu": utilization(rate, config.flops_per_token(length), device.device_kind, 1),
         "peak_gib": memory and memory / 2**30,
         "compile_seconds": moments[0] - started,
         "loss": float(metrics["loss"]),

@@ -2,9 +2,12 @@
 
 import os
 
-# Before jax is imported anywhere: a CPU with eight devices, so that meshes are real.
+# Before jax is imported anywhere: a CPU with eight devices, so that meshes are real, and little
+# optimisation, so that compiling is quick.
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = (
+    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+)
 
 from jaxtyping import install_import_hook
 

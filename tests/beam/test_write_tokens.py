@@ -117,9 +117,15 @@ def test_writing_again_gives_the_same_files(tmp_path):
     write_tokens(config(tmp_path))
     for source in ("news", "books", "english"):
         assert contents(tmp_path / source) == contents(tokens_dir() / source)
-    assert (tmp_path / "tokenizer.model").read_bytes() == tokenizer_file().read_bytes()
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["books", "english", "news", "tokenizer.model"]
+    assert names == ["books", "english", "ledger.json", "news", "tokenizer.model"]
+
+
+def test_tokenizer_and_ledger_go_with_the_datasets():
+    assert (tokens_dir() / "tokenizer.model").read_bytes() == tokenizer_file().read_bytes()
+    assert (tokens_dir() / "ledger.json").read_bytes() == (
+        curated_dir() / "ledger.json"
+    ).read_bytes()
 
 
 def test_new_rows_replace_the_old_and_other_datasets_stay(tmp_path):

@@ -8,7 +8,7 @@ def test_shares_of_table_1_add_up_to_one():
 
 
 def test_table_1_repeats_news_and_forums_ten_times_over_300_billion_tokens():
-    # 300e9 * share / remaining tokens; the paper's last sentence of 3.2: "over 300B tokens".
+    # 300e9 * share / remaining tokens; the paper trains on "over 300B tokens".
     epochs = {
         name: 300e9 * source.proportion / source.remaining_tokens
         for name, source in TABLE_1.items()

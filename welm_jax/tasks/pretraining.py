@@ -73,7 +73,7 @@ class TokenDataSource(seqio.DataSource):
 
 
 def register_sources(config: MixtureConfig) -> seqio.Mixture:
-    """Registers a Task for each source and, if that is the one named, our Mixture of them.
+    """Gives the Mixture that the config names; ours is made here, with a Task for each source.
 
     A Task of a source's name that a user's module has registered is left alone: its token dataset
     is what is trained on. What an earlier call registered is replaced.

