@@ -15,12 +15,13 @@ HEAVY = {"jax", "flax", "optax", "orbax", "grain", "seqio", "tensorflow", "apach
 TRAINING = {"jax", "flax", "optax", "orbax"}
 
 # Modules of each floor, and what heavy packages a fresh process may hold after importing them.
+# grain brings jax and orbax along where they are installed.
 FLOORS = {
     "door": (["welm_jax.launch"], {"gin"}),
     "beside text": (["welm_jax.run_files", "welm_jax.failures", "welm_jax.configurables"], set()),
     "text": (["welm_jax.text.tokenizer", "welm_jax.text.records", "welm_jax.text.sources"], set()),
     "model": (["welm_jax.model.decoder", "welm_jax.model.loss"], TRAINING),
-    "data": (["welm_jax.data.batches", "welm_jax.data.token_dataset"], {"jax", "grain"}),
+    "data": (["welm_jax.data.batches", "welm_jax.data.token_dataset"], {"jax", "grain", "orbax"}),
     "train": (["welm_jax.train.loop", "welm_jax.train.step"], TRAINING),
     "decode": (["welm_jax.decode.generate"], TRAINING),
     "runs": (["welm_jax.runs", "welm_jax.report"], HEAVY - {"seqio", "tensorflow", "apache_beam"}),

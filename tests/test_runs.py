@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import orbax.checkpoint as ocp
 import pytest
 
 from tests import tiny_corpus
+from welm_jax import launch
+from welm_jax.failures import InputError
 
 STEPS = 24
 
@@ -131,20 +134,27 @@ def test_sigterm_saves_and_says_start_me_again_and_eight_devices_go_on(
         assert losses(folder)[step] == pytest.approx(loss, rel=1e-4)
 
 
+def refused(gin_file, folder, *flags):
+    """The text of the error, from the door itself; the loop above shows it as a process."""
+    with pytest.raises(InputError) as error:
+        launch.dispatch(["train", "--gin_file", gin_file, "--run_dir", str(folder), *flags])
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    ("flag", "words"),
     [
-        (["ModelConfig.num_layers=2"], "holds a run with ModelConfig.num_layers = 1, not 2"),
-        (["BATCH_SIZE=16"], "holds a run with StepConfig.batch_size = 8, not 16"),
-        (["MixtureConfig.seed=1"], "holds a run with MixtureConfig.seed = 0, not 1"),
+        ("ModelConfig.num_layers=2", "holds a run with ModelConfig.num_layers = 1, not 2"),
+        ("BATCH_SIZE=16", "holds a run with StepConfig.batch_size = 8, not 16"),
+        ("MixtureConfig.seed=1", "holds a run with MixtureConfig.seed = 0, not 1"),
+        ("MixtureConfig.rates={'news': 1.0}", "holds a run with MixtureConfig.rates"),
     ],
 )
-def test_a_folder_of_another_run_is_refused_and_left_alone(undisturbed, gin_file, flags, words):
+def test_a_folder_of_another_run_is_refused_and_left_alone(undisturbed, gin_file, flag, words):
     folder = undisturbed[0]
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    status, _, err = finished(train(gin_file, folder, *(f"--gin.{flag}" for flag in flags)))
-    assert (status, err.count("\n")) == (2, 1)
-    assert words in err
+    assert words in refused(gin_file, folder, f"--gin.{flag}")
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
@@ -160,9 +170,36 @@ def test_a_folder_of_another_run_is_refused_and_left_alone(undisturbed, gin_file
         (["--gin.TRAIN_STEP=7"], "did you mean TRAIN_STEPS?"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_no_folder(gin_file, tmp_path, flags, words):
-    folder = tmp_path / "run"
-    status, _, err = finished(train(gin_file, folder, *flags))
-    assert (status, err.count("\n")) == (2, 1), err
-    assert words in err
-    assert not folder.exists()
+def test_bad_input_is_refused_and_leaves_no_folder(gin_file, tmp_path, flags, words):
+    assert words in refused(gin_file, tmp_path / "run", *flags)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_tokenizer_that_is_not_the_datas_is_refused(undisturbed, gin_file, tmp_path):
+    tokens = tmp_path / "tokens"
+    shutil.copytree(tiny_corpus.tokens_dir(), tokens)
+    with (tokens / "tokenizer.model").open("ab") as model:
+        model.write(b"\x78\x01")  # a field that SentencePiece does not know, and so ignores
+    run = tmp_path / "run"
+    words = refused(gin_file, run, f"--gin.TOKENS_DIR={tokens}")
+    assert "is not the tokenizer of the data" in words
+    assert not run.exists()
+
+
+def test_a_refusal_is_one_line_and_status_2(gin_file, tmp_path):
+    status, out, err = finished(train(gin_file, tmp_path / "run", "--gin.BATCH_SIZE=12"))
+    assert (status, out, err.count("\n")) == (2, "", 1)
+
+
+def test_a_run_folder_is_evaluated_continued_and_reported(undisturbed, capsys):
+    run = str(undisturbed[0])
+    launch.dispatch(["evaluate", "--run_dir", run])
+    figures = json.loads((undisturbed[0] / "held_out.json").read_text())
+    assert figures["step"] == STEPS and set(figures["sources"]) == {"news", "english"}
+    capsys.readouterr()
+    launch.dispatch(["generate", "--run_dir", run, "--prompt", "老师在", "--tokens", "5"])
+    assert capsys.readouterr().out.startswith("老师在")
+    launch.dispatch(["report", "--run_dir", run])
+    assert "老师在" in (undisturbed[0] / "report.html").read_text()
+    with pytest.raises(InputError, match="is not a run folder"):
+        launch.dispatch(["generate", "--run_dir", "/nowhere", "--prompt", "x"])

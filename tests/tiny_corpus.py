@@ -13,6 +13,8 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
+from beam_pipelines.data_card import PASSED, Counts, Ledger
+
 SEQUENCE_TOKENS = 32
 VOCAB_SIZE = 480
 
@@ -50,7 +52,12 @@ def write_curated(
     folder: Path, texts: Mapping[tuple[str, str], Sequence[str]], shards: int = 2
 ) -> Path:
     """Writes documents as beam_pipelines.curate leaves them: (source, split) -> texts."""
+    ledger = Ledger()
     for (source, split), mine in texts.items():
+        size = sum(len(text.encode()) for text in mine)
+        counts = Counts(len(mine), size, sum(map(len, mine)))
+        ledger.add(source, "read", PASSED, counts)
+        ledger.add(source, "written", split, counts)
         place = folder / "documents" / source
         place.mkdir(parents=True, exist_ok=True)
         for index in range(shards):
@@ -66,7 +73,8 @@ def write_curated(
             }
             name = f"{split}-{index:05d}-of-{shards:05d}.parquet"
             pyarrow.parquet.write_table(pyarrow.table(columns), place / name)
-    (folder / "ledger.json").write_text(json.dumps({"digest": "1ed9e7"}))
+    ledger = ledger.to_json(("read", "written"), {})
+    (folder / "ledger.json").write_text(json.dumps(ledger))
     return folder
 
 

@@ -123,10 +123,14 @@ def test_many_rows_are_scored_batch_after_batch(tokenizer, tmp_path, monkeypatch
     np.testing.assert_allclose(found.loss * found.tokens, sum(rows), rtol=SHARDED_RTOL)
 
 
-def test_source_without_held_out_split_is_refused(tokenizer, tmp_path):
-    folders = write_datasets(tmp_path, tokenizer, {"news": {"train": ["今天"]}})
-    with pytest.raises(InputError, match="no split heldout, only train"):
-        scores(folders)
+def test_a_source_without_held_out_text_is_passed_over_and_none_with_any_is_refused(
+    tokenizer, tmp_path
+):
+    texts = {"news": {"train": ["今天"]}, "books": {"train": ["天气"], "heldout": ["明天"]}}
+    folders = write_datasets(tmp_path, tokenizer, texts)
+    assert set(scores(folders)) == {"books", "all"}
+    with pytest.raises(InputError, match="no source has held-out text"):
+        scores({"news": folders["news"]})
 
 
 def test_a_run_is_scored_beside_the_count_models(folders, tokenizer, tmp_path, monkeypatch, capsys):
