@@ -1,13 +1,76 @@
-"""Opens a Beam pipeline: the in-process runner unless another is asked for, no unknown flag.
+"""What the two commands share: how a command line is read, and how Beam runs what it asks for.
 
-Deliberately does not know what runs in it. Loads Beam only when called, so that `--help` is quick.
+Deliberately does not know what runs. Loads Beam only to open a pipeline, so that `--help` is quick.
 """
 
+import argparse
+import io
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
+from welm_jax import gin_files
+from welm_jax.configurables import CORPUS
 from welm_jax.failures import InputError
+
+HELP = """
+  --gin_file FILE      a gin file, here or among the installed ones; may be given several times
+  --gin.NAME=VALUE     a macro or Class.field, over the files; strings need no quotes
+  --debug              shows the traceback of an error
+  --NAME=VALUE         an option of Beam's own, such as --direct_num_workers=8
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:
+        raise InputError(f"{message}; see --help")
+
+
+def read_command_line(
+    prog: str,
+    description: str,
+    arguments: Sequence[str],
+    config_class: str,
+    flags: Mapping[str, Mapping[str, Any]],
+) -> tuple[Any, argparse.Namespace, list[str]]:
+    """Reads the command line of a pipeline; `--help` prints what there is and exits.
+
+    Args:
+      prog: the module that runs as a command.
+      description: its docstring, which opens the help.
+      arguments: the command line.
+      config_class: the class of CORPUS that gin builds.
+      flags: flags of this command alone, as argparse takes them.
+
+    Returns:
+      The configuration, the values of `flags`, and what is left for Beam.
+
+    Raises:
+      InputError: a flag or a binding cannot be used.
+    """
+    files, bindings, rest = gin_files.split_arguments(arguments)
+    parser = _Parser(
+        prog=f"python -m {prog}",
+        usage="%(prog)s --gin_file FILE [--gin.NAME=VALUE]... [options]",
+        description=description,
+        epilog=HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    for flag, settings in flags.items():
+        parser.add_argument(flag, **settings)
+    options, beam_flags = parser.parse_known_args(rest)
+    wanted = {config_class: CORPUS[config_class]}
+    return gin_files.load(files, bindings, wanted, CORPUS)[config_class], options, beam_flags
+
+
+def require_local(*paths: str) -> None:
+    """Refuses the address of a bucket, which would be taken for a folder of that name."""
+    for path in paths:
+        if "://" in path:
+            raise InputError(f"{path} is no path: the pipelines need a local or a mounted folder")
 
 
 def open_pipeline(flags: Sequence[str]) -> Any:
@@ -17,8 +80,12 @@ def open_pipeline(flags: Sequence[str]) -> Any:
     another, and so runs a different engine with and without a network.
 
     Raises:
-      InputError: a flag that Beam does not know, which it would pass over in silence.
+      InputError: an argument that is no flag of Beam, which it would pass over in silence, or a
+        value that Beam refuses.
     """
+    for flag in flags:
+        if not re.match(r"--\w", flag):
+            raise InputError(f"{flag} is no option; options are written --NAME=VALUE, see --help")
     # Beam warns at import that Google's client libraries, which nothing here uses, are missing.
     logging.disable(logging.WARNING)
     import apache_beam as beam
@@ -26,12 +93,32 @@ def open_pipeline(flags: Sequence[str]) -> Any:
 
     if not any(flag.startswith("--runner") for flag in flags):
         flags = [*flags, "--runner=FnApiRunner"]
-    options = PipelineOptions(list(flags))
-    known = options.get_all_options()
-    unknown = sorted(options.get_all_options(retain_unknown_options=True).keys() - known.keys())
-    logging.disable(logging.NOTSET)
-    # What ends the pipeline is raised too; the door says it in a line, --debug with the traceback.
-    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
-    if unknown:
-        raise InputError(f"--{unknown[0]} is no flag of this command or of Beam; see --help")
-    return beam.Pipeline(options=options)
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            options = PipelineOptions(list(flags))
+            known = options.get_all_options()
+            every = options.get_all_options(retain_unknown_options=True)
+        if unknown := sorted(every.keys() - known.keys()):
+            raise InputError(f"--{unknown[0]} is no flag of this command or of Beam; see --help")
+        return beam.Pipeline(options=options)
+    except SystemExit:  # how argparse ends, after a page of usage
+        raise InputError(said.getvalue().splitlines()[-1].partition("error: ")[2]) from None
+    except (ValueError, ImportError, AttributeError) as error:
+        raise InputError(" ".join(str(error).split())) from error
+    finally:
+        logging.disable(logging.NOTSET)
+        # What ends the pipeline is raised too; the door says it in a line, --debug with the rest.
+        logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def running(pipeline: Any) -> Iterator[None]:
+    """Runs at its end what was laid out in it; a worker's OSError comes out as it was raised."""
+    try:
+        with pipeline:
+            yield
+    except RuntimeError as error:  # Beam's, for one to which it cannot add the name of the step
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise

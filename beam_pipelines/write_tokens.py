@@ -27,12 +27,17 @@ from beam_pipelines.token_files import describe, file_name, row_features, write_
 from welm_jax import gin_files
 from welm_jax.configurables import CORPUS
 from welm_jax.failures import InputError, StopAndLook, run_door
-from welm_jax.text.records import METADATA_FILE, TokenMetadata, TokenSplit, pack
+from welm_jax.text.records import (
+    LEDGER_FILE,
+    METADATA_FILE,
+    TOKENIZER_FILE,
+    TokenMetadata,
+    TokenSplit,
+    pack,
+)
 from welm_jax.text.tokenizer import Tokenizer
 
 PARTIAL = ".partial"  # beside the datasets; what a dead run left is removed by the next
-# Copies beside the datasets: runs look for the one, their reports for the other.
-TOKENIZER_FILE, LEDGER_FILE = "tokenizer.model", "ledger.json"
 SPLITS = ("train", "heldout")
 
 

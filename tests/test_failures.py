@@ -1,3 +1,5 @@
+import errno
+
 import pytest
 
 from welm_jax.failures import InputError, Preempted, StopAndLook, run_door
@@ -28,6 +30,17 @@ def test_debug_shows_the_traceback_and_is_not_passed_on(capsys):
 
 def test_success_is_0_interruption_is_75_and_a_bug_is_not_hidden(capsys):
     assert run_door(lambda argv: None, [], "welm") == 0
+
+    def full(argv):
+        raise OSError(errno.ENOSPC, "No space left on device", "/run/metrics.jsonl")
+
+    assert run_door(full, [], "welm") == 70
+
+    def missing(argv):
+        return open("/nowhere/at/all")
+
+    assert run_door(missing, [], "welm") == 2
+    assert "/nowhere/at/all" in capsys.readouterr().err
 
     def interrupted(argv):
         raise KeyboardInterrupt

@@ -69,6 +69,7 @@ def test_includes_are_found_beside_the_file_and_among_the_installed_ones(tmp_pat
         ("LAYERS=1e3", "ModelConfig.num_layers = 1000.0; it must be int"),
         ("ModelConfig.ties_embeddings=1", "it must be bool"),
         ("ModelConfig.compute_dtype=fp8", "it must be Literal['bfloat16', 'float32']"),
+        ("ModelConfig.compute_dtype=('bfloat16','float32')", "it must be Literal"),
         ("LAYERS=%gin.REQUIRED", "needs LAYERS, which is not set; add --gin.LAYERS=VALUE"),
         ("LAYERS=%DEPTH", "needs DEPTH, which is not set; add --gin.DEPTH=VALUE"),
         ("LAYERS=%LAYERS", "%LAYERS is defined by itself"),
@@ -95,6 +96,7 @@ def test_a_wrong_flag_is_refused_in_one_line(good, flag, words):
             "wrong.gin:1: 'ModelConfig.num_layers = two' is not gin",
         ),
         ("ModelConfig.num_layers = 2\n", "ModelConfig.num_heads is not set"),
+        ("N = {[]: 1}\n", "is not gin"),
     ],
 )
 def test_a_wrong_file_is_refused_with_its_place(tmp_path, text, words):
@@ -139,6 +141,27 @@ def test_a_bad_binding_is_refused_before_anything_heavy_is_imported():
         "the command line: StepConfig.batch_sise: StepConfig has no batch_sise; "
         "did you mean StepConfig.batch_size?\n"
     )
+
+
+def test_a_flag_may_bind_a_field_over_the_macro_that_the_file_gives_it(good):
+    assert load(good, "ModelConfig.num_layers=7", "LAYERS=3")["ModelConfig"].num_layers == 7
+
+
+def test_a_path_with_signs_of_gin_in_it_is_a_plain_string(tmp_path):
+    file = tmp_path / "mixture.gin"
+    file.write_text("MixtureConfig.seed = 3\n")
+    wanted = {"MixtureConfig": "welm_jax.text.sources"}
+    flags = ["MixtureConfig.tokens_dir=/data/a@b%c"]
+    assert gin_files.load([str(file)], flags, wanted)["MixtureConfig"].tokens_dir == "/data/a@b%c"
+
+
+def test_a_file_that_is_no_text_and_a_flag_of_two_lines_are_refused(tmp_path, good):
+    file = tmp_path / "latin.gin"
+    file.write_bytes(b"N = '\xe9'\n")
+    with pytest.raises(InputError, match="is no UTF-8 text"):
+        load(str(file))
+    with pytest.raises(InputError, match="a value is one line"):
+        load(good, "LAYERS=3\nModelConfig.d_model = 64")
 
 
 def test_split_arguments_takes_what_is_gin_and_keeps_the_order_of_the_rest():

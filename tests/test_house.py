@@ -1,8 +1,10 @@
 """The walls of docs/architecture.md, seen from outside: what each floor loads, and plain habits."""
 
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,8 @@ FLOORS = {
     "data": (["welm_jax.data.batches", "welm_jax.data.token_dataset"], {"jax", "grain", "orbax"}),
     "train": (["welm_jax.train.loop", "welm_jax.train.step"], TRAINING),
     "decode": (["welm_jax.decode.generate"], TRAINING),
+    "tasks": (["welm_jax.tasks.pretraining"], HEAVY - {"apache_beam", "gin"}),
+    "evaluate": (["welm_jax.evaluate.held_out"], TRAINING | {"grain"}),
     "runs": (["welm_jax.runs", "welm_jax.report"], HEAVY - {"seqio", "tensorflow", "apache_beam"}),
     "pipelines": (["beam_pipelines.curate", "beam_pipelines.write_tokens"], {"gin", "apache_beam"}),
 }  # fmt: skip
@@ -36,6 +40,17 @@ def test_a_floor_imports_alone_without_what_it_must_not_load(floor):
     code = code.replace(repr(sorted(HEAVY)), repr(HEAVY))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) <= allowed
+
+
+def test_a_wheel_holds_the_pipelines_the_gin_files_and_the_template(tmp_path):
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
+    source = tmp_path / "source"
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "quickstart_run", "tests"))
+    subprocess.run([*build, "-w", str(tmp_path), str(source)], check=True)
+    [wheel] = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    expected = [*modules(), *ROOT.glob("gin_configs/*/*.gin"), *ROOT.glob("welm_jax/*.j2")]
+    assert {str(file.relative_to(ROOT)) for file in expected} <= names
 
 
 def test_welm_help_is_instant_because_it_loads_nothing():

@@ -103,13 +103,17 @@ def test_the_loss_falls_and_the_folder_holds_what_it_promises(undisturbed):
 
 def test_killed_at_a_random_step_it_ends_bit_for_bit_the_same(undisturbed, gin_file, tmp_path):
     folder = tmp_path / "run"
-    step = random.Random(time.time_ns()).randint(5, STEPS - 4)  # after a checkpoint, before the end
+    step = random.Random(time.time_ns()).randint(1, STEPS - 1)
     process = train(gin_file, folder)
     kill_at(process, step, signal.SIGKILL)
     assert finished(process)[0] == -signal.SIGKILL
+    saved = [
+        int(path.name) for path in (folder / "checkpoints").glob("[0-9]*") if path.name.isdigit()
+    ]
     status, out, err = finished(train(gin_file, folder))
     assert status == 0, err
-    assert "going on from step" in out, f"killed at step {step}"
+    begun = f"going on from step {max(saved)} " if saved else "from the beginning"
+    assert begun in out, f"killed at step {step}"
     assert losses(folder) == losses(undisturbed[0]), f"killed at step {step}"
     expected = final_parameters(undisturbed[0])
     for name, leaf in final_parameters(folder).items():
@@ -165,6 +169,8 @@ def test_a_folder_of_another_run_is_refused_and_left_alone(undisturbed, gin_file
         (["--gin.StepConfig.loss_chunks=5"], "use a divisor of 32"),
         (["--gin.ModelConfig.vocab_size=500"], "has 480 pieces; make them equal"),
         (["--gin.MeshConfig.tensor=3"], "does not fit 8 devices"),
+        (["--gin.MeshConfig.tensor=4"], "does not divide ModelConfig.num_heads = 2"),
+        (["--gin.MICROBATCHES=0"], "StepConfig.microbatches = 0; it must be 1 or more"),
         (["--gin.TOKENS_DIR=/nowhere"], "no token dataset in /nowhere"),
         (["--import", "no_such_module"], "--import no_such_module"),
         (["--gin.TRAIN_STEP=7"], "did you mean TRAIN_STEPS?"),
@@ -173,6 +179,12 @@ def test_a_folder_of_another_run_is_refused_and_left_alone(undisturbed, gin_file
 def test_bad_input_is_refused_and_leaves_no_folder(gin_file, tmp_path, flags, words):
     assert words in refused(gin_file, tmp_path / "run", *flags)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_something_else_is_refused(gin_file, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert "holds thesis.txt and is no run folder" in refused(gin_file, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_a_tokenizer_that_is_not_the_datas_is_refused(undisturbed, gin_file, tmp_path):

@@ -4,9 +4,12 @@ The status tells the operator what to do, not what went wrong: 0 done, 2 fix you
 retry, 75 start me again, 70 stop and look. What went wrong is in the text.
 """
 
+import argparse
+import errno
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 
 class Failure(Exception):
@@ -33,6 +36,22 @@ class StopAndLook(Failure):
     status = 70
 
 
+def require_positive(config: object, *fields: str) -> None:
+    """Raises InputError if a field of a configuration is below 1."""
+    for field in fields:
+        value = getattr(config, field)
+        if value < 1:
+            raise InputError(f"{type(config).__name__}.{field} = {value}; it must be 1 or more")
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse whose complaints are one line and status 2, as all our errors are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises InputError with argparse's own words."""
+        raise InputError(f"{message}; {self.prog} --help tells more")
+
+
 def run_door(main: Callable[[Sequence[str]], None], argv: Sequence[str], prog: str) -> int:
     """Runs a command and turns how it ended into one line on stderr and an exit status.
 
@@ -43,17 +62,30 @@ def run_door(main: Callable[[Sequence[str]], None], argv: Sequence[str], prog: s
 
     Returns:
       The exit status: 0, or that of the Failure. With `--debug` in argv any exception shows its
-      traceback instead; one that is no Failure always does, for it is a bug of ours.
+      traceback instead; one that nobody foresaw always does, for it is a bug of ours.
     """
     arguments = [argument for argument in argv if argument != "--debug"]
     try:
         main(arguments)
-    except Failure as failure:
+    except (Failure, OSError, ModuleNotFoundError, KeyboardInterrupt) as error:
         if len(arguments) < len(argv):
             traceback.print_exc()
+        failure = _as_failure(error)
         print(f"{prog}: error: {failure}", file=sys.stderr)
         return failure.status
-    except KeyboardInterrupt:
-        print(f"{prog}: interrupted; the same command goes on from what was saved", file=sys.stderr)
-        return Preempted.status
     return 0
+
+
+def _as_failure(error: BaseException) -> Failure:
+    match error:
+        case Failure():
+            return error
+        case KeyboardInterrupt():
+            return Preempted("interrupted; the same command goes on from what was saved")
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EIO):
+            return StopAndLook(f"{error}; make room or look at the disk, then start again")
+        case OSError():
+            return InputError(f"{error}; is the path right, and may it be read and written?")
+        case ModuleNotFoundError():
+            return InputError(f"{error}; install it, or all of ours: pip install 'welm_jax[all]'")
+    raise error

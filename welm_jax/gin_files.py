@@ -1,15 +1,16 @@
 """The one gin loader, for `welm` and for the Beam pipelines.
 
 A binding that is misspelt, mistyped, missing or used by nothing is refused before anything heavy
-is imported: the classes' fields are read from their source. Only then are the modules imported,
-registered with gin and built. Library code never sees gin; a gin file cannot import.
+is imported: the classes' fields are read from their source. Only then are their modules imported
+and the objects built. gin's parser reads the files; its registry, which accepts most of these in
+silence, is not used. Library code never sees gin; a gin file cannot import.
 """
 
 import ast
 import dataclasses
 import difflib
 import importlib
-import importlib.util  # gin needs it loaded when it looks for a missing file
+import importlib.util
 import re
 import tokenize
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import gin
+from etils import epath
 from gin import config_parser
 
 from welm_jax.failures import InputError
@@ -68,11 +69,20 @@ def load(
     """
     lines = [line for path in gin_files for line in _spliced(path, including=())]
     lines += [_Line("the command line", 0, _quoted(binding)) for binding in bindings]
-    try:
-        _check(list(_parsed(lines)), wanted, siblings or {})
-        return _build("".join(f"{line.text}\n" for line in lines), wanted, siblings or {})
-    except InputError as error:  # gin adds lines about its own inside
-        raise InputError(str(error).partition("\n")[0]) from None
+    values = _checked(list(_parsed(lines)), wanted, siblings or {})
+    objects = {
+        name: getattr(importlib.import_module(module), name)(**values[name])
+        for name, module in wanted.items()
+    }
+    return GinConfig(
+        objects=objects,
+        given="".join(f"{line.text}\n" for line in lines),
+        operative="".join(
+            f"{name}.{field.name} = {getattr(built, field.name)!r}\n"
+            for name, built in objects.items()
+            for field in dataclasses.fields(built)
+        ),
+    )
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
@@ -144,7 +154,11 @@ def _spliced(path: str, including: tuple[str, ...]) -> Iterator[_Line]:
     found = _find(path, including)
     if str(found) in including:
         raise InputError(f"{path} includes itself, by way of {' -> '.join(including)}")
-    for number, text in enumerate(found.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = found.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"gin file {path} is no UTF-8 text ({error.reason})") from error
+    for number, text in enumerate(lines, 1):
         include = re.fullmatch(r"\s*include\s+['\"](.+)['\"]\s*(#.*)?", text)
         if include:
             yield from _spliced(include[1], (*including, str(found)))
@@ -152,33 +166,34 @@ def _spliced(path: str, including: tuple[str, ...]) -> Iterator[_Line]:
             yield _Line(path, number, text)
 
 
-def _find(path: str, including: tuple[str, ...]) -> Path:
+def _find(path: str, including: tuple[str, ...]) -> epath.Path:
     installed = Path(importlib.util.find_spec("gin_configs").origin).parent
-    places = [Path(path), installed / path, installed / path.removeprefix("gin_configs/")]
+    places = [path, installed / path, installed / path.removeprefix("gin_configs/")]
     if including:
-        places.insert(0, Path(including[-1]).parent / path)
-    for place in places:
+        places.insert(0, epath.Path(including[-1]).parent / path)
+    for place in map(epath.Path, places):
         if place.is_file():
             return place
     known = [str(file.relative_to(installed)) for file in sorted(installed.rglob("*.gin"))]
     raise InputError(
-        f"gin file {path} is neither here nor among the installed ones; {_nearest(path, known)}"
+        f"gin file {path} is neither here nor among the installed ones; {nearest(path, known)}"
     )
 
 
 def _quoted(binding: str) -> str:
     """A flag's binding with a bare string put in quotes, so that a shell user need not."""
     name, _, value = binding.partition("=")
+    if "\n" in binding:
+        raise InputError(f"--gin.{name}: a value is one line")
     try:
         ast.literal_eval(value)
     except (ValueError, SyntaxError):
-        if not re.search(r"[%@]", value):
+        if not value.startswith(("%", "@", "(", "[", "{")):
             value = repr(value)
     return f"{name.strip()} = {value}"
 
 
 def _parsed(lines: Sequence[_Line]) -> Iterator[_Binding]:
-    parser = None
     try:
         parser = config_parser.ConfigParser("\n".join(line.text for line in lines), _NamesOnly())
         for statement in parser:
@@ -191,7 +206,9 @@ def _parsed(lines: Sequence[_Line]) -> Iterator[_Binding]:
                     raise InputError(f"{where}: {statement.scope}/: scopes are not used here")
                 name = ".".join(filter(None, (statement.selector, statement.arg_name)))
                 yield _Binding(name, statement.value, where, not line.number)
-    except (SyntaxError, ValueError, tokenize.TokenError) as error:
+    except InputError as error:  # gin's parser adds lines of its own
+        raise InputError(str(error).partition("\n")[0]) from None
+    except (SyntaxError, ValueError, TypeError, tokenize.TokenError) as error:
         line = lines[min(getattr(error, "lineno", None) or 1, len(lines)) - 1]
         raise InputError(
             f"{line.file}:{line.number}: {line.text.strip()!r} is not gin ({error.args[0]}); "
@@ -199,51 +216,56 @@ def _parsed(lines: Sequence[_Line]) -> Iterator[_Binding]:
         ) from error
 
 
-def _check(
+def _checked(
     statements: Sequence[_Binding], wanted: Mapping[str, str], siblings: Mapping[str, str]
-) -> None:
+) -> dict[str, dict[str, Any]]:
+    """Class -> field -> value, once every statement has been found to be right and of use."""
     fields = {name: _fields(module, name) for name, module in {**siblings, **wanted}.items()}
     macros = {one.name: one for one in statements if one.target is None}
-    bound = {one.name: one for one in statements if one.target is not None}
-    for one in bound.values():
+    values: dict[str, dict[str, Any]] = {name: {} for name in fields}
+    used: dict[bool, set[str]] = {False: set(), True: set()}  # by any class; by a wanted one
+    for one in statements:
+        if one.target is None:
+            continue
         _check_name(one, fields, wanted)
-    used: set[str] = set()
-    used_by_wanted: set[str] = set()
-    for one in bound.values():
         owner, field = one.target
-        value = _resolved(one, macros, used, used_by_wanted if owner in wanted else set())
+        value, names = _resolved(one, macros)
+        used[False] |= names  # also where a later binding wins
+        used[True] |= names if owner in wanted else set()
         if not _fits(value, fields[owner][field].annotation):
             expected = ast.unparse(fields[owner][field].annotation)
             raise InputError(f"{one.where}: {one.name} = {value!r}; it must be {expected}")
+        values[owner][field] = value
     for name, macro in macros.items():
-        useful = used_by_wanted if macro.from_flag else used
-        if name not in useful:
+        if name not in used[macro.from_flag]:
             raise InputError(
                 f"{macro.where}: {name} is set, but nothing here uses it; "
-                f"{_nearest(name, sorted(useful))}"
+                f"{nearest(name, sorted(used[macro.from_flag]))}"
             )
     for owner in wanted:
         for field, declared in fields[owner].items():
-            if declared.required and f"{owner}.{field}" not in bound:
+            if declared.required and field not in values[owner]:
                 raise InputError(f"{owner}.{field} is not set; add --gin.{owner}.{field}=VALUE")
+    return values
 
 
 def _check_name(one: _Binding, fields: Mapping[str, Mapping], wanted: Mapping[str, str]) -> None:
     owner, field = one.target
     if owner not in fields:
         known = [f"{name}.{own}" for name, owned in fields.items() for own in owned]
-        raise InputError(f"{one.where}: {one.name}: no {owner} here; {_nearest(one.name, known)}")
+        raise InputError(f"{one.where}: {one.name}: no {owner} here; {nearest(one.name, known)}")
     if field not in fields[owner]:
         known = [f"{owner}.{own}" for own in fields[owner]]
         raise InputError(
-            f"{one.where}: {one.name}: {owner} has no {field}; {_nearest(one.name, known)}"
+            f"{one.where}: {one.name}: {owner} has no {field}; {nearest(one.name, known)}"
         )
     if one.from_flag and owner not in wanted:
         raise InputError(f"{one.where}: {one.name} is not used by this command; leave it out")
 
 
-def _resolved(one: _Binding, macros: Mapping[str, _Binding], *used: set[str]) -> Any:
-    """The binding's value with its macros replaced; each macro met is added to the sets."""
+def _resolved(one: _Binding, macros: Mapping[str, _Binding]) -> tuple[Any, set[str]]:
+    """The binding's value with its macros replaced, and the names of the macros met."""
+    met: set[str] = set()
 
     def resolve(value, seen):
         if isinstance(value, _Reference):
@@ -256,8 +278,7 @@ def _resolved(one: _Binding, macros: Mapping[str, _Binding], *used: set[str]) ->
                     f"{one.where}: {one.name} needs {missing}, which is not set; "
                     f"add --gin.{missing}=VALUE"
                 )
-            for names in used:
-                names.add(name)
+            met.add(name)
             return resolve(macros[name].value, (*seen, name))
         if isinstance(value, (list, tuple)):
             return type(value)(resolve(item, seen) for item in value)
@@ -265,7 +286,7 @@ def _resolved(one: _Binding, macros: Mapping[str, _Binding], *used: set[str]) ->
             return {resolve(key, seen): resolve(item, seen) for key, item in value.items()}
         return value
 
-    return resolve(one.value, ())
+    return resolve(one.value, ()), met
 
 
 class _Field(NamedTuple):
@@ -300,7 +321,8 @@ def _fits(value: Any, annotation: ast.expr) -> bool:
         case ast.Name(id="str" | "bool" as kind):
             return isinstance(value, {"str": str, "bool": bool}[kind])
         case ast.Subscript(value=ast.Name(id="Literal"), slice=choices):
-            return value in (ast.literal_eval(choices), *_elements(choices))
+            allowed = choices.elts if isinstance(choices, ast.Tuple) else [choices]
+            return value in [ast.literal_eval(choice) for choice in allowed]
         case ast.Subscript(value=ast.Name(id="tuple"), slice=ast.Tuple(elts=[item, _])):
             return isinstance(value, tuple) and all(_fits(one, item) for one in value)
         case ast.Subscript(value=ast.Name(id="Mapping"), slice=ast.Tuple(elts=[key, item])):
@@ -310,33 +332,9 @@ def _fits(value: Any, annotation: ast.expr) -> bool:
     raise TypeError(f"gin_files does not know the annotation {ast.unparse(annotation)}")
 
 
-def _elements(choices: ast.expr) -> tuple:
-    choice = ast.literal_eval(choices)
-    return choice if isinstance(choice, tuple) else ()
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
+def nearest(name: str, known: Sequence[str]) -> str:
+    """What to say of a name that is not known: the nearest one that is, or all of them."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if near:
         return f"did you mean {near[0]}?"
     return f"known are {', '.join(known)}" if known else "there is nothing it could mean"
-
-
-_registered: dict[str, type] = {}
-
-
-def _build(given: str, wanted: Mapping[str, str], siblings: Mapping[str, str]) -> GinConfig:
-    gin.clear_config()
-    for name, module in {**siblings, **wanted}.items():
-        if name in wanted and name not in _registered:
-            plain = getattr(importlib.import_module(module), name)
-            _registered[name] = gin.external_configurable(plain, name)
-    gin.parse_config(given, skip_unknown=[name for name in siblings if name not in _registered])
-    objects = {name: _registered[name]() for name in wanted}
-    gin.clear_config()
-    operative = "".join(
-        f"{name}.{field.name} = {getattr(built, field.name)!r}\n"
-        for name, built in objects.items()
-        for field in dataclasses.fields(built)
-    )
-    return GinConfig(objects=objects, given=given, operative=operative)

@@ -1,12 +1,14 @@
 """The one door: `welm <verb>`. Imports a floor only when the verb needs it."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
-from welm_jax import gin_files, run_files
+from welm_jax import gin_files
 from welm_jax.configurables import CORPUS, TRAINING
-from welm_jax.failures import InputError, run_door
+from welm_jax.failures import ArgumentParser, InputError, Preempted, run_door
 from welm_jax.run_files import RunFolder
 
 GIN_HELP = """
@@ -14,13 +16,17 @@ configuration:
   --gin_file FILE      a gin file, here or among the installed ones; may be given several times
   --gin.NAME=VALUE     a macro or Class.field, over the files; strings need no quotes
   --debug              shows the traceback of an error
-A gin file is code that you run: read the ones you are given.
 """
 
 
 def main() -> None:
     """Entry point of the `welm` command."""
+    signal.signal(signal.SIGTERM, _preempted)  # until training, which saves first
     sys.exit(run_door(dispatch, sys.argv[1:], "welm"))
+
+
+def _preempted(*_) -> NoReturn:
+    raise Preempted("ended by SIGTERM; start the same command again")
 
 
 def dispatch(arguments: Sequence[str]) -> None:
@@ -69,7 +75,7 @@ def train(arguments: Sequence[str]) -> None:
     """Trains the model of a run folder, or goes on where it stopped.
 
     welm train --gin_file runs/quickstart.gin --run_dir quickstart_run/run
-    welm train --gin_file runs/welm_10b.gin --gin.TOKENS_DIR=gs://bucket/tokens --run_dir gs://bucket/run
+    welm train --gin_file runs/welm_10b.gin --gin.TOKENS_DIR=/data/tokens --run_dir /data/run
     """
     files, bindings, rest = gin_files.split_arguments(arguments)
     options = _options(train, rest, RUN_DIR, IMPORT)
@@ -97,31 +103,12 @@ def generate(arguments: Sequence[str]) -> None:
 
     welm generate --run_dir quickstart_run/run --prompt 中国经济
     """
-    flags = (RUN_DIR, *GENERATE_FLAGS)
-    options = _options(generate, arguments, *flags)
+    options = _options(generate, arguments, RUN_DIR, *GENERATE_FLAGS)
     run = RunFolder(options.run_dir).require()
 
-    import jax
-
     from welm_jax import runs
-    from welm_jax.decode.generate import generate as continued
 
-    loaded = runs.load(run)
-    with jax.set_mesh(loaded.devices):
-        [ids] = continued(
-            loaded.assemble,
-            loaded.parameters,
-            [[loaded.tokenizer.eod_id, *loaded.tokenizer.encode(options.prompt)]],
-            max_new_tokens=options.tokens,
-            temperature=options.temperature,
-            seed=options.seed,
-            eod_id=loaded.tokenizer.eod_id,
-        )
-    continuation = loaded.tokenizer.decode(ids)
-    print(options.prompt + continuation)
-    record = {"step": loaded.progress.step, "prompt": options.prompt}
-    record |= {"continuation": continuation, "temperature": options.temperature}
-    run_files.append_lines(run.samples, [record])
+    runs.generate(run, options.prompt, options.tokens, options.temperature, options.seed)
 
 
 def report(arguments: Sequence[str]) -> None:
@@ -164,10 +151,10 @@ def _options(verb: Callable, arguments: Sequence[str], *flags: tuple) -> argpars
     """Parses a verb's own flags; its docstring is its help: a sentence, then examples."""
     summary, _, examples = verb.__doc__.partition("\n\n")
     lines = ["examples:", *(f"  {line.strip()}" for line in examples.strip().splitlines())]
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog=f"welm {verb.__name__}",
         description=summary,
-        epilog="\n".join(lines) + "\n" + GIN_HELP,
+        epilog="\n".join(lines) + "\n" + (GIN_HELP if "gin_file" in examples else ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -16,6 +16,7 @@ from etils import epath
 
 from welm_jax import run_files
 from welm_jax.run_files import RunFolder
+from welm_jax.text.records import LEDGER_FILE
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 MOST_POINTS = 600  # of a curve, more than a screen shows
@@ -46,7 +47,9 @@ def content(run: RunFolder) -> dict[str, Any]:
         "data_card": _data_card(mixture),
         "held_out": _held_out(held_out),
         "samples": list(run_files.read_lines(run.samples))[-LAST_SAMPLES:],
-        "config": run.operative_config.read_text() if run.operative_config.exists() else "",
+        "config": run.operative_config.read_text(encoding="utf-8")
+        if run.operative_config.exists()
+        else "",
     }
 
 
@@ -213,7 +216,7 @@ def _mixture_rows(
 def _data_card(mixture: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The curation ledger as two tables: totals a source, and what each reason took."""
     folders = [epath.Path(source["folder"]) for source in (mixture or {"sources": []})["sources"]]
-    ledgers = [folder.parent / "ledger.json" for folder in folders]
+    ledgers = [folder.parent / LEDGER_FILE for folder in folders]
     if not ledgers or not ledgers[0].exists():
         return None
     sources = run_files.read_json(ledgers[0])["sources"]

@@ -9,36 +9,43 @@ from etils import epath
 
 from welm_jax.failures import InputError, StopAndLook
 
+UNFINISHED = ".unfinished"  # end of the name of a file that is being written
+
 
 class RunFolder:
-    """One run's folder.
-
-    Attributes:
-      path: the folder.
-      config: `config.gin`, the configuration as given.
-      operative_config: `operative_config.gin`, every parameter in force.
-      mixture: `mixture.json`, the data that training executes.
-      tokenizer: `tokenizer.model`, a copy, so that the folder is whole.
-      metrics: `metrics.jsonl`, a line for each logged step.
-      held_out: `held_out.json`, the latest held-out evaluation.
-      samples: `samples.jsonl`, continuations that were generated.
-      tensorboard: folder of event files.
-      checkpoints: folder of Orbax steps.
-      report: `report.html`.
-    """
+    """One run's folder: an attribute for each file and folder in it."""
 
     def __init__(self, path: epath.PathLike):
         self.path = epath.Path(path)
-        self.config = self.path / "config.gin"
-        self.operative_config = self.path / "operative_config.gin"
-        self.mixture = self.path / "mixture.json"
-        self.tokenizer = self.path / "tokenizer.model"
-        self.metrics = self.path / "metrics.jsonl"
-        self.held_out = self.path / "held_out.json"
-        self.samples = self.path / "samples.jsonl"
+        self.config = self.path / "config.gin"  # as given; it makes the folder a run's
+        self.operative_config = self.path / "operative_config.gin"  # every parameter in force
+        self.mixture = self.path / "mixture.json"  # the data that training executes
+        self.tokenizer = self.path / "tokenizer.model"  # a copy, so that the folder is whole
+        self.metrics = self.path / "metrics.jsonl"  # a line a step
+        self.held_out = self.path / "held_out.json"  # the latest held-out evaluation
+        self.samples = self.path / "samples.jsonl"  # continuations that were generated
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
         self.report = self.path / "report.html"
+
+    def refuse_foreign(self) -> None:
+        """Refuses a folder of something else, in which a run would mix with what is there.
+
+        Raises:
+          InputError: it holds files, and they are not those of a run that had just begun.
+        """
+        begun = {self.tokenizer.name, self.mixture.name, self.operative_config.name}
+        if self.config.exists() or not self.path.exists():
+            return
+        foreign = sorted(
+            file.name
+            for file in self.path.iterdir()
+            if file.name not in begun and not file.name.endswith(UNFINISHED)
+        )
+        if foreign:
+            raise InputError(
+                f"{self.path} holds {foreign[0]} and is no run folder; give --run_dir a new one"
+            )
 
     def require(self) -> "RunFolder":
         """Returns itself if a run began here.
@@ -61,7 +68,7 @@ def read_json(file: epath.Path) -> Any:
       StopAndLook: it does not parse: somebody or something damaged it.
     """
     try:
-        return json.loads(file.read_text())
+        return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise StopAndLook(f"{file} is damaged ({error}); restore it from a copy") from error
 
@@ -69,8 +76,8 @@ def read_json(file: epath.Path) -> Any:
 def write_text(file: epath.Path, text: str) -> None:
     """Writes a file whole or not at all: readers see the old content or the new."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.parent / f".{file.name}.unfinished"
-    unfinished.write_text(text)
+    unfinished = file.parent / f".{file.name}{UNFINISHED}"
+    unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(file)
 
 
@@ -86,7 +93,7 @@ def append_lines(file: epath.Path, records: Iterable[dict[str, Any]]) -> None:
         with file.open("rb") as before:
             before.seek(-1, os.SEEK_END)
             cut = before.read() != b"\n"
-    with file.open("a") as lines:
+    with file.open("a", encoding="utf-8") as lines:
         lines.write("\n" * cut)
         lines.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
@@ -95,7 +102,7 @@ def read_lines(file: epath.Path) -> Iterator[dict[str, Any]]:
     """The objects of a JSON lines file; a last line cut short by a crash is left out."""
     if not file.exists():
         return
-    for line in file.read_text().split("\n"):
+    for line in file.read_text(encoding="utf-8").split("\n"):
         if line.strip():
             try:
                 yield json.loads(line)

@@ -140,7 +140,7 @@ def test_a_run_is_scored_beside_the_count_models(folders, tokenizer, tmp_path, m
         mixture=mixture(folders),
         tokenizer=tokenizer,
         progress=Progress(step=30),
-        devices=mesh_of(),
+        mesh=mesh_of(),
     )
     monkeypatch.setattr(runs, "load", lambda run: loaded)
     monkeypatch.setenv("COLUMNS", "120")

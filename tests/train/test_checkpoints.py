@@ -27,11 +27,11 @@ def like(mesh):
 def test_save_then_restore_is_identity_on_any_mesh(tmp_path, axes):
     progress = Progress(step=7, cursor=9, tokens=12_345_678_901)
     first = mesh_of(2, 1, 2)
-    with jax.set_mesh(first), Checkpoints(tmp_path) as checkpoints:
+    with jax.set_mesh(first), Checkpoints(tmp_path, keep=1) as checkpoints:
         saved = some_state(first)
         checkpoints.save(saved, progress)
     second = mesh_of(*axes)
-    with jax.set_mesh(second), Checkpoints(tmp_path) as checkpoints:
+    with jax.set_mesh(second), Checkpoints(tmp_path, keep=1) as checkpoints:
         restored, found = checkpoints.restore(like(second))
         assert found == progress
         trees = (restored.as_tree(), saved.as_tree(), like(second))
@@ -50,7 +50,7 @@ def test_nothing_saved_restores_to_none_and_only_the_newest_are_kept(tmp_path):
 
 
 def test_what_lies_on_disk_has_plain_names(tmp_path):
-    with jax.set_mesh(mesh_of()), Checkpoints(tmp_path) as checkpoints:
+    with jax.set_mesh(mesh_of()), Checkpoints(tmp_path, keep=1) as checkpoints:
         tree = some_state(mesh_of()).as_tree()
         checkpoints.save(state.TrainState.from_tree(tree), Progress(step=1))
     assert set(tree) == {"step", "parameters", "adam"}
@@ -59,7 +59,7 @@ def test_what_lies_on_disk_has_plain_names(tmp_path):
 
 
 def test_a_save_that_orbax_declines_is_an_error(tmp_path):
-    with jax.set_mesh(mesh_of()), Checkpoints(tmp_path) as checkpoints:
+    with jax.set_mesh(mesh_of()), Checkpoints(tmp_path, keep=1) as checkpoints:
         checkpoints.save(some_state(mesh_of()), Progress(step=5))
         with pytest.raises(StopAndLook, match="step 4 was due and was not saved"):
             checkpoints.save(some_state(mesh_of()), Progress(step=4))

@@ -14,19 +14,18 @@ from tests.tiny_decoder import (
 from welm_jax.failures import InputError
 from welm_jax.model.decoder import Assembler
 from welm_jax.train.mesh import MeshConfig, make_mesh
-from welm_jax.train.step import StepConfig, summed_loss
+from welm_jax.train.step import summed_loss
 
 BATCH = random_batch(8, 16, TINY.vocab_size)
 
 
-def loss_and_gradients(mesh, **how):
-    step_config = StepConfig(batch_size=8, **how)
+def loss_and_gradients(mesh, remat="none", chunks=1):
     assemble = Assembler(TINY)
 
     @jax.jit
     def value_and_grad(parameters, batch):
         def of(parameters):
-            return summed_loss(assemble, parameters, batch, step_config)
+            return summed_loss(assemble, parameters, batch, remat=remat, chunks=chunks)
 
         return jax.value_and_grad(of)(parameters)
 
@@ -47,9 +46,9 @@ def on_one_device():
     ("shape", "how"),
     [
         ((8, 1, 1), {}),
-        ((2, 2, 2), {"remat": "full", "loss_chunks": 4}),
-        ((2, 1, 4), {"remat": "dots", "loss_chunks": 2}),
-        ((1, 2, 4), {"loss_chunks": 16}),
+        ((2, 2, 2), {"remat": "full", "chunks": 4}),
+        ((2, 1, 4), {"remat": "dots", "chunks": 2}),
+        ((1, 2, 4), {"chunks": 16}),
     ],
 )
 def test_loss_and_gradients_are_those_of_one_device(shape, how, on_one_device):

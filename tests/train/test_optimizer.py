@@ -33,7 +33,9 @@ def test_without_warm_up_the_first_step_is_the_peak():
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"max_learning_rate": 0.0}, "max_learning_rate = 0.0; it must be above 0"),
+        ({"beta1": 1.0}, "beta1 = 1.0; it must lie between 0 and 0.9999"),
+        ({"clip_norm": -1.0}, "clip_norm = -1.0; it must lie between"),
+        ({"max_learning_rate": 0.0}, "max_learning_rate = 0.0; it must lie between 1e-12 and 1"),
         ({"warmup_steps": 20}, r"warmup_steps = 20 must lie in \[0, decay_steps = 20\)"),
         ({"warmup_steps": -1}, "warmup_steps = -1 must lie in"),
     ],

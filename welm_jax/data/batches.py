@@ -8,6 +8,7 @@ know where rates come from (tasks.pretraining), nor devices (train.mesh).
 """
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
@@ -16,7 +17,7 @@ import grain
 import numpy as np
 from jaxtyping import Int32
 
-from welm_jax.data.token_dataset import TokenDataset
+from welm_jax.data.token_dataset import open_source
 from welm_jax.failures import InputError
 
 BLOCK = 1_000
@@ -39,7 +40,7 @@ def quotas(rates: Mapping[str, float]) -> dict[str, int]:
       InputError: a negative rate, none above 0, or one too small for a single sample in 1,000.
     """
     total = sum(rates.values())
-    if min(rates.values(), default=0) < 0 or total <= 0:
+    if min(rates.values(), default=0) < 0 or not 0 < total < math.inf:
         raise InputError(f"rates {dict(rates)}: each must be at least 0 and one above 0")
     exact = {name: BLOCK * rate / total for name, rate in rates.items() if rate}
     whole = {name: int(share) for name, share in exact.items()}
@@ -86,14 +87,12 @@ class BatchStream:
     """
 
     def __init__(self, mixture: Mapping[str, Any], batch_size: int, masks_documents: bool = False):
-        if batch_size <= 0:
-            raise InputError(f"batch size {batch_size} is not above 0; set BATCH_SIZE")
         self.mixture, self.batch_size = mixture, batch_size
         self.sequence_tokens = mixture["sequence_tokens"]
         self.masks_documents = masks_documents
         self._quotas = [source["quota"] for source in mixture["sources"]]
         self._pattern = block_pattern(self._quotas)
-        self._datasets = [_open(source, mixture) for source in mixture["sources"]]
+        self._datasets = [open_source(source, "train") for source in mixture["sources"]]
         self._orders = [
             row_order(source["rows"], mixture["seed"], source["name"])
             for source in mixture["sources"]
@@ -180,18 +179,6 @@ def row_order(rows: int, seed: int, source: str) -> grain.MapDataset:
     for half in (digest[:4], digest[4:]):
         order = order.shuffle(seed=int.from_bytes(half, "little"))
     return order.repeat()
-
-
-def _open(source: Mapping[str, Any], mixture: Mapping[str, Any]) -> TokenDataset:
-    dataset = TokenDataset(source["folder"], "train")
-    if dataset.fingerprint != source["fingerprint"]:
-        theirs, ours = dataset.metadata.tokenizer_sha256[:12], mixture["tokenizer_sha256"][:12]
-        difference = "written again" if theirs == ours else f"of tokenizer {theirs}, not {ours}"
-        raise InputError(
-            f"token dataset {source['folder']} is not the one this run was made with: it is "
-            f"{difference}; put the old files back or start a new run folder"
-        )
-    return dataset
 
 
 def batch_of_rows(

@@ -6,7 +6,8 @@ Owns the opening and its checks. Deliberately does not know the order in which r
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -100,6 +101,21 @@ class TokenDataset:
             f"token dataset {self.folder} is damaged ({what}); put a good copy there, or write it "
             "again with python -m beam_pipelines.write_tokens"
         )
+
+
+def open_source(source: Mapping[str, Any], split: str) -> TokenDataset:
+    """Opens a split of a source of mixture.json, if it still is what the mixture was made with.
+
+    Raises:
+      InputError: it was written again since.
+    """
+    dataset = TokenDataset(source["folder"], split)
+    if dataset.fingerprint != source["fingerprint"]:
+        raise InputError(
+            f"token dataset {source['folder']} is not the one this run was made with: it was "
+            "written again; put the old files back or start a new run folder"
+        )
+    return dataset
 
 
 def read_metadata(folder: str | os.PathLike) -> tuple[TokenMetadata, str]:

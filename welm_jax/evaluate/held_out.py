@@ -18,11 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from welm_jax.data.batches import batch_of_rows
-from welm_jax.data.token_dataset import TokenDataset, read_metadata
+from welm_jax.data.token_dataset import TokenDataset, open_source, read_metadata
 from welm_jax.failures import InputError
 from welm_jax.model.decoder import Assembler
 from welm_jax.train import step
-from welm_jax.train.step import StepConfig
 
 ROWS_PER_DEVICE = 8
 MOST_CHUNKS = 16  # of a row, whose logits exist one after the other
@@ -73,10 +72,8 @@ def bits_per_character(
       InputError: no source has any.
     """
     scores, nats = [], []
-    for source in mixture["sources"]:
-        if "heldout" not in read_metadata(source["folder"])[0].splits:
-            continue  # a source of one document has nothing to hold out
-        dataset = TokenDataset(source["folder"], "heldout")
+    for source in sources_with_text(mixture):
+        dataset = open_source(source, "heldout")
         rows = len(dataset) if max_rows is None else min(max_rows, len(dataset))
         source_nats, tokens = _nats_and_tokens(assemble, parameters, dataset, rows)
         split = dataset.metadata.splits["heldout"]
@@ -89,6 +86,15 @@ def bits_per_character(
         sum(getattr(score, name) for score in scores) for name in ("tokens", "characters")
     )
     return [*scores, _score(ALL, sum(nats), tokens, characters)]
+
+
+def sources_with_text(mixture: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The sources that have a held-out split: one of a single document has nothing to hold out."""
+    return [
+        source
+        for source in mixture["sources"]
+        if "heldout" in read_metadata(source["folder"])[0].splits
+    ]
 
 
 def table(result: Mapping[str, Any]) -> Table:
@@ -126,7 +132,6 @@ def _nats_and_tokens(
     mesh, metadata = jax.sharding.get_mesh(), dataset.metadata
     batch_size = ROWS_PER_DEVICE * mesh.shape["data"] * mesh.shape["fsdp"]
     chunks = math.gcd(metadata.sequence_tokens, MOST_CHUNKS)
-    config = StepConfig(batch_size=batch_size, loss_chunks=chunks)
     nats, tokens = 0.0, 0
     for first in range(0, rows, batch_size):
         read = dataset.__getitems__(range(first, min(first + batch_size, rows)))
@@ -134,12 +139,12 @@ def _nats_and_tokens(
         full = np.pad(read, ((0, missing), (0, 0)), constant_values=metadata.pad_id)
         batch = batch_of_rows(full, metadata.pad_id, metadata.eod_id)
         tokens += int(batch["decoder_loss_weights"].sum())
-        nats += float(_summed_loss(assemble, parameters, step.on_mesh(batch, mesh), config))
+        nats += float(_summed_loss(assemble, parameters, step.on_mesh(batch, mesh), chunks))
     return nats, tokens
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def _summed_loss(
-    assemble: Assembler, parameters: PyTree, batch: step.Batch, config: StepConfig
+    assemble: Assembler, parameters: PyTree, batch: step.Batch, chunks: int
 ) -> Float[Array, ""]:
-    return step.summed_loss(assemble, parameters, batch, config)
+    return step.summed_loss(assemble, parameters, batch, remat="none", chunks=chunks)

@@ -7,7 +7,7 @@ V vocabulary, L layers.
 
 import jax
 from jax.sharding import PartitionSpec
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 MESH_AXES = ("data", "fsdp", "tensor")
 
@@ -66,20 +66,21 @@ def parameter_specs(parameters: PyTree) -> PyTree:
     )
 
 
-def gathered(parameters: PyTree, under: str = "") -> PyTree:
+def gathered(parameters: PyTree) -> PyTree:
     """Parameters as a layer uses them: whole along fsdp, still split along tensor.
 
     Called inside the scan over layers, so that one layer's weights are whole at a time; its
     transpose scatters the gradients back.
 
     Args:
-      parameters: a tree whose paths are keys of PARAMETERS after `under` is put before them.
-      under: the path prefix that the tree was taken out of, such as `embed/`.
+      parameters: a tree whose paths are keys of PARAMETERS.
     """
-    in_use = {name: axis for name, axis in RULES.items() if name != "stored_width"}
+    return jax.tree_util.tree_map_with_path(
+        lambda path, weight: gathered_as(path_name(path), weight), parameters
+    )
 
-    def gather(path, weight):
-        names = PARAMETERS[under + path_name(path)]
-        return jax.reshard(weight, PartitionSpec(*(in_use.get(name) for name in names)))
 
-    return jax.tree_util.tree_map_with_path(gather, parameters)
+def gathered_as(name: str, weight: Array) -> Array:
+    """One weight as a layer uses it; `name` is its key in PARAMETERS."""
+    in_use = (axis if axis != "stored_width" else "width" for axis in PARAMETERS[name])
+    return jax.reshard(weight, spec(*in_use))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from welm_jax.failures import InputError
+from welm_jax.failures import InputError, require_positive
 
 # Embedding rows are padded to a multiple of this, so that a checkpoint fits tensor axes up to 8
 # with shards that stay multiples of 128.
@@ -34,11 +34,7 @@ class ModelConfig:
     compute_dtype: Literal["bfloat16", "float32"] = "bfloat16"
 
     def __post_init__(self):
-        for name in ("num_layers", "num_heads", "d_model", "vocab_size"):
-            if getattr(self, name) < 1:
-                raise InputError(
-                    f"ModelConfig.{name} = {getattr(self, name)}; it must be 1 or more"
-                )
+        require_positive(self, "num_layers", "num_heads", "d_model", "vocab_size")
         if self.d_model % (2 * self.num_heads):
             raise InputError(
                 f"ModelConfig.d_model = {self.d_model} does not split into {self.num_heads} heads "

@@ -155,14 +155,15 @@ class Decoder(nnx.Module):
         return self.final_norm(residual), states
 
     def _embedded(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
-        table = axes.gathered(self.embed.embedding[...], "embed/embedding")
-        table = table.astype(self.config.compute_dtype)
+        table = self._table("embed")
         return table.at[tokens].get(out_sharding=axes.spec("batch", "length", "width"))
 
     def head_matrix(self) -> Float[Array, "V D"]:
         """The output projection, [V, D] in compute_dtype; rows past vocab_size mean nothing."""
-        head = self.embed if self.config.ties_embeddings else self.head
-        table = axes.gathered(head.embedding[...], "embed/embedding")
+        return self._table("embed" if self.config.ties_embeddings else "head")
+
+    def _table(self, name: str) -> Float[Array, "V D"]:
+        table = axes.gathered_as(f"{name}/embedding", getattr(self, name).embedding[...])
         return table.astype(self.config.compute_dtype)
 
 

@@ -5,6 +5,7 @@ executes the file. Deliberately does not know batches or devices.
 """
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ from etils import epath
 from welm_jax.data.batches import BLOCK, quotas
 from welm_jax.data.token_dataset import TokenDataset, read_metadata
 from welm_jax.failures import InputError
-from welm_jax.text.records import METADATA_FILE, TokenMetadata
+from welm_jax.tasks.vocabulary import WelmVocabulary
+from welm_jax.text.records import METADATA_FILE, TOKENIZER_FILE, TokenMetadata
 from welm_jax.text.sources import OURS, MixtureConfig
 
 # TensorFlow only feeds seqio here; left alone, it would take every GPU's memory from jax.
@@ -148,13 +150,12 @@ def _register_task(name: str, folder: str) -> None:
         if not isinstance(seqio.TaskRegistry.get(name).source, TokenDataSource):
             return
         seqio.TaskRegistry.remove(name)
-    metadata = read_metadata(folder)[0]
-    ids = seqio.PassThroughVocabulary(metadata.vocab_size, metadata.eod_id)
+    vocabulary = WelmVocabulary(os.fspath(epath.Path(folder).parent / TOKENIZER_FILE))
     seqio.TaskRegistry.add(
         name,
         source=TokenDataSource(folder),
         preprocessors=[],
-        output_features={"targets": seqio.Feature(ids, add_eos=False)},
+        output_features={"targets": seqio.Feature(vocabulary, add_eos=False)},
     )
 
 
@@ -170,7 +171,7 @@ def _folder(tokens_dir: str, source: str) -> str:
             f"source {source} has a rate but no token dataset in {tokens_dir}; {hint} "
             "set MixtureConfig.rates, or write it with python -m beam_pipelines.write_tokens"
         )
-    return str(folder)
+    return os.fspath(folder.resolve())
 
 
 def _agreed(metadata: Mapping[str, TokenMetadata]) -> TokenMetadata:

@@ -2,13 +2,12 @@
 
 from dataclasses import asdict, dataclass
 
-import jax
 import orbax.checkpoint as ocp
 from etils import epath
 from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from welm_jax.failures import InputError, StopAndLook
+from welm_jax.failures import StopAndLook, require_positive
 from welm_jax.train.state import TrainState
 
 
@@ -25,11 +24,7 @@ class CheckpointConfig:
     keep: int = 3
 
     def __post_init__(self):
-        for name in ("every_steps", "keep"):
-            if getattr(self, name) < 1:
-                raise InputError(
-                    f"CheckpointConfig.{name} = {getattr(self, name)}; it must be 1 or more"
-                )
+        require_positive(self, "every_steps", "keep")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +43,22 @@ class Progress:
 
 
 class Checkpoints:
-    """Saves in the background, restores onto any mesh; a context manager that waits at its end."""
+    """Saves in the background, restores onto any mesh; a context manager that waits at its end.
 
-    def __init__(self, folder: epath.PathLike, keep: int = 1):
+    Args:
+      folder: where the steps lie.
+      keep: newest checkpoints that stay; None only reads, and so may look on while a run trains.
+    """
+
+    def __init__(self, folder: epath.PathLike, keep: int | None):
+        reads_only = keep is None
         self._manager = ocp.CheckpointManager(
             epath.Path(folder).resolve(),
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=preservation_policy.LatestN(keep),
-                cleanup_tmp_directories=True,  # what a killed save left behind
+                preservation_policy=None if reads_only else preservation_policy.LatestN(keep),
+                cleanup_tmp_directories=not reads_only,  # what a killed save left behind
+                read_only=reads_only,
+                create=not reads_only,
             ),
         )
 
@@ -95,6 +98,4 @@ class Checkpoints:
             state=ocp.args.StandardRestore(like), host=ocp.args.JsonRestore()
         )
         restored = self._manager.restore(step, args=items)
-        # Orbax may hand back host memory; the step donates its input, so give it device arrays.
-        state = jax.tree.map(jax.numpy.copy, restored["state"])
-        return TrainState.from_tree(state), Progress(**restored["host"])
+        return TrainState.from_tree(restored["state"]), Progress(**restored["host"])

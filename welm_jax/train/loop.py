@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import jax
 from jaxtyping import PyTree
 
-from welm_jax.failures import InputError
+from welm_jax.failures import InputError, require_positive
 from welm_jax.train.checkpoints import Progress
 from welm_jax.train.step import Batch
 
@@ -36,9 +36,9 @@ class LoopConfig:
     evaluate_every_steps: int = 1000
 
     def __post_init__(self):
-        for name in ("train_steps", "log_every_steps", "evaluate_every_steps"):
-            if getattr(self, name) < 1:
-                raise InputError(f"LoopConfig.{name} = {getattr(self, name)}; it must be 1 or more")
+        require_positive(self, "train_steps", "log_every_steps", "evaluate_every_steps")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"LoopConfig.seed = {self.seed}; it must lie in [0, 2^32)")
 
 
 def run(

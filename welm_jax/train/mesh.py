@@ -7,8 +7,9 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from welm_jax.failures import InputError
+from welm_jax.failures import InputError, require_positive
 from welm_jax.model.axes import MESH_AXES
+from welm_jax.model.config import ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +27,25 @@ class MeshConfig:
     tensor: int = 1
 
     def __post_init__(self):
-        for axis in MESH_AXES:
-            size = getattr(self, axis)
-            if size < 1 and not (axis == "data" and size == -1):
-                raise InputError(
-                    f"MeshConfig.{axis} = {size}; it must be 1 or more"
-                    + (", or -1 for all that is left over" if axis == "data" else "")
-                )
+        require_positive(self, "fsdp", "tensor", *(["data"] if self.data != -1 else []))
+
+
+def check_model(mesh: Mesh, model: ModelConfig) -> None:
+    """Refuses a model that the mesh does not divide.
+
+    Raises:
+      InputError: names the axis, its size and what it would have to divide.
+    """
+    for axis, what, size in (
+        ("tensor", "ModelConfig.num_heads", model.num_heads),
+        ("tensor", "the padded vocabulary", model.padded_vocab_size),
+        ("fsdp", "ModelConfig.d_model", model.d_model),
+    ):
+        if size % mesh.shape[axis]:
+            raise InputError(
+                f"MeshConfig.{axis} = {mesh.shape[axis]} does not divide {what} = {size}; "
+                f"use a divisor of {size}"
+            )
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:

@@ -11,6 +11,8 @@ from jaxtyping import PyTree
 
 from welm_jax.failures import InputError
 
+EPSILON = 1e-8  # of Adam, and of the clipping
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
@@ -39,18 +41,24 @@ class OptimizerConfig:
     clip_norm: float = 1.0
 
     def __post_init__(self):
-        if not self.max_learning_rate > 0:
-            raise InputError(
-                f"OptimizerConfig.max_learning_rate = {self.max_learning_rate}; it must be above 0"
-            )
+        for field, low, high in (
+            ("max_learning_rate", 1e-12, 1),
+            ("end_fraction", 0, 1),
+            ("beta1", 0, 0.9999),
+            ("beta2", 0, 0.9999),
+            ("weight_decay", 0, 1),
+            ("clip_norm", EPSILON, 1e6),
+        ):
+            value = getattr(self, field)
+            if not low <= value <= high:
+                raise InputError(
+                    f"OptimizerConfig.{field} = {value}; it must lie between {low} and {high}"
+                )
         if not 0 <= self.warmup_steps < self.decay_steps:
             raise InputError(
                 f"OptimizerConfig.warmup_steps = {self.warmup_steps} must lie in "
                 f"[0, decay_steps = {self.decay_steps}); shorten the warm-up or train longer"
             )
-
-
-EPSILON = 1e-8
 
 
 def make_schedule(config: OptimizerConfig) -> optax.Schedule:

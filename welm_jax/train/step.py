@@ -1,5 +1,6 @@
 """One optimizer step, jitted: the part of training that runs on devices."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -10,9 +11,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from welm_jax.failures import InputError
+from welm_jax.failures import InputError, require_positive
 from welm_jax.model import axes, loss
-from welm_jax.model.decoder import Assembler
+from welm_jax.model.decoder import Assembler, Remat
 from welm_jax.train import optimizer
 from welm_jax.train.optimizer import OptimizerConfig
 from welm_jax.train.state import TrainState
@@ -29,12 +30,18 @@ class StepConfig:
       microbatches: parts of the batch whose activations exist one after the other.
       loss_chunks: parts of the sequence whose logits exist one after the other.
       remat: what the backward pass recomputes: nothing, all but matrix products, everything.
+      masks_documents: whether packed documents are hidden from each other; Megatron's and so our
+        default is that they are not.
     """
 
     batch_size: int
     microbatches: int = 1
     loss_chunks: int = 1
     remat: Literal["none", "dots", "full"] = "none"
+    masks_documents: bool = False
+
+    def __post_init__(self):
+        require_positive(self, "batch_size", "microbatches", "loss_chunks")
 
     def check(self, mesh: jax.sharding.Mesh, sequence_tokens: int) -> None:
         """Refuses a batch that the mesh or the parts do not divide.
@@ -43,7 +50,7 @@ class StepConfig:
           InputError: names both numbers and the nearest batch that fits.
         """
         ways = mesh.shape["data"] * mesh.shape["fsdp"] * self.microbatches
-        if self.batch_size < 1 or self.batch_size % ways:
+        if self.batch_size % ways:
             below = self.batch_size // ways * ways
             fitting = f"{below} or {below + ways}" if below else f"{ways}"
             raise InputError(
@@ -104,15 +111,15 @@ def on_mesh(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh) -> Batch:
 
 
 def summed_loss(
-    assemble: Assembler, parameters: PyTree, batch: Batch, config: StepConfig
+    assemble: Assembler, parameters: PyTree, batch: Batch, *, remat: Remat, chunks: int
 ) -> Float[Array, ""]:
-    """The weighted sum of a batch's token losses in nats."""
+    """The weighted sum of a batch's token losses in nats; see Decoder and loss.summed_loss."""
     decoder = assemble(parameters)
     hidden = decoder(
         batch["decoder_input_tokens"],
         batch["decoder_positions"],
         batch["decoder_segment_ids"],
-        config.remat,
+        remat,
     )
     return loss.summed_loss(
         hidden,
@@ -120,7 +127,7 @@ def summed_loss(
         batch["decoder_target_tokens"],
         batch["decoder_loss_weights"],
         vocab_size=assemble.config.vocab_size,
-        chunks=config.loss_chunks,
+        chunks=chunks,
     )
 
 
@@ -142,11 +149,13 @@ def _accumulated(
         )
         return jnp.moveaxis(split, 1, 0)
 
+    loss_of = functools.partial(
+        summed_loss, assemble, remat=config.remat, chunks=config.loss_chunks
+    )
+
     def add(total, microbatch):
-        gradient_of = jax.value_and_grad(summed_loss, argnums=1)
-        return jax.tree.map(
-            jnp.add, total, gradient_of(assemble, parameters, microbatch, config)
-        ), None
+        found = jax.value_and_grad(loss_of)(parameters, microbatch)
+        return jax.tree.map(jnp.add, total, found), None
 
     nothing = (jnp.float32(0), jax.tree.map(jnp.zeros_like, parameters))
     return jax.lax.scan(add, nothing, jax.tree.map(part, dict(batch)))[0]
