@@ -48,8 +48,8 @@ _RANGES = (
 def _kind_table() -> np.ndarray:
     table = np.full(0x110000, Kind.OTHER_LETTER, np.uint8)
     for kind, ranges in _RANGES:
-        for one in ranges.split():
-            first, _, last = one.partition("-")
+        for span in ranges.split():
+            first, _, last = span.partition("-")
             table[int(first, 16) : int(last or first, 16) + 1] = kind
     return table
 

@@ -1,7 +1,7 @@
-"""The folder of a curation job: where each file lies, and that none is ever seen half written.
+"""The output of a pipeline: where curation's files lie, and that none is ever seen half written.
 
 Work goes on in a hidden folder beside the output and takes its place when all is done; within it
-each file appears by a rename, for Beam may run a step twice. Knows nothing of how text is judged.
+each file appears by a rename, for Beam may run a step twice. Knows nothing of what files hold.
 """
 
 import shutil
@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from welm_jax.failures import InputError
 
 LEDGER = "ledger.json"
-ASIDE = "aside"  # what the first pass leaves for the second; gone from the output
+ASIDE = "aside"  # what the first pass of curation leaves for the second
 DOCUMENTS = "documents"
 
 
@@ -45,51 +45,51 @@ def appearing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing(output_dir: Path) -> Iterator[Path]:
+def replacing(output_dir: Path, sign: str) -> Iterator[Path]:
     """Gives a folder to work in; on success it becomes output_dir, else no trace of it is left.
 
+    Args:
+      output_dir: the output; an earlier one goes as a whole, and only then.
+      sign: pattern of files that every earlier output has and no other folder.
+
     Raises:
-      InputError: output_dir holds something that is not an earlier output of this job.
+      InputError: output_dir holds something that is not an earlier output.
     """
-    is_empty = output_dir.is_dir() and not any(output_dir.iterdir())
-    if output_dir.exists() and not is_empty and not (output_dir / LEDGER).is_file():
+    is_taken = output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir()))
+    if is_taken and not any(output_dir.glob(sign)):
         raise InputError(
             f"{output_dir} holds something else, which would be replaced; "
-            "give CURATED_DIR a folder of its own"
+            "give the output a folder of its own"
         )
-    folder = output_dir.with_name(f".{output_dir.name}.{uuid4().hex}")
-    folder.mkdir(parents=True)
+    place = output_dir.with_name(f".{output_dir.name}.partial")
+    shutil.rmtree(place, ignore_errors=True)  # of a run that was killed
     try:
-        yield folder
-        shutil.rmtree(folder / ASIDE)
+        (place / "new").mkdir(parents=True)
+        yield place / "new"
         if output_dir.exists():
-            old = folder.with_name(f"{folder.name}.old")
-            output_dir.rename(old)
-            folder.rename(output_dir)
-            shutil.rmtree(old)
-        else:
-            folder.rename(output_dir)
+            output_dir.rename(place / "old")
+        (place / "new").rename(output_dir)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
 
 
 @contextmanager
-def progress_shown(folder: Path, raw_files: int, outputs: int) -> Iterator[None]:
-    """Shows how many files are done by counting them on disk: nothing is asked of the workers."""
+def progress_shown(*stages: tuple[str, Path, str, int]) -> Iterator[None]:
+    """Shows how many files are there of those to come: nothing is asked of the workers.
+
+    Args:
+      *stages: what to call them, their folder, the pattern of their names, and how many there
+        will be.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     is_done = threading.Event()
     with Progress(*columns, TimeElapsedColumn()) as progress:
-        bars = {
-            folder / ASIDE: progress.add_task("raw files read and cleaned", total=raw_files),
-            folder / DOCUMENTS: progress.add_task("files of documents written", total=outputs),
-        }
+        bars = [progress.add_task(name, total=total) for name, _, _, total in stages]
 
         def watch() -> None:
-            has_ended = False
-            while not has_ended:
-                has_ended = is_done.wait(0.2)  # and count once more
-                for place, bar in bars.items():
-                    progress.update(bar, completed=len(list(place.rglob("[!.]*.parquet"))))
+            while not is_done.wait(0.2):
+                for bar, (_, folder, pattern, _) in zip(bars, stages, strict=True):
+                    progress.update(bar, completed=sum(1 for _ in folder.rglob(pattern)))
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
@@ -98,3 +98,5 @@ def progress_shown(folder: Path, raw_files: int, outputs: int) -> Iterator[None]
         finally:
             is_done.set()
             watcher.join()
+        for bar, (_, _, _, total) in zip(bars, stages, strict=True):
+            progress.update(bar, completed=total)

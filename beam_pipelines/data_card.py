@@ -114,8 +114,8 @@ class Ledger:
         """
         for source in self.sources:
             read = Counts.total(self.verdicts(source, stages[0]).values())
-            files = [one for one in self.inputs.values() if one["source"] == source]
-            held = sum(one["decompressed_bytes"] for one in files)
+            files = [file for file in self.inputs.values() if file["source"] == source]
+            held = sum(file["decompressed_bytes"] for file in files)
             _agree(source, "the files held", held, "the reader met", read.bytes)
             for before, after in zip(stages, stages[1:], strict=False):
                 passed = self.verdicts(source, before).get(PASSED, Counts())
@@ -130,7 +130,7 @@ class Ledger:
           config: what was asked for, without the places where things lie.
 
         Returns:
-          format, config, inputs (name -> source, bytes, sha256, decompressed_bytes), sources
+          format, config, inputs (name -> RecordReader.fingerprint), sources
           (name -> totals, and each stage -> verdict -> counts), and digest: the sha256 of all
           that, which token datasets cite.
         """
@@ -158,7 +158,7 @@ class Ledger:
             for stage in stages[:-1]:
                 lost = self.verdicts(source, stage)
                 lost.pop(PASSED, None)
-                rows += [(f"  {name}", one, "dim") for name, one in lost.items()]
+                rows += [(f"  {name}", counts, "dim") for name, counts in lost.items()]
             for name, counts, style in (*rows, ("  kept", totals["kept"], "green")):
                 share = counts.bytes / max(totals["read"].bytes, 1)
                 sizes = (f"{counts.documents:,}", f"{counts.bytes / 1e6:.2f}")
@@ -166,9 +166,9 @@ class Ledger:
         return table
 
 
-def _agree(source: str, one: str, its: Any, other: str, others: Any) -> None:
-    if its != others:
+def _agree(source: str, before: str, passed: Any, after: str, met: Any) -> None:
+    if passed != met:
         raise StopAndLook(
-            f"ledger of {source}: {one} {its}, but {other} {others}; "
+            f"ledger of {source}: {before} {passed}, but {after} {met}; "
             "this is a defect of the pipeline, nothing was written: keep the input and report it"
         )

@@ -17,6 +17,7 @@ BANDS = 16
 _ROWS_PER_BAND = 8
 _SKETCH = 64  # other permutations than the bands': a candidate already agrees on those
 _NGRAM = 3
+MIN_JACCARD = 0.7  # of two texts' 3-grams: from here on the lesser one goes
 MIN_NEAR_CHARACTERS = 60  # folded; shorter texts share too many 3-grams by chance
 _MAX_RIVALS = 64  # of one bucket, so that a page found a million times costs no million squared
 _BLOCK_RUNS = 1 << 15  # n-grams hashed at a time: they stay in the processor's cache
@@ -79,7 +80,7 @@ def make_keys(texts: Sequence[str], doc_ids: Sequence[str], file: int, row: int)
     keys["doc_id"] = np.frombuffer(bytes.fromhex("".join(doc_ids)), ">u8").reshape(-1, 2)
     keys["file"], keys["row"] = file, row + np.arange(len(texts))
     keys["folded"] = lengths
-    digests = [hashlib.md5(one).digest() for one in np.split(codes, np.cumsum(lengths)[:-1])]
+    digests = [hashlib.md5(text).digest() for text in np.split(codes, np.cumsum(lengths)[:-1])]
     keys["exact"] = np.frombuffer(b"".join(digests[: len(texts)]), np.uint64).reshape(-1, 2)
     is_long = lengths >= MIN_NEAR_CHARACTERS
     if is_long.any():
@@ -189,11 +190,11 @@ def candidate_pairs(groups: Iterable[np.ndarray]) -> set[tuple[bytes, bytes]]:
     is_first[1:] = records["band"][1:] != records["band"][:-1]
     begins = np.flatnonzero(is_first)[np.cumsum(is_first) - 1]
     places = np.arange(len(records)) - begins
-    ids = [one.tobytes() for one in records["doc_id"]]
+    ids = [doc_id.tobytes() for doc_id in records["doc_id"]]
     pairs = set()
     for rival in range(min(_MAX_RIVALS, int(places.max(initial=0)))):
         later = np.flatnonzero(places > rival)
-        pairs.update((ids[begins[one] + rival], ids[one]) for one in later)
+        pairs.update((ids[begins[index] + rival], ids[index]) for index in later)
     return pairs
 
 
@@ -211,16 +212,16 @@ def challenges(joined: Mapping[str, Iterable]) -> Iterator[tuple[bytes, bytes]]:
         yield higher, sketch
 
 
-def lost_places(joined: Mapping[str, Iterable], threshold: float) -> Iterator[tuple[int, int]]:
+def lost_places(joined: Mapping[str, Iterable]) -> Iterator[tuple[int, int]]:
     """Yields the place of a document if one of its challengers is verified to be its duplicate.
 
     The Jaccard similarity of their 3-grams is estimated from sketches of 64 permutations, with a
     standard error of at most 0.06.
     """
     ((sketch, place),) = joined["sketches"]
-    others = [np.frombuffer(other, np.uint16) for other in joined["challenges"]]
-    shares = [np.mean(other == np.frombuffer(sketch, np.uint16)) for other in others]
-    if max(shares, default=0) >= threshold:
+    mine = np.frombuffer(sketch, np.uint16)
+    shares = [np.mean(np.frombuffer(rival, np.uint16) == mine) for rival in joined["challenges"]]
+    if max(shares, default=0) >= MIN_JACCARD:
         yield place
 
 

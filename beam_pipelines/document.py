@@ -9,6 +9,8 @@ from enum import StrEnum
 
 import pyarrow as pa
 
+SPLITS = ("train", "heldout")
+_SEED = 0  # another seed is another order of the documents and another held-out choice
 SCHEMA = pa.schema(
     [
         ("doc_id", pa.string()),
@@ -94,8 +96,8 @@ def document_id(*fields: str | None) -> str:
     return digest.hexdigest()
 
 
-def draw(doc_id: str, purpose: str, seed: int = 0) -> int:
+def draw(doc_id: str, purpose: str) -> int:
     """Draws a document's number for one purpose: uniform in [0, 2^63), and always the same."""
-    key = f"{purpose}:{seed}:{doc_id}".encode()
+    key = f"{purpose}:{_SEED}:{doc_id}".encode()
     # 63 bits, for Beam carries no larger integers.
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1

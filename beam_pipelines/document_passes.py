@@ -18,11 +18,10 @@ import pyarrow.parquet as pq
 from beam_pipelines import dedup
 from beam_pipelines.curated_files import appearing, aside_file, dead_letter_file, shard_file
 from beam_pipelines.data_card import Counts, Ledger
-from beam_pipelines.document import SCHEMA, DeadLetterReason, DropReason, draw
+from beam_pipelines.document import SCHEMA, SPLITS, DeadLetterReason, DropReason, draw
 from beam_pipelines.read_sources import InputFile, Record, RecordReader
 
 ASIDE_SCHEMA = SCHEMA.append(pa.field("source_bytes", pa.int64()))
-SPLITS = ("train", "heldout")
 _BATCH_RECORDS = 256
 _BATCH_BYTES = 4 << 20
 _ROW_GROUP = 1024
@@ -30,37 +29,27 @@ _ROW_GROUP = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Dealing:
-    """To which shard and split a document goes, and where in it: by its id and the seed alone.
+    """To which shard and split a document goes: by its id alone.
 
     Attributes:
       shards: output files per source and split.
       held_out_fraction: share of a source's documents that is held out of training.
-      seed: of the order and of the held-out choice.
     """
 
     shards: int
     held_out_fraction: float
-    seed: int
 
     def shard(self, doc_id: str) -> int:
         """The shard that a document goes to."""
         return draw(doc_id, "shard") % self.shards
 
-    def order(self, doc_id: str) -> int:
-        """The number by which the documents of a shard are ordered."""
-        return draw(doc_id, "order", self.seed)
-
-    def held_out_draw(self, doc_id: str) -> int:
-        """The number by which documents are held out: the low ones are."""
-        return draw(doc_id, "held out", self.seed)
-
     def split(self, doc_id: str, extremes: tuple[int, int]) -> str:
-        """The split of a document, given the lowest and the highest draw of its source.
+        """The split of a document, given the lowest and the highest held-out draw of its source.
 
-        Of two or more documents the lowest is held out and the highest is not, whatever the
-        fraction, so that neither split is empty.
+        Low draws are held out. Of two or more documents the lowest is and the highest is not,
+        whatever the fraction, so that neither split is empty.
         """
-        number, (lowest, highest) = self.held_out_draw(doc_id), extremes
+        number, (lowest, highest) = draw(doc_id, "held out"), extremes
         is_low = number == lowest or number < self.held_out_fraction * 2**63
         return "heldout" if is_low and number != highest else "train"
 
@@ -94,7 +83,9 @@ def clean_file(
         pq.ParquetWriter(path, ASIDE_SCHEMA, compression="zstd") as aside,
     ):
         for batch in _batches(reader):
-            dead_letters += [one for one in batch if isinstance(one.outcome, DeadLetterReason)]
+            dead_letters += [
+                record for record in batch if isinstance(record.outcome, DeadLetterReason)
+            ]
             passed = judge(batch, raw.source, ledger)
             columns = {
                 name: [getattr(record.outcome, name) for record in passed] for name in SCHEMA.names
@@ -106,7 +97,7 @@ def clean_file(
             row += len(passed)
     if dead_letters:
         _write_dead_letters(raw, dead_letters, folder)
-    ledger.inputs[raw.name] = raw.fingerprint() | {"decompressed_bytes": reader.bytes_read}
+    ledger.inputs[raw.name] = reader.fingerprint()
     return Cleaned(file, np.concatenate(keys), ledger)
 
 
@@ -124,9 +115,9 @@ def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
 
 def _write_dead_letters(raw: InputFile, records: Iterable[Record], folder: Path) -> None:
     with appearing(dead_letter_file(folder, raw.name)) as path, path.open("w") as lines:
-        for one in records:
-            place = {"file": raw.name, "offset": one.offset, "length": one.length}
-            lines.write(json.dumps({**place, "reason": one.outcome}) + "\n")
+        for record in records:
+            place = {"file": raw.name, "offset": record.offset, "length": record.length}
+            lines.write(json.dumps({**place, "reason": record.outcome}) + "\n")
 
 
 class Released(NamedTuple):
@@ -166,21 +157,22 @@ def release_file(
         for batch in aside.iter_batches(_ROW_GROUP):
             table, ledger = pa.Table.from_batches([batch]), Ledger()
             source = table["source"][0].as_py()
-            rows = [_Row(begin + index, one) for index, one in enumerate(_counts(table))]
+            rows = [_Row(begin + index, counts) for index, counts in enumerate(_counts(table))]
             for stage, reasons in (("exact_duplicates", exact), ("near_duplicates", near)):
                 rows = ledger.sift(source, stage, rows, [reasons.get(row.index) for row in rows])
             kept = table.take(pa.array([row.index - begin for row in rows], pa.int64()))
             begin += len(table)
             ids = kept["doc_id"].to_pylist()
-            homes = np.array([dealing.shard(one) for one in ids], np.int64)
-            dealt = [((source, int(home)), kept.filter(homes == home)) for home in np.unique(homes)]
-            draws = [dealing.held_out_draw(one) for one in ids]
+            shards = np.array([dealing.shard(doc_id) for doc_id in ids], np.int64)
+            dealt = [((source, int(n)), kept.filter(shards == n)) for n in np.unique(shards)]
+            draws = [draw(doc_id, "held out") for doc_id in ids]
             extremes = [(source, (min(draws), max(draws)))] if draws else []
             yield Released(dealt, extremes, ledger)
 
 
 def write_shard(
-    home: tuple[str, int],
+    source: str,
+    shard: int,
     tables: Iterable[pa.Table],
     extremes: Mapping[str, tuple[int, int]],
     dealing: Dealing,
@@ -189,18 +181,19 @@ def write_shard(
     """Writes the documents that meet in one output shard, shuffled, in files by split.
 
     Args:
-      home: source and shard.
+      source: their source.
+      shard: the number of the shard.
       tables: the documents, as rows of ASIDE_SCHEMA.
       extremes: source -> lowest and highest held-out draw of all its documents.
       dealing: where a document goes.
       folder: of the job.
     """
-    (source, shard), table, ledger = home, pa.concat_tables(tables), Ledger()
-    ids = table["doc_id"].to_pylist()
-    table = table.take(pa.array(np.argsort([dealing.order(one) for one in ids], kind="stable")))
-    splits = [dealing.split(one, extremes[source]) for one in table["doc_id"].to_pylist()]
+    table, ledger = pa.concat_tables(tables), Ledger()
+    order = [draw(doc_id, "order") for doc_id in table["doc_id"].to_pylist()]
+    table = table.take(pa.array(np.argsort(order, kind="stable")))
+    splits = [dealing.split(doc_id, extremes[source]) for doc_id in table["doc_id"].to_pylist()]
     for split in SPLITS:
-        rows = table.filter(pa.array([one == split for one in splits], pa.bool_()))
+        rows = table.filter(pa.array([name == split for name in splits], pa.bool_()))
         with appearing(shard_file(folder, source, split, shard, dealing.shards)) as path:
             texts = rows.select(SCHEMA.names)
             pq.write_table(texts, path, row_group_size=_ROW_GROUP, compression="zstd")
@@ -210,4 +203,4 @@ def write_shard(
 
 def _counts(table: pa.Table) -> list[Counts]:
     sizes = (table["source_bytes"].to_pylist(), pc.utf8_length(table["text"]).to_pylist())
-    return [Counts(1, *one) for one in zip(*sizes, strict=True)]
+    return [Counts(1, *both) for both in zip(*sizes, strict=True)]

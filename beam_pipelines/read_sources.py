@@ -42,12 +42,6 @@ class InputFile:
         """Whether each line is a record; otherwise the whole file is one document."""
         return self.path.name.removesuffix(".gz").endswith(".jsonl")
 
-    def fingerprint(self) -> dict[str, str | int]:
-        """What the ledger says of the file as it lies on disk."""
-        with self.path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"source": self.source, "bytes": self.path.stat().st_size, "sha256": sha256}
-
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -85,14 +79,14 @@ def list_inputs(raw_dir: str) -> list[InputFile]:
     root = Path(raw_dir)
     if not root.is_dir():
         raise InputError(f"no corpus at {root}: give a folder laid out as {LAYOUT}")
-    folders = [one for one in sorted(root.iterdir()) if one.is_dir() and one.name[0] != "."]
+    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and path.name[0] != "."]
     if not folders:
         raise InputError(f"{root} holds no source folders: lay the corpus out as {LAYOUT}")
     inputs = []
     for folder in folders:
         if not re.fullmatch(r"[a-z0-9_]+", folder.name):
             raise InputError(f"source {folder.name!r}: rename it; the layout is {LAYOUT}")
-        files = [one for one in sorted(folder.iterdir()) if _is_readable(one)]
+        files = [path for path in sorted(folder.iterdir()) if _is_readable(path)]
         if not files:
             raise InputError(f"{folder} holds no file that can be read: the layout is {LAYOUT}")
         inputs += [InputFile(path=path, source=folder.name) for path in files]
@@ -116,6 +110,7 @@ class RecordReader:
     def __init__(self, file: InputFile):
         self._file = file
         self.bytes_read = 0
+        self._sha256 = hashlib.sha256()
         self._is_damaged = False
 
     def __iter__(self) -> Iterator[Record]:
@@ -129,6 +124,15 @@ class RecordReader:
                 offset += piece.length
         if self._is_damaged:  # what had come of the last piece is half a text
             yield Record(offset, self.bytes_read - offset, DeadLetterReason.DAMAGED_GZIP)
+
+    def fingerprint(self) -> dict[str, str | int]:
+        """What the ledger says of the file once it is read: sha256 is of the decompressed bytes."""
+        return {
+            "source": self._file.source,
+            "bytes": self._file.path.stat().st_size,
+            "decompressed_bytes": self.bytes_read,
+            "sha256": self._sha256.hexdigest(),
+        }
 
     def _pieces(self, stream: BinaryIO) -> Iterator["_Piece"]:
         """Yields the lines, or the whole file; not a last piece that damage has cut."""
@@ -148,6 +152,7 @@ class RecordReader:
             # read() would lose what it had decompressed when it meets the damage.
             while chunk := stream.read1(_CHUNK_BYTES):
                 self.bytes_read += len(chunk)
+                self._sha256.update(chunk)
                 yield chunk
         except (EOFError, zlib.error, gzip.BadGzipFile):
             self._is_damaged = True

@@ -13,7 +13,7 @@ from typing import Any
 
 from welm_jax import gin_files
 from welm_jax.configurables import CORPUS
-from welm_jax.failures import InputError
+from welm_jax.failures import ArgumentParser, InputError
 
 HELP = """
   --gin_file FILE      a gin file, here or among the installed ones; may be given several times
@@ -21,11 +21,6 @@ HELP = """
   --debug              shows the traceback of an error
   --NAME=VALUE         an option of Beam's own, such as --direct_num_workers=8
 """
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
-        raise InputError(f"{message}; see --help")
 
 
 def read_command_line(
@@ -51,7 +46,7 @@ def read_command_line(
       InputError: a flag or a binding cannot be used.
     """
     files, bindings, rest = gin_files.split_arguments(arguments)
-    parser = _Parser(
+    parser = ArgumentParser(
         prog=f"python -m {prog}",
         usage="%(prog)s --gin_file FILE [--gin.NAME=VALUE]... [options]",
         description=description,

@@ -9,8 +9,8 @@ from typing import Any
 
 from welm_jax.failures import InputError
 
-# Ours: the Task's names for it, the first that it has.
-SPLITS = {"train": ("train",), "heldout": ("heldout", "validation")}
+# Our name of a split: the Task's names for it, the first that it has.
+NAMES_OF_SPLITS = {"train": ("train",), "heldout": ("heldout", "validation")}
 TEXT_FIELDS = ("targets_pretokenized", "targets", "text")
 
 
@@ -30,7 +30,7 @@ def task_splits(task: str, modules: Sequence[str]) -> Mapping[str, str]:
     own = _task(task, modules).splits
     found = {
         split: next(name for name in names if name in own)
-        for split, names in SPLITS.items()
+        for split, names in NAMES_OF_SPLITS.items()
         if set(names) & set(own)
     }
     if "train" not in found:

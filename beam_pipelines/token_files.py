@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
+from beam_pipelines.curated_files import appearing
 from welm_jax.text.records import METADATA_FILE, TokenMetadata, TokenShard, row_dtype
 
 FILE_NAMES = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
@@ -35,7 +36,7 @@ def row_features(sequence_tokens: int, vocab_size: int) -> tfds.features.Feature
 def write_rows(
     path: Path, rows: Iterable[np.ndarray], features: tfds.features.FeaturesDict
 ) -> TokenShard:
-    """Writes one file; over an older one, since Beam may try twice.
+    """Writes one file, which appears whole.
 
     Args:
       path: the file, named by `file_name`.
@@ -44,12 +45,14 @@ def write_rows(
     """
     serializer = ExampleSerializer(features.get_serialized_info())
     dtype, written = features["tokens"].np_dtype, 0
-    writer = ArrayRecordWriter(str(path), "group_size:1")  # so one row is read without its like
-    for row in rows:
-        example = features.encode_example({"tokens": row.astype(dtype)})
-        writer.write(serializer.serialize_example(example))
-        written += 1
-    writer.close()
+    with appearing(path) as temporary:
+        # One row a group, so that it is read without its like.
+        writer = ArrayRecordWriter(str(temporary), "group_size:1")
+        for row in rows:
+            example = features.encode_example({"tokens": row.astype(dtype)})
+            writer.write(serializer.serialize_example(example))
+            written += 1
+        writer.close()
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return TokenShard(file=path.name, sha256=digest, rows=written)

@@ -209,8 +209,9 @@ def test_a_run_folder_is_evaluated_continued_and_reported(undisturbed, capsys):
     figures = json.loads((undisturbed[0] / "held_out.json").read_text())
     assert figures["step"] == STEPS and set(figures["sources"]) == {"news", "english"}
     capsys.readouterr()
-    launch.dispatch(["generate", "--run_dir", run, "--prompt", "老师在", "--tokens", "5"])
-    assert capsys.readouterr().out.startswith("老师在")
+    prompts = ["--prompt", "老师在", "--prompt", "The old"]
+    launch.dispatch(["generate", "--run_dir", run, *prompts, "--tokens", "5"])
+    assert re.fullmatch(r"老师在.*\n\nThe old.*\n\n", capsys.readouterr().out, re.DOTALL)
     launch.dispatch(["report", "--run_dir", run])
     assert "老师在" in (undisturbed[0] / "report.html").read_text()
     with pytest.raises(InputError, match="is not a run folder"):

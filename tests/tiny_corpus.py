@@ -104,7 +104,7 @@ def tokenizer_file() -> Path:
         model_file=str(_folder() / "tokenizer.model"),
         vocab_size=VOCAB_SIZE,
     )
-    train_tokenizer(sample_texts(curated_dir(), 1_000_000, seed=0), config.model_file, config)
+    train_tokenizer(sample_texts(curated_dir(), 1_000_000), config.model_file, config)
     return Path(config.model_file)
 
 

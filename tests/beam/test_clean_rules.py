@@ -1,6 +1,7 @@
 import pytest
 
-from beam_pipelines.clean_rules import RULES, RuleThresholds, apply_rules
+from beam_pipelines import clean_rules
+from beam_pipelines.clean_rules import RULES, apply_rules
 from beam_pipelines.document import DropReason
 
 REVIEW = "价格好，机器做工好，能用这个价位买到小黑，太值了，其他品牌根本不考虑"
@@ -53,12 +54,12 @@ def test_every_rule_has_an_example():
 @pytest.mark.parametrize("reason", list(EXAMPLES))
 def test_a_rule_drops_its_example_and_keeps_the_nearest_good_text(reason):
     dropped, kept = EXAMPLES[reason]
-    assert apply_rules([dropped, kept], RuleThresholds()) == [reason, None]
+    assert apply_rules([dropped, kept]) == [reason, None]
 
 
 @pytest.mark.parametrize("text", [REVIEW, BRIEF, NOVEL, REFERENCE, ARTICLE])
 def test_good_text_of_every_source_is_kept(text):
-    assert apply_rules([text], RuleThresholds()) == [None]
+    assert apply_rules([text]) == [None]
 
 
 @pytest.mark.parametrize(
@@ -70,28 +71,28 @@ def test_good_text_of_every_source_is_kept(text):
     ],
 )
 def test_placeholder_pages_are_boilerplate(text):
-    assert apply_rules([text], RuleThresholds()) == [DropReason.BOILERPLATE]
+    assert apply_rules([text]) == [DropReason.BOILERPLATE]
 
 
-def test_one_bad_character_does_not_cost_a_chapter():
-    assert apply_rules([NOVEL * 10 + "\ufffd"], RuleThresholds(max_repeated_share=1)) == [None]
-    assert apply_rules([NOVEL + "\ufffd"], RuleThresholds()) == [DropReason.MOJIBAKE]
+def test_one_bad_character_does_not_cost_a_chapter(monkeypatch):
+    monkeypatch.setattr(clean_rules, "MAX_REPEATED_SHARE", 1)
+    assert apply_rules([NOVEL * 10 + "\ufffd"]) == [None]
+    assert apply_rules([NOVEL + "\ufffd"]) == [DropReason.MOJIBAKE]
 
 
-def test_the_repeated_share_counts_runs_seen_before():
+def test_the_repeated_share_counts_runs_seen_before(monkeypatch):
     # 40 characters, their copy: 68 runs of 13; 28 of the copy stood before (those that cross the
     # seam did not). 28 / 68 = 0.41.
     text = "".join(chr(0x4E00 + 7 * number) for number in range(38)) + "。，"
     twice = text + text
-    thresholds = RuleThresholds(max_repeated_share=28 / 68 + 1e-6)
-    assert apply_rules([twice], thresholds) == [None]
-    thresholds = RuleThresholds(max_repeated_share=28 / 68 - 1e-6)
-    assert apply_rules([twice], thresholds) == [DropReason.REPETITIVE]
+    for share, reason in ((28 / 68 + 1e-6, None), (28 / 68 - 1e-6, DropReason.REPETITIVE)):
+        monkeypatch.setattr(clean_rules, "MAX_REPEATED_SHARE", share)
+        assert apply_rules([twice]) == [reason]
 
 
 def test_texts_do_not_repeat_one_another():
-    assert apply_rules([NOVEL, NOVEL, NOVEL], RuleThresholds()) == [None, None, None]
+    assert apply_rules([NOVEL, NOVEL, NOVEL]) == [None, None, None]
 
 
 def test_no_texts_have_no_reasons():
-    assert apply_rules([], RuleThresholds()) == []
+    assert apply_rules([]) == []

@@ -32,7 +32,7 @@ def keys_of(texts: list[str], file: int = 0) -> np.ndarray:
     return dedup.make_keys(texts, [document_id(text) for text in texts], file, 0)
 
 
-def lost(texts: list[str], threshold: float = 0.7, parts: int = 1) -> set[int]:
+def lost(texts: list[str], parts: int = 1) -> set[int]:
     """Runs the near-duplicate stage as the recipe wires it; returns the rows that it drops."""
     keys = keys_of(texts)
     sketches = dict(dedup.sketches(keys))
@@ -48,7 +48,7 @@ def lost(texts: list[str], threshold: float = 0.7, parts: int = 1) -> set[int]:
     places = [
         place
         for name, met in challengers.items()
-        for place in dedup.lost_places({"sketches": [sketches[name]], "challenges": met}, threshold)
+        for place in dedup.lost_places({"sketches": [sketches[name]], "challenges": met})
     ]
     return {row for _, row in places}
 
@@ -132,12 +132,13 @@ def test_near_copies_are_found_and_others_are_not(parts):
     assert len(found) >= 39  # P(no band agrees | J = 0.8) = (1 - 0.8^8)^16 = 0.05, here J is above
 
 
-def test_candidates_below_the_threshold_stay():
+def test_candidates_below_the_threshold_stay(monkeypatch):
     original = passage(1, 600)
     related = edited(original, 0.02)
     assert 0.8 < jaccard(original, related) < 0.9  # a candidate all but surely
-    assert len(lost([original, related], threshold=0.7)) == 1
-    assert lost([original, related], threshold=0.97) == set()
+    assert len(lost([original, related])) == 1
+    monkeypatch.setattr(dedup, "MIN_JACCARD", 0.97)
+    assert lost([original, related]) == set()
 
 
 def test_short_texts_take_no_part_in_the_near_stage():

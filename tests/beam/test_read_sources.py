@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import json
 import zlib
 from pathlib import Path
@@ -107,6 +108,21 @@ def test_a_damaged_plain_text_archive_gives_no_half_document(tmp_path):
 def test_bytes_after_a_gzip_member_are_not_lost_in_silence(tmp_path):
     outcomes = read(tmp_path / "a.jsonl.gz", gzip.compress(line("春")) + b"stray")
     assert outcomes == ["春", DeadLetterReason.DAMAGED_GZIP]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_a_file_that_was_read_has_the_fingerprint_of_its_bytes(tmp_path, name):
+    content = line("春") + line("秋")
+    packed = gzip.compress(content) if name.endswith(".gz") else content
+    (tmp_path / name).write_bytes(packed)
+    reader = RecordReader(InputFile(path=tmp_path / name, source="news"))
+    assert len(list(reader)) == 2
+    assert reader.fingerprint() == {
+        "source": "news",
+        "bytes": len(packed),
+        "decompressed_bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
 
 
 def test_an_empty_file_holds_nothing(tmp_path):

@@ -1,4 +1,6 @@
+import errno
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -7,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from beam_pipelines import write_tokens as door
 from beam_pipelines.write_tokens import WriteTokensConfig, main, write_tokens
 from tests.tiny_corpus import (
     SEQUENCE_TOKENS,
@@ -111,6 +114,7 @@ def test_held_out_documents_are_a_split_of_their_own():
 
 def test_source_with_nothing_held_out_has_no_such_split():
     assert list(TokenDataset(tokens_dir() / "books", "train").metadata.splits) == ["train"]
+    assert not list((tokens_dir() / "books").glob("*heldout*"))
 
 
 def test_writing_again_gives_the_same_files(tmp_path):
@@ -128,29 +132,37 @@ def test_tokenizer_and_ledger_go_with_the_datasets():
     ).read_bytes()
 
 
-def test_new_rows_replace_the_old_and_other_datasets_stay(tmp_path):
-    shutil.copytree(tokens_dir() / "news", tmp_path / "news")
-    shutil.copytree(tokens_dir() / "books", tmp_path / "other")
+def test_new_datasets_replace_all_old_ones(tmp_path):
+    shutil.copytree(tokens_dir(), tmp_path / "out")
     curated = write_curated(tmp_path / "c", {("news", "train"): ["天黑了。"]}, shards=1)
-    write_tokens(config(tmp_path, curated_dir=str(curated)))
-    assert text_of(tmp_path / "news", "train") == ["天黑了。"]
-    assert contents(tmp_path / "other") == contents(tokens_dir() / "books")
+    write_tokens(config(tmp_path / "out", curated_dir=str(curated)))
+    assert text_of(tmp_path / "out" / "news", "train") == ["天黑了。"]
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["ledger.json", "news", "tokenizer.model"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "out"]
 
 
-def test_source_whose_documents_are_gone_is_left_out_and_loses_its_old_rows(tmp_path, capsys):
-    shutil.copytree(tokens_dir() / "news", tmp_path / "news")
+def test_folder_that_holds_no_token_datasets_is_not_replaced(tmp_path):
+    shutil.copytree(curated_dir(), tmp_path / "c")
+    with pytest.raises(InputError, match="/c holds something else, which would be replaced"):
+        write_tokens(config(tmp_path / "c"))
+    assert (tmp_path / "c" / "documents").is_dir()
+
+
+def test_source_whose_documents_are_gone_is_left_out(tmp_path, capsys):
     texts = {("news", "train"): [], ("news", "heldout"): ["a"], ("books", "train"): ["b"]}
-    written = write_tokens(config(tmp_path, curated_dir=str(write_curated(tmp_path / "c", texts))))
+    curated = write_curated(tmp_path / "c", texts)
+    written = write_tokens(config(tmp_path / "out", curated_dir=str(curated)))
     assert [metadata.source for metadata in written] == ["books"]
-    assert not (tmp_path / "news").exists()
+    assert not (tmp_path / "out" / "news").exists()
     assert capsys.readouterr().err == "news: no training documents, so no token dataset\n"
 
 
 def test_documents_without_text_are_still_counted(tmp_path):
     curated = write_curated(tmp_path / "c", {("a", "train"): ["", "天黑了。", ""]}, shards=1)
-    [metadata] = write_tokens(config(tmp_path, curated_dir=str(curated)))
+    [metadata] = write_tokens(config(tmp_path / "out", curated_dir=str(curated)))
     assert metadata.splits["train"].documents == 3
-    assert text_of(tmp_path / "a", "train") == ["", "天黑了。", ""]
+    assert text_of(tmp_path / "out" / "a", "train") == ["", "天黑了。", ""]
 
 
 def unfinished(folder):
@@ -178,21 +190,33 @@ def test_corpus_without_documents_is_refused_and_leaves_old_rows(tmp_path, prepa
 
 
 def test_damaged_documents_stop_and_leave_old_rows(tmp_path):
-    shutil.copytree(tokens_dir() / "news", tmp_path / "news")
+    shutil.copytree(tokens_dir() / "news", tmp_path / "out" / "news")
     curated = shutil.copytree(curated_dir(), tmp_path / "c")
     shard = next((curated / "documents" / "news").glob("train-*"))
     shard.write_bytes(shard.read_bytes()[:-100])
     with pytest.raises(StopAndLook, match="train-.*parquet is damaged .*curate again"):
-        write_tokens(config(tmp_path, curated_dir=str(curated)))
-    assert contents(tmp_path / "news") == contents(tokens_dir() / "news")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "news"]
+        write_tokens(config(tmp_path / "out", curated_dir=str(curated)))
+    assert contents(tmp_path / "out" / "news") == contents(tokens_dir() / "news")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "out"]
 
 
 def test_rows_of_a_run_that_died_are_removed(tmp_path):
-    (tmp_path / ".partial" / "news").mkdir(parents=True)
-    (tmp_path / ".partial" / "news" / "left over").touch()
-    write_tokens(config(tmp_path))
-    assert contents(tmp_path / "news") == contents(tokens_dir() / "news")
+    (tmp_path / ".out.partial" / "new" / "news").mkdir(parents=True)
+    (tmp_path / ".out.partial" / "new" / "news" / "left over").touch()
+    write_tokens(config(tmp_path / "out"))
+    assert contents(tmp_path / "out" / "news") == contents(tokens_dir() / "news")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_worker_whose_disk_is_full_leaves_nothing_and_says_so(tmp_path, monkeypatch):
+    def die(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device", "rows")
+
+    monkeypatch.setattr(door, "write_rows", die)
+    with pytest.raises(OSError, match="No space left on device: 'rows'$") as failure:
+        write_tokens(config(tmp_path / "out"))
+    assert failure.value.errno == errno.ENOSPC
+    assert not list(tmp_path.iterdir())
 
 
 def test_wrong_tokenizer_is_refused_before_anything_is_written(tmp_path):
@@ -201,23 +225,42 @@ def test_wrong_tokenizer_is_refused_before_anything_is_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_unknown_flag_is_refused(tmp_path):
-    with pytest.raises(InputError, match="--runer is no flag of this command or of Beam"):
-        write_tokens(config(tmp_path), beam_flags=["--runer=FnApiRunner"])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--runer=FnApiRunner"], "--runer is no flag of this command or of Beam"),
+        (["stray"], "stray is no option"),
+        (["--import"], "argument --import: expected one argument; .*write_tokens --help"),
+    ],
+)
+def test_unknown_argument_is_refused(tmp_path, arguments, message):
+    with pytest.raises(InputError, match=message):
+        main(["--gin_file", gin_file(tmp_path), *arguments])
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus.gin"]
 
 
-def test_sequence_tokens_must_be_positive():
-    with pytest.raises(InputError, match="sequence_tokens 0 is not above 0"):
-        config("unused", sequence_tokens=0)
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"sequence_tokens": 0}, "WriteTokensConfig.sequence_tokens = 0; it must be 1 or more"),
+        ({"curated_dir": "gs://b/c"}, "gs://b/c is no path: .* a mounted folder"),
+        ({"tokenizer": "gs://b/t"}, "gs://b/t is no path"),
+        ({"output_dir": "gs://b/o"}, "gs://b/o is no path"),
+    ],
+)
+def test_config_that_cannot_be_meant_is_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        config(**({"output_dir": "unused"} | change))
 
 
 @pytest.mark.parametrize("task", ["my_stories", "my_tokenised_stories"])
 def test_users_task_becomes_a_dataset_like_ours(tmp_path, user_module, task):
-    write_tokens(config(tmp_path, tasks=(task,)), [user_module])
-    assert text_of(tmp_path / task, "train") == ["从前有一座山。", "山里有一座庙。\n"]
-    assert text_of(tmp_path / task, "heldout") == ["庙里有个老和尚。"]
-    assert TokenDataset(tmp_path / task, "train").metadata.ledger_digest is None
-    assert contents(tmp_path / "news") == contents(tokens_dir() / "news")
+    out = tmp_path / "out"
+    write_tokens(config(out, tasks=(task,)), [user_module])
+    assert text_of(out / task, "train") == ["从前有一座山。", "山里有一座庙。\n"]
+    assert text_of(out / task, "heldout") == ["庙里有个老和尚。"]
+    assert TokenDataset(out / task, "train").metadata.ledger_digest is None
+    assert contents(out / "news") == contents(tokens_dir() / "news")
 
 
 @pytest.mark.parametrize(
@@ -231,8 +274,8 @@ def test_users_task_becomes_a_dataset_like_ours(tmp_path, user_module, task):
 )
 def test_task_that_cannot_be_written_is_refused(tmp_path, user_module, task, message):
     with pytest.raises(InputError, match=message):
-        write_tokens(config(tmp_path, tasks=(task,)), [user_module])
-    assert not (tmp_path / task).exists()
+        write_tokens(config(tmp_path / "out", tasks=(task,)), [user_module])
+    assert not (tmp_path / "out").exists()
 
 
 def test_module_that_cannot_be_imported_is_refused(tmp_path):
@@ -243,15 +286,16 @@ def test_module_that_cannot_be_imported_is_refused(tmp_path):
 def test_users_task_is_compiled_and_trained_on_like_ours(tmp_path, user_module):
     from welm_jax.tasks.pretraining import compile_mixture
 
-    write_tokens(config(tmp_path, tasks=("my_stories",)), [user_module])
+    out = tmp_path / "out"
+    write_tokens(config(out, tasks=("my_stories",)), [user_module])
     mixture = compile_mixture(
-        MixtureConfig(tokens_dir=str(tmp_path), rates={"my_stories": 0.25, "books": 0.75})
+        MixtureConfig(tokens_dir=str(out), rates={"my_stories": 0.25, "books": 0.75})
     )
     stream = BatchStream(json.loads(json.dumps(mixture)), 8)
     stories = {source["name"]: number for number, source in enumerate(mixture["sources"])}
     taken = [stream.place(n)[0] for n in range(1_000)]
     assert taken.count(stories["my_stories"]) == 250
-    row = TokenDataset(tmp_path / "my_stories", "train")[0]
+    row = TokenDataset(out / "my_stories", "train")[0]
     at = taken.index(stories["my_stories"])
     np.testing.assert_array_equal(stream.batch(at // 8)["decoder_target_tokens"][at % 8], row[1:])
 
@@ -268,11 +312,11 @@ def gin_file(tmp_path):
 
 def test_command_ends_with_a_table(tmp_path, capsys):
     main(["--gin_file", gin_file(tmp_path)])
-    header, *rows = capsys.readouterr().out.splitlines()
-    assert header.split() == "source documents tokens characters characters/token rows".split()
-    expected = [["books", "70"], ["english", "45"], ["news", "132"]]
-    assert [row.split()[:2] for row in rows] == expected
-    tokens, characters, ratio = rows[2].replace(",", "").split()[2:5]
+    progress, *lines = capsys.readouterr().out.splitlines()
+    assert re.match("files of tokens written .*12/12", progress)
+    rows = [re.findall(r"[\w.]+", line.replace(",", "")) for line in lines if line[0] == "│"]
+    assert [row[:2] for row in rows] == [["books", "70"], ["english", "45"], ["news", "132"]]
+    tokens, characters, ratio = rows[2][2:5]
     assert float(ratio) == round(int(characters) / int(tokens), 2)
 
 

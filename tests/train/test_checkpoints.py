@@ -49,6 +49,14 @@ def test_nothing_saved_restores_to_none_and_only_the_newest_are_kept(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3"]
 
 
+def test_a_reader_leaves_the_unfinished_save_of_a_live_run_alone(tmp_path):
+    unfinished = tmp_path / "9.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    with jax.set_mesh(mesh_of()), Checkpoints(tmp_path, keep=None) as checkpoints:
+        assert checkpoints.restore(like(mesh_of())) is None
+    assert unfinished.exists()
+
+
 def test_what_lies_on_disk_has_plain_names(tmp_path):
     with jax.set_mesh(mesh_of()), Checkpoints(tmp_path, keep=1) as checkpoints:
         tree = some_state(mesh_of()).as_tree()

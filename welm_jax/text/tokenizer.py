@@ -7,8 +7,6 @@ know where a document ends or how ids become rows (records), nor how text was cu
 import hashlib
 import io
 import os
-import random
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 
-from welm_jax.failures import InputError
+from welm_jax.failures import InputError, StopAndLook, require_positive
 
 PAD_ID, EOD_ID, UNKNOWN_ID, BOS_ID = range(4)  # seqio takes 0, 1, 2 for granted
 RESERVED_IDS = 4 + 256 + 2  # the controls, one piece per byte, newline and tab
@@ -30,7 +28,9 @@ LOSSLESS = {
     "byte_fallback": True,
     "allow_whitespace_only_pieces": True,
     "split_digits": True,
+    "required_chars": "\u2581",  # the blank, however rare: from its bytes it would not come back
     "user_defined_symbols": ["\n", "\t"],
+    "required_chars": "\u2581",  # the blank, even where the text has none
 }
 # A "sentence" longer than max_sentence_length bytes is skipped without a word, so documents are
 # cut to pieces that cannot be.
@@ -54,7 +54,6 @@ class TokenizerConfig:
       sample_bytes: UTF-8 bytes of text to train on, balanced over the sources.
       character_coverage: share of the sample's characters that get a piece of their own, 0.98 to
         1; the rest is spelt in bytes. Lower it for a small vocabulary: Han alone has thousands.
-      seed: chooses the sample.
     """
 
     curated_dir: str
@@ -62,7 +61,7 @@ class TokenizerConfig:
     vocab_size: int
     sample_bytes: int = 6_000_000
     character_coverage: float = 0.9995
-    seed: int = 0
+    seed = 0  # no field and of no effect: goes when launch.train_tokenizer passes it no more
 
     def __post_init__(self):
         if self.vocab_size <= RESERVED_IDS:
@@ -70,11 +69,7 @@ class TokenizerConfig:
                 f"vocab_size {self.vocab_size}: {RESERVED_IDS} ids are reserved; "
                 f"set TokenizerConfig.vocab_size above {RESERVED_IDS}"
             )
-        if self.sample_bytes <= 0:
-            raise InputError(
-                f"sample_bytes {self.sample_bytes}: nothing to train on; "
-                "set TokenizerConfig.sample_bytes to 1000000 or more"
-            )
+        require_positive(self, "sample_bytes")
         if not 0.98 <= self.character_coverage <= 1:
             raise InputError(
                 f"character_coverage {self.character_coverage} is not between 0.98 and 1; "
@@ -168,7 +163,7 @@ def train_tokenizer(
       The tokenizer, read back from the file.
 
     Raises:
-      InputError: no text, or a vocabulary too large or too small for it; says which size fits.
+      InputError: no text, or a vocabulary too large or too small for it; says what fits.
 
     Source: WeLM's tokenizer is SentencePiece with 62,000 pieces that keeps all whitespace and tabs
     without normalization; the unigram model and the other options are ours.
@@ -197,7 +192,11 @@ def train_tokenizer(
             **LOSSLESS,
         )
     except RuntimeError as error:
-        raise _unfit(config, str(error)) from error
+        said = str(error).rpartition("] ")[2]  # after the place in its source
+        raise InputError(
+            f"vocab_size {config.vocab_size} does not fit this text: {said} Change "
+            "TokenizerConfig.vocab_size or .character_coverage, or give more text"
+        ) from error
     path = Path(model_file)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
@@ -206,33 +205,65 @@ def train_tokenizer(
     return Tokenizer(path)
 
 
-def sample_texts(curated_dir: str | os.PathLike, max_bytes: int, seed: int) -> Iterator[str]:
+def document_files(curated_dir: str | os.PathLike, split: str) -> dict[str, list[Path]]:
+    """Lists the Parquet files of one split of curated documents, by source.
+
+    Raises:
+      InputError: no training documents in the folder.
+    """
+    documents = Path(curated_dir) / "documents"
+    if not any(documents.glob("*/train-*.parquet")):
+        raise InputError(
+            f"no documents/<source>/train-*.parquet in {curated_dir}; "
+            "run python -m beam_pipelines.curate first, or set CURATED_DIR to its output"
+        )
+    sources = sorted(folder for folder in documents.iterdir() if folder.is_dir())
+    return {folder.name: sorted(folder.glob(f"{split}-*.parquet")) for folder in sources}
+
+
+def document_texts(file: Path) -> Iterator[str]:
+    """Yields the text of each document of a Parquet file.
+
+    Raises:
+      StopAndLook: the file is damaged.
+    """
+    import pyarrow.parquet  # here, not above: whoever only encodes needs no pyarrow
+
+    try:
+        with pyarrow.parquet.ParquetFile(file) as documents:
+            for batch in documents.iter_batches(batch_size=256, columns=["text"]):
+                yield from batch.column("text").to_pylist()
+    except (OSError, pyarrow.ArrowException) as error:
+        what = str(error).partition("\n")[0]
+        raise StopAndLook(f"{file} is damaged ({what}); curate again") from error
+
+
+def sample_texts(curated_dir: str | os.PathLike, max_bytes: int, seed: int = 0) -> Iterator[str]:
     """Yields training text of curated documents, as evenly over the sources as they last.
 
     The next piece always comes from the source that has given least, so a source that runs dry
-    leaves its share to the others. Held-out documents are never read.
+    leaves its share to the others. Within a source it goes from the first shard on: curation has
+    dealt the documents to the shards by chance. Held-out documents are never read.
 
     Args:
       curated_dir: folder that beam_pipelines.curate wrote.
       max_bytes: where to stop, in UTF-8 bytes; passed by less than one piece.
-      seed: orders the shards; inside a shard, curation has already shuffled.
+      seed: of no effect; goes with TokenizerConfig.seed.
 
     Yields:
       Pieces of documents, at most 1,000 characters each.
 
     Raises:
       InputError: no training documents in the folder.
+      StopAndLook: a file is damaged.
     """
-    folders = sorted(
-        {path.parent for path in Path(curated_dir).glob("documents/*/train-*.parquet")}
-    )
-    if not folders:
-        raise InputError(
-            f"no documents/<source>/train-*.parquet in {curated_dir}; "
-            "run python -m beam_pipelines.curate first, or set CURATED_DIR to its output"
+    readers = {
+        source: (
+            piece for file in files for text in document_texts(file) for piece in _pieces(text)
         )
-    readers = {folder: _train_pieces(folder, seed) for folder in folders}
-    given = dict.fromkeys(folders, 0)
+        for source, files in document_files(curated_dir, "train").items()
+    }
+    given = dict.fromkeys(readers, 0)
     while readers and sum(given.values()) < max_bytes:
         poorest = min(readers, key=given.__getitem__)
         piece = next(readers[poorest], None)
@@ -243,34 +274,7 @@ def sample_texts(curated_dir: str | os.PathLike, max_bytes: int, seed: int) -> I
         yield piece
 
 
-def _train_pieces(folder: Path, seed: int) -> Iterator[str]:
-    import pyarrow.parquet  # here, not above: whoever only encodes needs no pyarrow
-
-    shards = sorted(folder.glob("train-*.parquet"))
-    random.Random(f"{seed}/{folder.name}").shuffle(shards)
-    for shard in shards:
-        with pyarrow.parquet.ParquetFile(shard) as file:
-            for batch in file.iter_batches(batch_size=256, columns=["text"]):
-                for text in batch.column("text"):
-                    yield from _pieces(text.as_py())
-
-
 def _pieces(text: str) -> Iterator[str]:
     for part in text.split(BOUNDARY_MARK):
         for start in range(0, len(part), PIECE_CHARACTERS):
             yield part[start : start + PIECE_CHARACTERS]
-
-
-def _unfit(config: TokenizerConfig, message: str) -> Exception:
-    """What SentencePiece's complaint about the size means for the config."""
-    if most := re.search(r"too high.* <= (\d+)", message):
-        return InputError(
-            f"vocab_size {config.vocab_size} is more than this text can fill; set "
-            f"TokenizerConfig.vocab_size to {most[1]} or less, or give more text"
-        )
-    if least := re.search(r"smaller than required_chars. \d+ vs (\d+)", message):
-        return InputError(
-            f"vocab_size {config.vocab_size} has no room for this text's characters; set "
-            f"TokenizerConfig.vocab_size above {least[1]}, or character_coverage lower"
-        )
-    return RuntimeError(message)

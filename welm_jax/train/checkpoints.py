@@ -57,7 +57,6 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=None if reads_only else preservation_policy.LatestN(keep),
                 cleanup_tmp_directories=not reads_only,  # what a killed save left behind
-                read_only=reads_only,
                 create=not reads_only,
             ),
         )
