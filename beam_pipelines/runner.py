@@ -15,11 +15,7 @@ from welm_jax import gin_files
 from welm_jax.configurables import CORPUS
 from welm_jax.failures import ArgumentParser, InputError
 
-HELP = """
-  --gin_file FILE      a gin file, here or among the installed ones; may be given several times
-  --gin.NAME=VALUE     a macro or Class.field, over the files; strings need no quotes
-  --debug              shows the traceback of an error
-  --NAME=VALUE         an option of Beam's own, such as --direct_num_workers=8
+BEAM_HELP = """  --NAME=VALUE         an option of Beam's own, such as --direct_num_workers=8
 """
 
 
@@ -50,7 +46,7 @@ def read_command_line(
         prog=f"python -m {prog}",
         usage="%(prog)s --gin_file FILE [--gin.NAME=VALUE]... [options]",
         description=description,
-        epilog=HELP,
+        epilog=gin_files.HELP + BEAM_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -24,6 +24,12 @@ from gin import config_parser
 from welm_jax.failures import InputError
 
 REQUIRED = "gin.REQUIRED"
+HELP = """
+configuration:
+  --gin_file FILE      a gin file, here or among the installed ones; may be given several times
+  --gin.NAME=VALUE     a macro or Class.field, over the files; strings need no quotes
+  --debug              shows the traceback of an error
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

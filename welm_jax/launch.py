@@ -11,13 +11,6 @@ from welm_jax.configurables import CORPUS, TRAINING
 from welm_jax.failures import ArgumentParser, InputError, Preempted, run_door
 from welm_jax.run_files import RunFolder
 
-GIN_HELP = """
-configuration:
-  --gin_file FILE      a gin file, here or among the installed ones; may be given several times
-  --gin.NAME=VALUE     a macro or Class.field, over the files; strings need no quotes
-  --debug              shows the traceback of an error
-"""
-
 
 def main() -> None:
     """Entry point of the `welm` command."""
@@ -36,7 +29,7 @@ def dispatch(arguments: Sequence[str]) -> None:
         print("usage: welm VERB [options]; welm VERB --help tells more\n")
         for name, run in VERBS.items():
             print(f"  {name:16} {run.__doc__.splitlines()[0]}")
-        print(GIN_HELP, end="")
+        print(gin_files.HELP, end="")
         return
     if verb not in VERBS:
         raise InputError(f"{verb} is no verb; known are {', '.join(VERBS)}")
@@ -66,7 +59,8 @@ def train_tokenizer(arguments: Sequence[str]) -> None:
 
     from welm_jax.text import tokenizer
 
-    texts = tokenizer.sample_texts(config.curated_dir, config.sample_bytes, config.seed)
+    print(f"training {config.vocab_size} pieces on at most {config.sample_bytes:,} bytes")
+    texts = tokenizer.sample_texts(config.curated_dir, config.sample_bytes)
     trained = tokenizer.train_tokenizer(texts, config.model_file, config)
     print(f"{config.model_file}: {trained.vocab_size} pieces, sha256 {trained.sha256}")
 
@@ -128,7 +122,7 @@ VERBS = {
     verb.__name__: verb for verb in (quickstart, train_tokenizer, train, evaluate, generate, report)
 }
 
-RUN_DIR = ("--run_dir", {"required": True, "help": "the run folder, on a disk or in a bucket"})
+RUN_DIR = ("--run_dir", {"required": True, "help": "the run folder"})
 IMPORT = (
     "--import",
     {
@@ -161,7 +155,7 @@ def _options(verb: Callable, arguments: Sequence[str], *flags: tuple) -> argpars
     parser = ArgumentParser(
         prog=f"welm {verb.__name__}",
         description=summary,
-        epilog="\n".join(lines) + "\n" + (GIN_HELP if "gin_file" in examples else ""),
+        epilog="\n".join(lines) + "\n" + (gin_files.HELP if "gin_file" in examples else ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -11,7 +11,7 @@ from tests.conftest import SHARDED_RTOL
 from tests.evaluate.small_datasets import SEQUENCE_TOKENS, TEXTS, VOCAB_SIZE, write_datasets
 from tests.tiny_decoder import mesh_of, placed, random_parameters
 from welm_jax import run_files, runs
-from welm_jax.data.token_dataset import TokenDataset
+from welm_jax.data.token_dataset import TokenDataset, read_metadata
 from welm_jax.evaluate import count_models, held_out
 from welm_jax.failures import InputError
 from welm_jax.model import axes, loss
@@ -28,7 +28,11 @@ PARAMETERS = random_parameters(MODEL)
 
 
 def mixture(folders):
-    return {"sources": [{"name": name, "folder": folder} for name, folder in folders.items()]}
+    sources = [
+        {"name": name, "folder": folder, "fingerprint": read_metadata(folder)[1]}
+        for name, folder in folders.items()
+    ]
+    return {"sources": sources}
 
 
 def scores(folders, parameters=PARAMETERS, mesh=None, **options):
@@ -131,6 +135,13 @@ def test_a_source_without_held_out_text_is_passed_over_and_none_with_any_is_refu
     assert set(scores(folders)) == {"books", "all"}
     with pytest.raises(InputError, match="no source has held-out text"):
         scores({"news": folders["news"]})
+
+
+def test_data_that_was_written_again_is_refused(folders):
+    known = mixture(folders)
+    known["sources"][0]["fingerprint"] = "of other data"
+    with jax.set_mesh(mesh_of()), pytest.raises(InputError, match="written again"):
+        held_out.bits_per_character(ASSEMBLE, placed(PARAMETERS, mesh_of()), known)
 
 
 def test_a_run_is_scored_beside_the_count_models(folders, tokenizer, tmp_path, monkeypatch, capsys):

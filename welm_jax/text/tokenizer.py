@@ -28,7 +28,6 @@ LOSSLESS = {
     "byte_fallback": True,
     "allow_whitespace_only_pieces": True,
     "split_digits": True,
-    "required_chars": "\u2581",  # the blank, however rare: from its bytes it would not come back
     "user_defined_symbols": ["\n", "\t"],
     "required_chars": "\u2581",  # the blank, even where the text has none
 }
@@ -61,7 +60,6 @@ class TokenizerConfig:
     vocab_size: int
     sample_bytes: int = 6_000_000
     character_coverage: float = 0.9995
-    seed = 0  # no field and of no effect: goes when launch.train_tokenizer passes it no more
 
     def __post_init__(self):
         if self.vocab_size <= RESERVED_IDS:
@@ -238,7 +236,7 @@ def document_texts(file: Path) -> Iterator[str]:
         raise StopAndLook(f"{file} is damaged ({what}); curate again") from error
 
 
-def sample_texts(curated_dir: str | os.PathLike, max_bytes: int, seed: int = 0) -> Iterator[str]:
+def sample_texts(curated_dir: str | os.PathLike, max_bytes: int) -> Iterator[str]:
     """Yields training text of curated documents, as evenly over the sources as they last.
 
     The next piece always comes from the source that has given least, so a source that runs dry
@@ -248,7 +246,6 @@ def sample_texts(curated_dir: str | os.PathLike, max_bytes: int, seed: int = 0) 
     Args:
       curated_dir: folder that beam_pipelines.curate wrote.
       max_bytes: where to stop, in UTF-8 bytes; passed by less than one piece.
-      seed: of no effect; goes with TokenizerConfig.seed.
 
     Yields:
       Pieces of documents, at most 1,000 characters each.
