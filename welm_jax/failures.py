@@ -87,5 +87,5 @@ def _as_failure(error: BaseException) -> Failure:
         case OSError():
             return InputError(f"{error}; is the path right, and may it be read and written?")
         case ModuleNotFoundError():
-            return InputError(f"{error}; install it, or all of ours: pip install 'welm_jax[all]'")
+            return InputError(f"{error}; install it, or all that we need: pip install -e '.[all]'")
     raise error

@@ -275,11 +275,6 @@ def test_masked_documents_have_segments_and_positions_of_their_own(stream):
     assert masked["decoder_segment_ids"].max() > 1
 
 
-def test_batch_size_must_be_positive():
-    with pytest.raises(InputError, match="batch size 0 is not above 0"):
-        BatchStream(mixture(), 0)
-
-
 def copied(tmp_path, change):
     folder = shutil.copytree(tokens_dir(), tmp_path / "tokens")
     before = mixture(folder)

@@ -70,7 +70,7 @@ def test_loss_and_gradients_are_those_of_one_device(shape, how, on_one_device):
         ({"data": 3}, "data 3 x fsdp 1 x tensor 1 does not fit 8 devices; make the product 8"),
         ({"tensor": 3}, "data -1 x fsdp 1 x tensor 3 does not fit 8 devices"),
         ({"tensor": 0}, "MeshConfig.tensor = 0; it must be 1 or more"),
-        ({"data": -2}, "MeshConfig.data = -2; it must be 1 or more, or -1 for all"),
+        ({"data": -2}, "MeshConfig.data = -2; it must be 1 or more"),
     ],
 )
 def test_meshes_that_do_not_fit_are_refused(config, text):
