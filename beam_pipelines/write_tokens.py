@@ -102,7 +102,7 @@ def write_tokens(
     Args:
       config: what to write.
       modules: modules that register the Tasks.
-      beam_flags: Beam's own, such as `--direct_num_workers=8`.
+      beam_flags: Beam's own, as `--NAME=VALUE`.
 
     Returns:
       The metadata of each dataset written, by name.

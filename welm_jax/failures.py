@@ -1,7 +1,8 @@
 """The errors a person reads, and the four exit statuses they end in.
 
 The status tells the operator what to do, not what went wrong: 0 done, 2 fix your input and do not
-retry, 75 start me again, 70 stop and look. What went wrong is in the text.
+retry, 75 start me again, 70 stop and look. What went wrong is in the text. An exception that nobody
+foresaw keeps its traceback and ends in 1: a bug of ours.
 """
 
 import argparse
@@ -61,8 +62,7 @@ def run_door(main: Callable[[Sequence[str]], None], argv: Sequence[str], prog: s
       prog: the program's name, which opens the line.
 
     Returns:
-      The exit status: 0, or that of the Failure. With `--debug` in argv any exception shows its
-      traceback instead; one that nobody foresaw always does, for it is a bug of ours.
+      The exit status: 0, or that of the Failure, whose traceback `--debug` in argv shows as well.
     """
     arguments = [argument for argument in argv if argument != "--debug"]
     try:
@@ -86,6 +86,5 @@ def _as_failure(error: BaseException) -> Failure:
             return StopAndLook(f"{error}; make room or look at the disk, then start again")
         case OSError():
             return InputError(f"{error}; is the path right, and may it be read and written?")
-        case ModuleNotFoundError():
+        case _:  # a module is missing
             return InputError(f"{error}; install it, or all that we need: pip install -e '.[all]'")
-    raise error

@@ -121,8 +121,12 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str], lis
 
 class _Line(NamedTuple):
     file: str
-    number: int
+    number: int  # from 1; 0 for a flag
     text: str
+
+    @property
+    def place(self) -> str:
+        return f"{self.file}:{self.number}" if self.number else self.file
 
 
 class _Reference(NamedTuple):
@@ -204,7 +208,7 @@ def _parsed(lines: Sequence[_Line]) -> Iterator[_Binding]:
         parser = config_parser.ConfigParser("\n".join(line.text for line in lines), _NamesOnly())
         for statement in parser:
             line = lines[statement.location.line_num - 1]
-            where = f"{line.file}:{line.number}" if line.number else line.file
+            where = line.place
             if isinstance(statement, config_parser.ImportStatement):
                 raise InputError(f"{where}: a gin file cannot import; use --import my_pkg.tasks")
             if isinstance(statement, config_parser.BindingStatement):
@@ -217,7 +221,7 @@ def _parsed(lines: Sequence[_Line]) -> Iterator[_Binding]:
     except (SyntaxError, ValueError, TypeError, tokenize.TokenError) as error:
         line = lines[min(getattr(error, "lineno", None) or 1, len(lines)) - 1]
         raise InputError(
-            f"{line.file}:{line.number}: {line.text.strip()!r} is not gin ({error.args[0]}); "
+            f"{line.place}: {line.text.strip()!r} is not gin ({error.args[0]}); "
             "write NAME = VALUE with strings in quotes"
         ) from error
 

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from welm_jax import quickstart_corpus, run_files
-from welm_jax.failures import Failure, InputError, Preempted, StopAndLook
+from welm_jax.failures import ArgumentParser, Failure, InputError, Preempted, StopAndLook
 from welm_jax.text.records import METADATA_FILE
 from welm_jax.text.tokenizer import sample_texts
 
@@ -212,7 +212,7 @@ def own_rates(places: Places) -> dict[str, float]:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="welm quickstart", description=__doc__.splitlines()[0], allow_abbrev=False
     )
     parser.add_argument("--corpus", help=f"your own text instead of ours: {LAYOUT}")
@@ -280,7 +280,7 @@ What to do next
   {programs}welm generate --run_dir {run} --prompt 春天来了 --temperature 0.7
   {programs}tensorboard --logdir {run}/tensorboard   (what training wrote as it went)
   {programs}welm quickstart --corpus DIR --folder my_run   (your own text; --help shows the layout)
-  read gin_configs/{CORPUS_GIN} and {RUN_GIN}: a pod runs the same commands with others""",
+  read gin_configs/{CORPUS_GIN} and {RUN_GIN}: larger runs are the same commands with others""",
         markup=False,
         soft_wrap=True,
     )

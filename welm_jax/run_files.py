@@ -1,4 +1,4 @@
-"""The run folder: its layout and all reading and writing in it, on a disk or in a bucket."""
+"""The run folder: its layout and all reading and writing in it."""
 
 import json
 import os
@@ -99,7 +99,7 @@ def append_lines(file: epath.Path, records: Iterable[dict[str, Any]]) -> None:
 
 
 def read_lines(file: epath.Path) -> Iterator[dict[str, Any]]:
-    """The objects of a JSON lines file; a last line cut short by a crash is left out."""
+    """The objects of a JSON lines file; a line cut short by a crash is left out."""
     if not file.exists():
         return
     for line in file.read_text(encoding="utf-8").split("\n"):

@@ -40,7 +40,7 @@ from welm_jax.train.step import make_train_step, on_mesh
 IDENTITY = {
     "ModelConfig": ("num_layers", "num_heads", "d_model", "vocab_size", "ties_embeddings"),
     "MixtureConfig": ("mixture", "rates", "seed"),
-    "StepConfig": ("batch_size",),
+    "StepConfig": ("batch_size", "masks_documents"),
     "LoopConfig": ("seed",),
 }
 
@@ -299,7 +299,7 @@ def _own_tokenizer(file: epath.Path, mixture: dict[str, Any]) -> Tokenizer:
     if tokenizer.sha256 != mixture["tokenizer_sha256"]:
         raise InputError(
             f"{file} (sha256 {tokenizer.sha256[:12]}) is not the tokenizer of the data "
-            f"({mixture['tokenizer_sha256'][:12]}); put that one there, or write the tokens again"
+            f"({mixture['tokenizer_sha256'][:12]}); put that one there"
         )
     return tokenizer
 

@@ -90,7 +90,7 @@ class Tokenizer:
     def __init__(self, model_file: str | os.PathLike):
         self.model_file = str(model_file)
         try:
-            # A path of another kind (etils.epath, which knows buckets) stays what it is.
+            # A path of another kind, such as etils.epath's, stays what it is.
             model = (Path(model_file) if isinstance(model_file, str) else model_file).read_bytes()
         except OSError as error:
             raise InputError(

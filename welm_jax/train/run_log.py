@@ -56,8 +56,8 @@ class RunLog:
         Args:
           record: step, cursor, loss, gradient_norm, learning_rate, tokens (so far) and
             batch_tokens, as numbers of the host.
-          seconds: time the step took, measured after blocking on its result; None for the
-            first one of a life, which compiles.
+          seconds: time the step took, measured after blocking on its result; None for a step
+            that compiled or came after a callback.
         """
         speed = record["batch_tokens"] / seconds if seconds else None
         kind, devices = jax.devices()[0].device_kind, jax.device_count()
