@@ -15,8 +15,8 @@ from welm_jax import gin_files
 from welm_jax.configurables import CORPUS
 from welm_jax.failures import ArgumentParser, InputError
 
-BEAM_HELP = """  --NAME=VALUE         options of Beam's own, such as --direct_running_mode=multi_processing
-                       with --direct_num_workers=8
+BEAM_HELP = """  --NAME=VALUE         Beam's own options; several processes:
+                       --direct_running_mode=multi_processing --direct_num_workers=8
 """
 
 
