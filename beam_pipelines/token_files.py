@@ -1,10 +1,12 @@
 """How token rows lie on disk: ArrayRecord files that TFDS reads by number, without TensorFlow.
 
-Deliberately does not know where rows come from or how they are packed (write_tokens, text.records).
+Beside each lies a table of the documents in it. Deliberately does not know where rows come from or
+how they are packed (write_tokens, text.records).
 """
 
+import dataclasses
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -53,9 +55,32 @@ def write_rows(
             writer.write(serializer.serialize_example(example))
             written += 1
         writer.close()
+    return TokenShard(file=path.name, sha256=_sha256(path), rows=written)
+
+
+def write_documents(folder: Path, shard: TokenShard, begins: Mapping[int, str]) -> TokenShard:
+    """Writes beside a file which document begins where; it appears whole.
+
+    Args:
+      folder: where the shard lies.
+      shard: of `write_rows`.
+      begins: number of a document's first target among the shard's -> its id, in order.
+
+    Returns:
+      The shard with the table's name and digest.
+    """
+    path = folder / (shard.file.replace(".array_record-", ".documents-") + ".npy")
+    names = np.array([name.encode() for name in begins.values()], np.bytes_)
+    table = np.empty(len(begins), [("begins", "<i8"), ("doc_id", names.dtype)])
+    table["begins"], table["doc_id"] = list(begins), names
+    with appearing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, table)
+    return dataclasses.replace(shard, documents_file=path.name, documents_sha256=_sha256(path))
+
+
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return TokenShard(file=path.name, sha256=digest, rows=written)
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def describe(folder: Path, metadata: TokenMetadata) -> None:

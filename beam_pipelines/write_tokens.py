@@ -23,11 +23,17 @@ from rich.console import Console
 from rich.table import Table
 
 from beam_pipelines.curated_files import progress_shown, replacing
-from beam_pipelines.document import SPLITS
+from beam_pipelines.document import SPLITS, document_id
 from beam_pipelines.runner import open_pipeline, read_command_line, require_local, running
 from beam_pipelines.task_texts import task_splits, task_texts
-from beam_pipelines.token_files import describe, file_name, row_features, write_rows
-from welm_jax.failures import InputError, require_positive, run_door
+from beam_pipelines.token_files import (
+    describe,
+    file_name,
+    row_features,
+    write_documents,
+    write_rows,
+)
+from welm_jax.failures import InputError, StopAndLook, require_positive, run_door
 from welm_jax.text.records import (
     LEDGER_FILE,
     METADATA_FILE,
@@ -79,7 +85,7 @@ class TextShard(NamedTuple):
       split: "train" or "heldout".
       index: its number among the shards of the split.
       count: how many those are.
-      texts: gives the text of each document, in stored order.
+      documents: gives the id and the text of each document, in stored order.
       ledger_digest: of the curation; None for a Task.
     """
 
@@ -87,7 +93,7 @@ class TextShard(NamedTuple):
     split: str
     index: int
     count: int
-    texts: Callable[[], Iterator[str]]
+    documents: Callable[[], Iterator[tuple[str, str]]]
     ledger_digest: str | None
 
 
@@ -152,43 +158,73 @@ def curated_shards(curated_dir: str) -> list[TextShard]:
             f"{curated_dir} has no whole ledger.json, so its curation did not end; run it again"
         ) from error
     return [
-        TextShard(source, split, index, len(files), partial(document_texts, file), digest)
+        TextShard(source, split, index, len(files), partial(curated_documents, file), digest)
         for split in SPLITS
         for source, files in sources[split].items()
         for index, file in enumerate(files)
     ]
 
 
+def curated_documents(file: Path) -> Iterator[tuple[str, str]]:
+    """Yields the id and the text of each document of a Parquet file.
+
+    Raises:
+      StopAndLook: the file is damaged.
+    """
+    import pyarrow.parquet  # here, as Beam above: --help need not wait for it
+
+    try:
+        names = pyarrow.parquet.ParquetFile(file).read(["doc_id"])["doc_id"].to_pylist()
+    except (OSError, KeyError, ValueError) as error:  # a damaged page, no such column, not UTF-8
+        what = str(error).partition("\n")[0]
+        raise StopAndLook(f"{file} is damaged ({what}); curate again") from error
+    yield from zip(names, document_texts(file), strict=True)
+
+
 def task_shards(tasks: Sequence[str], modules: Sequence[str]) -> list[TextShard]:
     """Lists the splits of seqio Tasks, each of them one shard."""
     return [
-        TextShard(task, split, 0, 1, partial(task_texts, task, own_name, tuple(modules)), None)
+        TextShard(task, split, 0, 1, partial(task_documents, task, own, tuple(modules)), None)
         for task in tasks
-        for split, own_name in task_splits(task, modules).items()
+        for split, own in task_splits(task, modules).items()
     ]
+
+
+def task_documents(task: str, split: str, modules: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yields the id and the text of a Task's examples; the same text always has the same id."""
+    for text in task_texts(task, split, modules):
+        yield document_id(task, text), text
 
 
 def write_shard(
     shard: TextShard, config: WriteTokensConfig, folder: Path
 ) -> tuple[str, tuple[TextShard, TokenSplit]]:
-    """Encodes and packs one shard's documents into one file.
+    """Encodes and packs one shard's documents into one file, with their ids beside it.
 
     Returns:
       (source, (shard, what its file holds)).
     """
     tokenizer = Tokenizer(config.tokenizer)
     counts = Counter(documents=0, tokens=0, characters=0)
-    documents = _encoded(shard.texts(), tokenizer, counts)
+    begins: dict[int, str] = {}
+    documents = _encoded(shard.documents(), tokenizer, counts, begins)
     rows = pack(documents, config.sequence_tokens, tokenizer.eod_id, tokenizer.pad_id)
     name = file_name(shard.source, shard.split, shard.index, shard.count)
     features = row_features(config.sequence_tokens, tokenizer.vocab_size)
     file = write_rows(folder / shard.source / name, rows, features)
+    file = write_documents(folder / shard.source, file, begins)
     return shard.source, (shard, TokenSplit(**counts, rows=file.rows, shards=(file,)))
 
 
-def _encoded(texts: Iterable[str], tokenizer: Tokenizer, counts: Counter) -> Iterator[list[int]]:
-    for text in texts:
+def _encoded(
+    documents: Iterable[tuple[str, str]],
+    tokenizer: Tokenizer,
+    counts: Counter,
+    begins: dict[int, str],
+) -> Iterator[list[int]]:
+    for name, text in documents:
         ids = tokenizer.encode(text)
+        begins[counts["tokens"]] = name  # no two begin at one place, for each has an end
         counts.update(documents=1, tokens=len(ids) + 1, characters=len(text))
         yield ids
 
@@ -211,7 +247,8 @@ def describe_source(
             splits[name] = TokenSplit.merged(parts)
         else:
             for part in parts:
-                (folder / source / part.shards[0].file).unlink(missing_ok=True)
+                for file in (part.shards[0].file, part.shards[0].documents_file):
+                    (folder / source / file).unlink(missing_ok=True)
     if "train" not in splits:
         return
     tokenizer = Tokenizer(config.tokenizer)

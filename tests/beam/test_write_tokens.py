@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 import re
 import shutil
@@ -7,9 +8,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from beam_pipelines import write_tokens as door
+from beam_pipelines.document import document_id
 from beam_pipelines.write_tokens import WriteTokensConfig, main, write_tokens
 from tests.tiny_corpus import (
     SEQUENCE_TOKENS,
@@ -84,6 +87,12 @@ def text_of(folder, split):
     return [tokenizer.decode(document) for document in TokenDataset(folder, split).documents()]
 
 
+def tables_of(folder, split):
+    """Per shard, the number of each document's first target and the document's id."""
+    shards = TokenDataset(folder, split).metadata.splits[split].shards
+    return [np.load(folder / shard.documents_file).tolist() for shard in shards]
+
+
 @pytest.fixture
 def user_module(tmp_path, monkeypatch):
     import seqio
@@ -115,6 +124,31 @@ def test_held_out_documents_are_a_split_of_their_own():
 def test_source_with_nothing_held_out_has_no_such_split():
     assert list(TokenDataset(tokens_dir() / "books", "train").metadata.splits) == ["train"]
     assert not list((tokens_dir() / "books").glob("*heldout*"))
+
+
+@pytest.mark.parametrize("split, count", [("train", 120), ("heldout", 12)])
+def test_beside_each_file_lies_which_document_begins_where(split, count):
+    tokenizer = Tokenizer(tokenizer_file())
+    texts = documents("news", split, count)
+    tables = tables_of(tokens_dir() / "news", split)
+    assert len(tables) == 2
+    for index, table in enumerate(tables):
+        target, expected = 0, []
+        for text in texts[index::2]:
+            expected.append((target, hashlib.md5(text.encode()).hexdigest().encode()))
+            target += len(tokenizer.encode(text)) + 1  # each document's end is a target too
+        assert table == expected
+
+
+def test_metadata_has_the_digest_of_every_table():
+    splits = TokenDataset(tokens_dir() / "news", "train").metadata.splits.values()
+    told = {s.documents_file: s.documents_sha256 for split in splits for s in split.shards}
+    stored = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (tokens_dir() / "news").glob("*.npy")
+    }
+    assert told == stored
+    assert "news-train.documents-00001-of-00002.npy" in stored
 
 
 def test_writing_again_gives_the_same_files(tmp_path):
@@ -163,6 +197,29 @@ def test_documents_without_text_are_still_counted(tmp_path):
     [metadata] = write_tokens(config(tmp_path / "out", curated_dir=str(curated)))
     assert metadata.splits["train"].documents == 3
     assert text_of(tmp_path / "out" / "a", "train") == ["", "天黑了。", ""]
+    [table] = tables_of(tmp_path / "out" / "a", "train")
+    assert [begin for begin, _ in table] == [0, 1, metadata.splits["train"].tokens - 1]
+
+
+def test_shard_without_documents_has_an_empty_table(tmp_path):
+    curated = write_curated(tmp_path / "c", {("a", "train"): ["天黑了。"]}, shards=2)
+    write_tokens(config(tmp_path / "out", curated_dir=str(curated)))
+    assert [len(table) for table in tables_of(tmp_path / "out" / "a", "train")] == [1, 0]
+
+
+@pytest.mark.parametrize("damage", ["other name", "not UTF-8"])
+def test_documents_without_readable_ids_stop(tmp_path, damage):
+    curated = write_curated(tmp_path / "c", {("a", "train"): ["天黑了。"]}, shards=1)
+    [shard] = (curated / "documents" / "a").iterdir()
+    table = pyarrow.parquet.read_table(shard)
+    if damage == "other name":
+        table = table.rename_columns({"doc_id": "id"})
+    pyarrow.parquet.write_table(table, shard, compression="none", use_dictionary=False)
+    if damage == "not UTF-8":
+        name = hashlib.md5("天黑了。".encode()).hexdigest().encode()
+        shard.write_bytes(shard.read_bytes().replace(name, b"\xff" * 32))
+    with pytest.raises(StopAndLook, match="train-.*parquet is damaged .*curate again"):
+        write_tokens(config(tmp_path / "out", curated_dir=str(curated)))
 
 
 def unfinished(folder):
@@ -260,6 +317,9 @@ def test_users_task_becomes_a_dataset_like_ours(tmp_path, user_module, task):
     assert text_of(out / task, "train") == ["从前有一座山。", "山里有一座庙。\n"]
     assert text_of(out / task, "heldout") == ["庙里有个老和尚。"]
     assert TokenDataset(out / task, "train").metadata.ledger_digest is None
+    [table] = tables_of(out / task, "train")
+    names = [document_id(task, text).encode() for text in ("从前有一座山。", "山里有一座庙。\n")]
+    assert [name for _, name in table] == names
     assert contents(out / "news") == contents(tokens_dir() / "news")
 
 

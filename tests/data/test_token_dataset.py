@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
 
+from beam_pipelines import token_files
 from tests.tiny_corpus import (
     SEQUENCE_TOKENS,
     VOCAB_SIZE,
@@ -18,7 +19,7 @@ from tests.tiny_corpus import (
 )
 from welm_jax.data.token_dataset import TokenDataset, read_metadata
 from welm_jax.failures import InputError, StopAndLook
-from welm_jax.text.records import METADATA_FILE
+from welm_jax.text.records import METADATA_FILE, TokenMetadata, TokenSplit, pack
 from welm_jax.text.tokenizer import Tokenizer
 
 # news, train: two Parquet shards of every other document each.
@@ -78,6 +79,106 @@ def test_no_rows_are_no_rows(news):
 def test_row_outside_the_dataset_is_an_index_error(news, row):
     with pytest.raises(IndexError, match="of .* in .*news"):
         news[row]
+    with pytest.raises(IndexError, match="of .* in .*news"):
+        news.document_ids([row])
+
+
+def names(texts):
+    return [hashlib.md5(text.encode()).hexdigest() for text in texts]
+
+
+def test_row_leads_to_the_documents_that_have_a_target_in_it(news):
+    # By the tokens themselves: a document goes on until its end, which is a target of its own.
+    expected = []
+    for shard, texts in zip(news.metadata.splits["train"].shards, SHARDS, strict=True):
+        left = names(texts)
+        for _ in range(shard.rows):
+            targets = news[len(expected)][1:]
+            ends = int((targets == news.metadata.eod_id).sum())
+            goes_on = targets[-1] not in (news.metadata.eod_id, news.metadata.pad_id)
+            expected.append(left[: ends + goes_on])
+            left = left[ends:]
+        assert left == []
+    assert news.document_ids(range(len(news))) == expected
+    assert max(map(len, expected)) > 1
+
+
+def test_documents_of_rows_in_any_order_are_those_of_each_row(news):
+    rows = [len(news) - 1, 0, 7, 0, 150]
+    assert news.document_ids(rows) == [news.document_ids([row])[0] for row in rows]
+    assert news.document_ids([]) == []
+
+
+@pytest.fixture(scope="module")
+def short_rows(tmp_path_factory):
+    """Documents of 2, 0, 9 and 3 targets more than their end, in rows of 4 targets."""
+    folder = tmp_path_factory.mktemp("short") / "a"
+    rows = pack([[5, 6], [], [7] * 9, [8] * 3], 4, eod_id=1, pad_id=0)
+    name = token_files.file_name("a", "train", 0, 1)
+    shard = token_files.write_rows(folder / name, rows, token_files.row_features(4, 10))
+    # They end after 3, 4, 14 and 18 targets, so that row 1 begins with a document.
+    begins = {0: "two", 3: "none", 4: "nine", 14: "three"}
+    shard = token_files.write_documents(folder, shard, begins)
+    split = TokenSplit(documents=4, tokens=18, characters=14, rows=5, shards=(shard,))
+    token_files.describe(
+        folder,
+        TokenMetadata(
+            source="a",
+            tokenizer_sha256="",
+            vocab_size=10,
+            sequence_tokens=4,
+            eod_id=1,
+            pad_id=0,
+            ledger_digest=None,
+            splits={"train": split},
+        ),
+    )
+    return TokenDataset(folder, "train")
+
+
+@pytest.mark.parametrize(
+    "row, expected",
+    [
+        (0, ["two", "none"]),  # 5 6 1 1: the last target is the end of the empty document
+        (1, ["nine"]),  # 7 7 7 7: what ended in the row before has no target here
+        (2, ["nine"]),
+        (3, ["nine", "three"]),  # 7 1 8 8
+        (4, ["three"]),  # 8 1 and padding
+    ],
+)
+def test_documents_of_a_row_worked_by_hand(short_rows, row, expected):
+    assert short_rows.document_ids([row]) == [expected]
+
+
+def test_dataset_written_before_ids_were_kept_opens_without_them(copy, news):
+    def change(fields):
+        for split in fields["splits"].values():
+            for shard in split["shards"]:
+                (copy / shard.pop("documents_file")).unlink()
+                del shard["documents_sha256"]
+
+    change_metadata(copy, change)
+    old = TokenDataset(copy, "train")
+    assert old.document_ids([0, 5]) == [[], []]
+    assert (old[5] == news[5]).all()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        Path.unlink,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: np.save(path, np.arange(9)),
+    ],
+)
+def test_damaged_table_of_documents_stops_whoever_asks_for_them(copy, damage):
+    damage(copy / "news-train.documents-00001-of-00002.npy")
+    dataset = TokenDataset(copy, "train")
+    assert dataset[len(dataset) - 1].shape == (SEQUENCE_TOKENS + 1,)
+    assert dataset.document_ids([0]) != [[]]
+    with pytest.raises(StopAndLook, match="news is damaged .*put a good copy there"):
+        dataset.document_ids([len(dataset) - 1])
 
 
 def test_metadata_counts_what_is_there(news):
@@ -162,7 +263,7 @@ def test_other_number_of_rows_stops(copy):
     "damage", [lambda content: b"", lambda content: content[:300], lambda content: flipped(content)]
 )
 def test_damaged_file_stops(copy, damage):
-    path = next(copy.glob("news-train*"))
+    path = next(copy.glob("news-train.array_record*"))
     path.write_bytes(damage(path.read_bytes()))
     dataset = TokenDataset(copy, "train")
     with pytest.raises(StopAndLook, match="news is damaged .*put a good copy there"):
@@ -183,7 +284,7 @@ def test_id_outside_the_vocabulary_stops(copy):
 def test_reading_tokens_loads_neither_tensorflow_nor_seqio():
     program = (
         "import sys\n"
-        "from welm_jax.data.batches import BatchStream\n"
+        "import welm_jax.data.batches, welm_jax.data.suspects\n"
         "from welm_jax.data.token_dataset import TokenDataset\n"
         f"TokenDataset({str(tokens_dir() / 'news')!r}, 'train')[3]\n"
         "print(sorted({'tensorflow', 'seqio', 'flax', 'apache_beam'} & set(sys.modules)))"

@@ -120,7 +120,9 @@ def test_metadata_has_the_keys_that_others_read():
         "pad_id", "ledger_digest", "splits",
     }  # fmt: skip
     assert set(fields["splits"]["train"]) == {"documents", "tokens", "characters", "rows", "shards"}
-    assert set(fields["splits"]["train"]["shards"][0]) == {"file", "sha256", "rows"}
+    assert set(fields["splits"]["train"]["shards"][0]) == {
+        "file", "sha256", "rows", "documents_file", "documents_sha256",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

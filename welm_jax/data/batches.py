@@ -9,7 +9,7 @@ know where rates come from (tasks.pretraining), nor devices (train.mesh).
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -140,11 +140,21 @@ class BatchStream:
         metadata = self._datasets[0].metadata
         return batch_of_rows(tokens, metadata.pad_id, metadata.eod_id, self.masks_documents)
 
-    def iterate(self, cursor: int, rows: slice = slice(None)) -> Iterator[tuple[int, Batch]]:
-        """Yields (cursor, batch) from a place on, without end, read ahead in the background."""
-        stream = grain.MapDataset.range(cursor, NO_END).map(
-            lambda place: (place, self.batch(place, rows))
-        )
+    def iterate(
+        self, places: Callable[[int], int], rows: slice = slice(None)
+    ) -> Iterator[tuple[int, Batch]]:
+        """Yields (cursor, batch) without end, read ahead in the background.
+
+        Args:
+          places: the cursor of the first batch to yield, of the second, and so on, from 0.
+          rows: which sequences of each batch.
+        """
+
+        def at(number: int) -> tuple[int, Batch]:
+            cursor = places(number)
+            return cursor, self.batch(cursor, rows)
+
+        stream = grain.MapDataset.range(NO_END).map(at)
         return iter(
             stream.to_iter_dataset(
                 grain.ReadOptions(num_threads=1, prefetch_buffer_size=PREFETCHED_BATCHES)

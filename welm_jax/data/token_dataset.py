@@ -6,7 +6,11 @@ Owns the opening and its checks. Deliberately does not know the order in which r
 
 import hashlib
 import os
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +20,7 @@ from google.protobuf.json_format import ParseError
 from jaxtyping import Int32
 
 from welm_jax.failures import InputError, StopAndLook
-from welm_jax.text.records import METADATA_FILE, TokenMetadata, unpack
+from welm_jax.text.records import METADATA_FILE, TokenMetadata, TokenShard, unpack
 
 
 class TokenDataset:
@@ -71,8 +75,7 @@ class TokenDataset:
           StopAndLook: a file is damaged, or a stored id is not below the vocabulary's size: a
             gather on an accelerator would take another id for it without a word.
         """
-        if rows and not 0 <= min(rows) <= max(rows) < len(self):
-            raise IndexError(f"rows {min(rows)} to {max(rows)} of {len(self)} in {self.folder}")
+        self._require_rows(rows)
         width = self.metadata.sequence_tokens + 1
         tokens = np.empty((len(rows), width), np.int32)
         try:
@@ -87,6 +90,41 @@ class TokenDataset:
             )
         return tokens
 
+    def document_ids(self, rows: Sequence[int]) -> list[list[str]]:
+        """Says which documents have a target in each of several rows, their ends counted.
+
+        The tables of documents are searched where they lie on disk, so a shard may have millions.
+
+        Args:
+          rows: their numbers, in any order.
+
+        Returns:
+          For each row the ids of its documents in their order; none where the dataset was written
+          before ids were kept.
+
+        Raises:
+          IndexError: a number outside the dataset.
+          StopAndLook: a table is damaged or gone.
+        """
+        self._require_rows(rows)
+        shards = self.metadata.splits[self.split].shards
+        ends = list(accumulate(shard.rows for shard in shards))
+        by_shard = defaultdict(list)
+        for at, row in enumerate(rows):
+            by_shard[bisect_right(ends, row)].append(at)
+        found: list[list[str]] = [[] for _ in rows]
+        for number, mine in by_shard.items():
+            shard = shards[number]
+            if shard.documents_file is None:
+                continue
+            begins, names = self._documents_of(shard)
+            for at in mine:
+                target = (rows[at] - ends[number] + shard.rows) * self.metadata.sequence_tokens
+                first = bisect_right(begins, target) - 1
+                last = bisect_left(begins, target + self.metadata.sequence_tokens)
+                found[at] = [name.decode() for name in names[first:last].tolist()]
+        return found
+
     def documents(self) -> Iterator[Int32[np.ndarray, " N"]]:
         """Yields the ids of each whole document, without its end, in stored order."""
         start = 0
@@ -94,6 +132,19 @@ class TokenDataset:
             rows = (self[row] for row in range(start, start + shard.rows))
             yield from unpack(rows, self.metadata.eod_id, self.metadata.pad_id)
             start += shard.rows
+
+    def _documents_of(self, shard: TokenShard) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            table = np.load(Path(self.folder) / shard.documents_file, mmap_mode="r")
+            # A plain view: to search the memmap itself takes five times as long.
+            table = table.view(np.ndarray)
+            return table["begins"], table["doc_id"]
+        except (OSError, ValueError, EOFError, IndexError) as error:
+            raise self._damaged(error) from error
+
+    def _require_rows(self, rows: Sequence[int]) -> None:
+        if rows and not 0 <= min(rows) <= max(rows) < len(self):
+            raise IndexError(f"rows {min(rows)} to {max(rows)} of {len(self)} in {self.folder}")
 
     def _damaged(self, error: Exception) -> StopAndLook:
         what = str(error).partition("\n")[0]

@@ -84,11 +84,17 @@ class TokenShard:
       file: name inside the dataset's folder.
       sha256: hex digest of the file.
       rows: records in it.
+      documents_file: beside it, which document begins where: a NumPy array with the fields
+        `begins` (number of the document's first target among the shard's targets, ascending) and
+        `doc_id`. None in datasets written before it was kept.
+      documents_sha256: hex digest of that file.
     """
 
     file: str
     sha256: str
     rows: int
+    documents_file: str | None = None
+    documents_sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
