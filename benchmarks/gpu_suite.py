@@ -29,6 +29,7 @@ from welm_jax.model import axes, loss
 from welm_jax.model.config import ModelConfig
 from welm_jax.model.decoder import Assembler
 from welm_jax.train import optimizer
+from welm_jax.train.loss_scale import LossScaleConfig
 from welm_jax.train.mesh import MeshConfig, make_mesh
 from welm_jax.train.state import initial_parameters, initial_state
 from welm_jax.train.step import StepConfig, make_train_step
@@ -121,10 +122,11 @@ def measure_step(setting: dict, microbatch: int, remat: str) -> dict:
         batch = jax.device_put(arrays, NamedSharding(mesh, axes.spec("batch", "length")))
         state = initial_state(config, optimizer.make_adam(adamw), seed=0)
         started = time.perf_counter()
-        step = make_train_step(Assembler(config), adamw, how).lower(state, batch).compile()
+        step = make_train_step(Assembler(config), adamw, how, LossScaleConfig())
+        step = step.lower(state, batch, np.float32(1)).compile()
         moments = [time.perf_counter()]
         for _ in range(WARM_UP_STEPS + TIMED_STEPS):
-            state, metrics = jax.block_until_ready(step(state, batch))
+            state, metrics = jax.block_until_ready(step(state, batch, np.float32(1)))
             moments.append(time.perf_counter())
     seconds = np.diff(moments)[WARM_UP_STEPS:].tolist()
     rate = rows * length / statistics.median(seconds)

@@ -68,7 +68,7 @@ def test_includes_are_found_beside_the_file_and_among_the_installed_ones(tmp_pat
         ("ModelConfig.num_layers=ten", "'ten'; it must be int"),
         ("LAYERS=1e3", "ModelConfig.num_layers = 1000.0; it must be int"),
         ("ModelConfig.ties_embeddings=1", "it must be bool"),
-        ("ModelConfig.compute_dtype=fp8", "it must be Literal['bfloat16', 'float32']"),
+        ("ModelConfig.compute_dtype=fp8", "it must be Literal['bfloat16', 'float16', 'float32']"),
         ("ModelConfig.compute_dtype=('bfloat16','float32')", "it must be Literal"),
         ("LAYERS=%gin.REQUIRED", "needs LAYERS, which is not set; add --gin.LAYERS=VALUE"),
         ("LAYERS=%DEPTH", "needs DEPTH, which is not set; add --gin.DEPTH=VALUE"),

@@ -102,9 +102,9 @@ def test_packages_load_nothing_of_themselves():
     assert len(inits) > 5 and all(file.read_text() == "" for file in inits)
 
 
-@pytest.mark.parametrize("name", ["quickstart", "welm_1b3", "welm_2b7", "welm_10b"])
+@pytest.mark.parametrize("name", ["quickstart", "drill", "welm_1b3", "welm_2b7", "welm_10b"])
 def test_every_run_file_loads(name):
-    given = [] if name == "quickstart" else ["TOKENS_DIR=/tokens"]
+    given = [] if name in ("quickstart", "drill") else ["TOKENS_DIR=/tokens"]
     config = gin_files.load([f"runs/{name}.gin"], given, configurables.TRAINING)
     assert config["LoopConfig"].train_steps == config["OptimizerConfig"].decay_steps
 

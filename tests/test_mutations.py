@@ -50,3 +50,13 @@ def test_a_mean_of_means_breaks_accumulation(monkeypatch):
     mutated = test_step.train(3, microbatches=microbatches)
     with pytest.raises(AssertionError):
         test_step.assert_same_training(mutated, correct)
+
+
+def test_a_refused_update_times_zero_breaks_the_guard(monkeypatch):
+    def multiplied(finite, updated, kept):
+        return jax.tree.map(lambda new, old: old + finite * (new - old), updated, kept)
+
+    monkeypatch.setattr(step, "selected", multiplied)
+    trails = test_step.trails.__wrapped__("float32", 1, 1, 1)
+    with pytest.raises(AssertionError):
+        test_step.assert_only_the_iteration_is_lost(*trails)

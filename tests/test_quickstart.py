@@ -1,3 +1,4 @@
+import dataclasses
 import gzip
 import importlib.metadata
 import importlib.util
@@ -12,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests.tiny_corpus import write_curated
-from welm_jax import quickstart, quickstart_corpus
+from tests.train import test_recovery
+from welm_jax import configurables, gin_files, quickstart, quickstart_corpus
 from welm_jax.failures import InputError, run_door
 from welm_jax.quickstart import Places
 from welm_jax.text.tokenizer import TokenizerConfig, sample_texts, train_tokenizer
+from welm_jax.train.recovery import Journal
 
 TAGGED = """迈向/v  充满/v  希望/n  的/u  新/a  世纪/n
 中共中央/nt  总书记/n  江/nr  泽民/nr
@@ -214,11 +217,12 @@ def test_real_newspaper_falls_into_articles():
     assert sorted(map(len, news))[len(news) // 2] in range(400, 500)
 
 
-def commands(places, short=False):
-    return [" ".join(command) for _, command in quickstart.stages(places, short) if command]
+def commands(places):
+    return [" ".join(command) for _, command in quickstart.stages(places) if command]
 
 
-OURS = Places(folder=Path("quickstart_run"), corpus=None, run_name="run")
+OURS = Places(folder=Path("quickstart_run"), corpus=None, kind=None)
+DRILL = dataclasses.replace(OURS, kind="drill")
 
 
 def test_default_folder_needs_no_flags():
@@ -232,10 +236,36 @@ def test_default_folder_needs_no_flags():
     assert commands(OURS)[-1] == "welm report --run_dir quickstart_run/run"
 
 
+def test_drill_trains_over_bad_data_and_then_explains():
+    whole, drill = commands(OURS), commands(DRILL)
+    assert drill[:3] == whole[:3]
+    assert drill[3:] == [
+        "welm train --gin_file runs/drill.gin --run_dir quickstart_run/drill_run",
+        "welm recover status --run_dir quickstart_run/drill_run",
+        "welm recover why 1 --run_dir quickstart_run/drill_run",
+        "welm report --run_dir quickstart_run/drill_run",
+    ]
+    headings = [heading for heading, _ in quickstart.stages(DRILL)]
+    assert len(set(headings)) == 8 and max(map(len, headings)) < 78  # a line of a terminal
+
+
+def test_drill_is_a_run_that_is_over_soon_and_has_room_for_a_recovery():
+    drill = gin_files.load(["runs/drill.gin"], [], configurables.TRAINING)
+    whole = gin_files.load(["runs/quickstart.gin"], [], configurables.TRAINING)
+    assert whole["FaultConfig"].kind == "none"
+    faults, spikes, steps = (drill[name] for name in ("FaultConfig", "SpikeConfig", "LoopConfig"))
+    # Bad data, long after the losses settled; skipping is all that it takes to be rid of it.
+    assert (faults.kind, faults.by, faults.at) == ("spike", "cursor", 420)
+    assert 200 + spikes.rollback_steps < faults.at < steps.train_steps - 100
+    assert spikes.skip_batches < spikes.max_skipped_fraction * steps.train_steps
+    assert drill["CheckpointConfig"].every_steps < spikes.rollback_steps
+    assert 5 * drill["ModelConfig"].num_parameters < whole["ModelConfig"].num_parameters
+
+
 def test_every_command_exists():
     from welm_jax.launch import VERBS
 
-    for command in commands(OURS):
+    for command in [*commands(OURS), *commands(DRILL)]:
         program, *rest = command.split()
         if program == "welm":
             assert rest[0] in VERBS
@@ -245,9 +275,9 @@ def test_every_command_exists():
 
 def test_places_below_the_default_folder_are_not_taken_for_it():
     default = Path("quickstart_run")
-    inside = Places(folder=default / "two", corpus=None, run_name="run")
+    inside = Places(folder=default / "two", corpus=None, kind=None)
     assert inside.flags("TOKENS_DIR") == ["--gin.TOKENS_DIR=quickstart_run/two/tokens"]
-    own = Places(folder=Path("./quickstart_run/"), corpus=default / "mine", run_name="run")
+    own = Places(folder=Path("./quickstart_run/"), corpus=default / "mine", kind=None)
     assert own.flags("RAW_DIR", "TOKENS_DIR") == ["--gin.RAW_DIR=quickstart_run/mine"]
 
 
@@ -263,7 +293,7 @@ def test_own_corpus_and_folder_are_passed_on(tmp_path):
     texts = {("blogs", "train"): ["今天" * 30_000], ("dropped", "train"): []}
     write_curated(folder / "curated", texts)
     curate, tokenizer, tokens, train, *_ = commands(
-        Places(folder=folder, corpus=corpus, run_name="short_run"), short=True
+        Places(folder=folder, corpus=corpus, kind="short")
     )
     assert curate.endswith(f"--gin.RAW_DIR={corpus} --gin.CURATED_DIR={folder}/curated")
     assert f"--gin.TOKENIZER={folder}/tokenizer.model" in tokenizer
@@ -291,7 +321,7 @@ def news() -> str:
 def test_vocabulary_fits_a_small_text(tmp_path, text, size):
     cut = text().encode()[:size].decode(errors="ignore")
     lines = cut.splitlines(keepends=True)
-    places = Places(folder=tmp_path, corpus=tmp_path, run_name="run")
+    places = Places(folder=tmp_path, corpus=tmp_path, kind=None)
     curated = write_curated(tmp_path / "curated", {("one", "train"): lines})
     config = TokenizerConfig(
         curated_dir=str(curated),
@@ -304,7 +334,7 @@ def test_vocabulary_fits_a_small_text(tmp_path, text, size):
 
 
 def test_most_and_least_that_a_vocabulary_is_made_of(tmp_path):
-    places = Places(folder=tmp_path, corpus=Path("texts"), run_name="run")
+    places = Places(folder=tmp_path, corpus=Path("texts"), kind=None)
     write_curated(tmp_path / "curated", {("one", "train"): ["x" * 600_000]})
     assert quickstart.own_vocabulary(places) == 5000
     write_curated(tmp_path / "curated", {("one", "train"): ["x" * 99_999]})
@@ -324,7 +354,7 @@ def test_commands_are_printed_as_they_can_be_typed(tmp_path, monkeypatch, place)
 
 
 def ends(monkeypatch, capfd, stages, *arguments):
-    monkeypatch.setattr(quickstart, "stages", lambda places, short: iter(stages))
+    monkeypatch.setattr(quickstart, "stages", lambda places: iter(stages))
     status = run_door(quickstart.main, ["--corpus", *arguments], "welm")
     return status, capfd.readouterr()
 
@@ -417,6 +447,17 @@ def test_folder_of_another_corpus_is_refused_before_anything_is_replaced(
     assert status() == 0
 
 
+def test_a_run_is_whole_or_short_or_a_drill(corpus, monkeypatch, capfd):
+    assert [dataclasses.replace(OURS, kind=kind).run.name for kind in (None, "short", "drill")] == [
+        "run",
+        "short_run",
+        "drill_run",
+    ]
+    status, streams = ends(monkeypatch, capfd, [], corpus, "--short", "--drill")
+    assert status == 2
+    assert "argument --drill: not allowed with argument --short; welm quickstart" in streams.err
+
+
 @pytest.mark.parametrize(
     ("file", "message"),
     [(None, "is no folder; lay it out as <corpus>/<source>"), ("a.pdf", "holds no text; lay it")],
@@ -450,3 +491,33 @@ def test_summary_puts_the_model_beside_the_best_count_model(corpus, tmp_path, mo
     assert streams.out.index("$ python") < streams.out.index("one one")
     del held_out["count_models"]["token bigram"], held_out["count_models"]["character bigram"]
     assert quickstart._figure(held_out) == "6.300 bits per character of held-out text"
+
+
+def test_drill_ends_with_what_happened(corpus, tmp_path, monkeypatch, capfd):
+    run = tmp_path / "mine" / "drill_run"
+    run.mkdir(parents=True)
+    line = {"step": 600, "cursor": 821, "attempt": 1, "loss": 6.25, "verdict": "accepted"}
+    (run / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    record = dataclasses.replace(test_recovery.FIRST, loss=10.5, median=6.5, threshold=1.0)
+    Journal(run / "recovery_journal").commit(record)
+    why = {"verdict": "data", "rise": 4.3, "rise_again": 4.2, "rise_elsewhere": 3.8}
+    why = json.dumps(why | {"elsewhere_step": 250})
+    (run / "suspects").mkdir()
+    (run / "suspects" / "000001_why.json").write_text(why)
+    stages = [("One", ["python", "-c", "print('one ' * 2)"])]
+    arguments = (corpus, "--drill", "--folder", str(run.parent))
+    status, streams = ends(monkeypatch, capfd, stages, *arguments)
+    assert status == 0, streams.err
+    told = streams.out[streams.out.index("At step") : streams.out.index("What to do next")]
+    for words in (
+        "At step 421 the loss jumped and did not come back: 10.500, where 6.500 was usual",
+        "121 steps back to step 300; past the 221 batches 300 to 520; on with 0.8 times the",
+        "It was the data: ",
+        "Training then stood at step 600, with a loss of 6.250.",
+        "The bad data was planted by FaultConfig in gin_configs/runs/drill.gin",
+    ):
+        assert words in told
+    assert f"open {run}/report.html" in streams.out
+    (run / "recovery_journal" / "000001.json").unlink()
+    _, streams = ends(monkeypatch, capfd, stages, *arguments)
+    assert "No loss spike was noticed." in streams.out

@@ -1,12 +1,18 @@
 import json
 import math
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import pytest
 
-from welm_jax import report, run_files
+from welm_jax import recovery_report, report, run_files
+from welm_jax.failures import StopAndLook
+from welm_jax.report import Line
 from welm_jax.run_files import RunFolder
+from welm_jax.train.recovery import Journal
+from welm_jax.train.spikes import Place, Recovery
 
 CHINESE = "本报北京１月１日讯"
 HOSTILE = '<script>alert("x")</script> & 价格<b>便宜</b>'
@@ -153,9 +159,10 @@ def test_a_step_made_twice_counts_once_and_the_last_line_wins(run):
     run_files.append_lines(run.metrics, [step(20, 1.0), step(3, 2.0), step(21, 4.0)])
     with run.metrics.open("a") as file:
         file.write('{"step": 22, "lo')  # cut by a kill
-    steps = report.logged_steps(run)
+    steps, branches = recovery_report.lineage(run_files.read_lines(run.metrics), [])
     assert [line["step"] for line in steps] == list(range(1, 22))
     assert (steps[2]["loss"], steps[19]["loss"]) == (2.0, 1.0)
+    assert branches == []
 
 
 PARTS = ("metrics", "held_out", "samples", "mixture", "operative_config", "ledger")
@@ -185,24 +192,35 @@ def test_run_whose_text_was_too_large_to_count(run):
 
 
 def test_curve_runs_from_corner_to_corner():
-    curve = report.draw("loss", [0, 50, 100], {"raw": [8.0, 4.0, 0.0]}, height=200)
-    assert curve.paths["raw"] == "M0.0 0.0L320.0 100.0L640.0 200.0"
+    line = Line(kind="raw", steps=[0, 50, 100], values=[8.0, 4.0, 0.0])
+    curve = report.draw("loss", [line], height=200, marks=[(50, "1")])
+    assert curve.paths == [("raw", "M0.0 0.0L320.0 100.0L640.0 200.0")]
+    assert curve.marks == [(320.0, "1")]
     assert curve.x_ticks[0] == (0.0, "0") and curve.x_ticks[-1] == (640.0, "100")
     assert curve.y_ticks[0] == (200.0, "0") and curve.y_ticks[-1] == (0.0, "8")
 
 
 def test_value_that_is_not_finite_leaves_a_gap():
-    line = [1.0, math.nan, 1.0, math.inf, 2.0]
-    curve = report.draw("loss", range(5), {"raw": line}, height=100)
-    assert curve.paths["raw"].count("M") == 3 and "L" not in curve.paths["raw"]
-    assert not re.search("nan|inf", json.dumps(curve.y_ticks) + curve.paths["raw"])
+    line = Line(kind="raw", steps=range(5), values=[1.0, math.nan, 1.0, math.inf, 2.0])
+    curve = report.draw("loss", [line], height=100)
+    [(_, path)] = curve.paths
+    assert path.count("M") == 3 and "L" not in path
+    assert not re.search("nan|inf", json.dumps(curve.y_ticks) + path)
 
 
 def test_long_curve_is_thinned_and_keeps_its_end():
-    values = [float(n % 7) for n in range(100_001)]
-    path = report.draw("loss", range(100_001), {"raw": values}, height=100).paths["raw"]
+    steps = range(100_001)
+    line = Line(kind="raw", steps=steps, values=[float(n % 7) for n in steps])
+    [(_, path)] = report.draw("loss", [line], height=100).paths
     assert len(re.findall("[ML]", path)) <= report.MOST_POINTS
     assert "L640.0 " in path
+
+
+def test_lines_of_other_lengths_share_the_axes():
+    kept = Line(kind="raw", steps=[0, 10], values=[4.0, 2.0])
+    branch = Line(kind="discarded", steps=[5, 20], values=[3.0, 0.0])
+    curve = report.draw("loss", [branch, kept], height=100)
+    assert curve.paths == [("discarded", "M160.0 25.0L640.0 100.0"), ("raw", "M0.0 0.0L320.0 50.0")]
 
 
 @pytest.mark.parametrize(
@@ -233,3 +251,305 @@ def test_smoothing_keeps_a_constant_and_does_not_lag_behind_a_slope():
     assert report.smoothed(slope)[250] == pytest.approx(250, abs=0.01)
     noisy = [5.0 + (-1) ** n for n in range(500)]
     assert max(abs(value - 5) for value in report.smoothed(noisy)[20:-20]) < 0.1
+
+
+def at(attempt, number, cursor, loss=3.0, **changes):
+    """A line of an attempt: after step `number`, with `cursor` batches behind it."""
+    changes = {"attempt": attempt, "cursor": cursor, "verdict": "accepted"} | changes
+    return step(number, loss, **changes)
+
+
+def recovery(number, target, skipped, **changes):
+    """A record whose incident lies 20 steps after its target; cursors equal steps before it."""
+    place = Place(iteration=target + 18, step=target + 18, cursor=target + 18)
+    values = {"id": number, "kind": "automatic", "rule": "big", "level": 1, "onset": place}
+    values["detected"] = Place(iteration=target + 20, step=target + 20, cursor=target + 20)
+    values |= {"target_step": target, "target_cursor": target, "skipped": skipped}
+    values |= {"lr_multiplier": 0.8**number, "degraded": ""}
+    return Recovery(**values | {"loss": 9.5, "median": 3.25, "threshold": 1.0} | changes)
+
+
+def write_journal(run, *journal):
+    for record in journal:
+        (run.journal / f"{record.id:06d}.json").unlink(missing_ok=True)
+        Journal(run.journal).commit(record)
+
+
+# Attempt 0 reaches step 30 and goes back to 10; attempt 1 reaches 25 and goes back to 20.
+TWICE = [
+    *[at(0, n, n) for n in range(1, 31)],
+    *[at(1, n, n + 25, loss=2.0) for n in range(11, 26)],
+    *[at(2, n, n + 50, loss=1.0) for n in range(21, 31)],
+]
+
+
+def test_the_last_attempts_count_from_the_steps_they_grew_from():
+    journal = [recovery(1, 10, (10, 35)), recovery(2, 20, (45, 70))]
+    steps, branches = recovery_report.lineage(TWICE, journal)
+    assert [(line["step"], line["attempt"]) for line in steps] == [
+        *[(n, 0) for n in range(1, 11)],
+        *[(n, 1) for n in range(11, 21)],
+        *[(n, 2) for n in range(21, 31)],
+    ]
+    # Each branch is led by the step that it grew from.
+    assert [(one[0]["step"], one[0]["attempt"]) for one in branches] == [(10, 0), (20, 1)]
+    assert [(one[1]["step"], one[-1]["step"]) for one in branches] == [(11, 30), (21, 25)]
+
+
+def test_a_decision_that_goes_back_further_discards_what_the_one_before_had_kept():
+    journal = [recovery(1, 10, (10, 35)), recovery(2, 5, (5, 70))]
+    lines = [line for line in TWICE if line["attempt"] < 2]
+    lines += [at(2, n, n + 65) for n in range(6, 9)]
+    steps, branches = recovery_report.lineage(lines, journal)
+    assert [(line["step"], line["attempt"]) for line in steps] == [
+        *[(n, 0) for n in range(1, 6)],
+        *[(n, 2) for n in range(6, 9)],
+    ]
+    assert [len(branch) - 1 for branch in branches] == [25, 15]
+    # Attempt 1 grew from step 10 of attempt 0, which is discarded too.
+    assert (branches[1][0]["step"], branches[1][0]["attempt"]) == (10, 0)
+
+
+def test_a_refused_update_is_no_step():
+    lines = [at(0, 1, 1), at(0, 2, 2, loss=2.5)]
+    lines += [at(0, 2, 3, loss=math.nan, verdict="nonfinite"), at(0, 2, 4, verdict="overflow")]
+    steps, _ = recovery_report.lineage([*lines, at(0, 3, 5)], [])
+    assert [(line["step"], line["loss"]) for line in steps] == [(1, 3.0), (2, 2.5), (3, 3.0)]
+
+
+def test_a_run_without_recoveries_is_drawn_as_runs_were_before_there_were_any(run):
+    before = report.content(run)
+    lines = list(run_files.read_lines(run.metrics))
+    run.metrics.unlink()
+    news = {"attempt": 0, "guarded": 0, "verdict": "accepted", "lr_multiplier": 1.0}
+    run_files.append_lines(run.metrics, [line | news for line in lines])
+    assert report.content(run) == before
+    loss, rate = before["curves"]
+    assert [kind for kind, _ in loss.paths + rate.paths] == ["raw", "smooth", "smooth"]
+    assert loss.marks == rate.marks == []
+    # 9 at the first step and 5 at the last, of 20.
+    assert loss.paths[0][1].startswith("M0.0 ") and "L640.0 " in loss.paths[0][1]
+    assert "went back to" not in written(run)
+
+
+def test_what_was_discarded_is_in_no_figure_and_not_in_the_curve(run):
+    figures = report.content(run)
+    write_journal(run, recovery(1, 10, (10, 35)))
+    lines = list(run_files.read_lines(run.metrics))
+    run.metrics.unlink()
+    wrong = [line | {"attempt": 0, "loss": 99.0, "tokens": 10**9} for line in lines[10:]]
+    wrong = [line | {"seconds": 1e6, "learning_rate": 0.5} for line in wrong]
+    right = [line | {"attempt": 1, "cursor": line["step"] + 25} for line in lines[10:]]
+    run_files.append_lines(run.metrics, [*lines[:10], *wrong, *right])
+    now = report.content(run)
+    assert now["headlines"] == figures["headlines"]
+    assert now["mixture"] == figures["mixture"]
+    for curve, before in zip(now["curves"], figures["curves"], strict=True):
+        kinds = [kind for kind, _ in curve.paths]
+        assert kinds == ["discarded", *(kind for kind, _ in before.paths)]
+        assert [label for _, label in curve.marks] == ["1"]
+    # Cut at 12.6, as far above the curve's 8.8 as that is above its 5; the axis goes from 4 to 14.
+    loss, rate = now["curves"]
+    heights = {
+        kind: [float(y) for y in re.findall(r" ([\d.]+)", path)] for kind, path in loss.paths
+    }
+    assert min(heights["discarded"]) == pytest.approx(240 * (14 - 12.6) / 10)
+    assert (min(heights["raw"]), max(heights["raw"])) == pytest.approx((240 * 0.52, 240 * 0.9))
+    assert rate.y_ticks == figures["curves"][1].y_ticks
+    assert (now["spikes"]["made"], now["spikes"]["discarded"]) == (30, 10)
+
+
+def test_a_run_that_began_anew_is_marked_at_its_first_step(run):
+    write_journal(run, recovery(1, 0, (0, 25)))
+    run.metrics.unlink()
+    made = [*(at(0, n, n) for n in range(1, 21)), *(at(1, n, n + 25) for n in range(1, 41))]
+    run_files.append_lines(run.metrics, made)
+    loss, _ = report.content(run)["curves"]
+    assert loss.marks == [(0.0, "1")]
+    discarded, *_ = loss.paths
+    assert discarded[0] == "discarded" and discarded[1].startswith("M0.0 ")
+    assert len(re.findall("[ML]", discarded[1])) == 20  # it grew from no step
+
+
+def suspect(cursor, row, source, documents, repetition, period=1):
+    fields = {"cursor": cursor, "row": row, "source": source, "dataset_row": 7}
+    return fields | {"documents": documents, "repetition": repetition, "period": period}
+
+
+@pytest.fixture
+def spiked(run):
+    """A run that went back from step 30 to step 10, past batches 10 to 34."""
+    write_journal(run, recovery(1, 10, (10, 35)))
+    run.metrics.unlink()
+    lines = [at(0, n, n) for n in range(1, 28)]
+    lines += [at(0, n, n, loss=9.0 + n / 100, verdict="outlier") for n in range(28, 31)]
+    run_files.append_lines(run.metrics, [*lines, *(at(1, n, n + 25) for n in range(11, 41))])
+    rows = [suspect(27, 0, "news", ["a1", "b2", "c3"], 2), suspect(27, 1, "books", ["a1"], 33, 4)]
+    rows += [suspect(28, 0, "news", [], 1), suspect(28, 1, "news", [], 1)]
+    run_files.write_json(run.suspects / "000001.json", rows)
+    return run
+
+
+def test_a_recovery_is_told_in_plain_words(spiked):
+    text = Page(written(spiked)).text
+    assert "1 recovery in 60 steps made, 20 of which were discarded; 25 batches are" in text
+    assert (
+        "At step 30 the loss jumped and did not come back: 9.500, where 3.250 was usual and 4.250 "
+        "would have passed. It began at step 28, with batch 27."
+    ) in text
+    assert (
+        "Decision: 20 steps back to step 10; past the 25 batches 10 to 34; on with 0.8 times the "
+        "scheduled learning rate."
+    ) in text
+    assert "It was" not in text  # nobody asked why
+    assert "superseded" not in text and "carries it out" not in text
+
+
+def test_suspect_batches_show_what_they_were_made_of(spiked):
+    [told] = report.content(spiked)["spikes"]["recoveries"]
+    first, second = told["batches"]["rows"]
+    # The batch at place 27 was fed in the step that left the cursor at 28, with loss 9.28.
+    assert (first["cursor"], first["loss"], first["sources"]) == (27, "9.280", "news 1, books 1")
+    assert (first["documents"], first["names"]) == (3, ["a1", "b2"])
+    assert (first["repetition"], first["period"], first["repetitive"]) == (33, 4, True)
+    assert (second["sources"], second["documents"]) == ("news 2", 0)
+    assert not second["repetitive"]
+    text = written(spiked)
+    assert "<b>33 × 4</b>" in text and "<td>1 × 1</td>" in text
+    # Three batches, 27 to 29, are suspect.
+    assert "The first 2 of 3 suspect batches; suspects/000001.json has more" in Page(text).text
+
+
+def test_many_suspect_batches_are_cut_short(spiked):
+    far = Place(iteration=127, step=127, cursor=127)
+    write_journal(spiked, recovery(1, 10, (10, 200), detected=far))
+    rows = [suspect(cursor, 0, "news", ["a1"], 1) for cursor in range(27, 91)]
+    run_files.write_json(spiked.suspects / "000001.json", rows)
+    [told] = report.content(spiked)["spikes"]["recoveries"]
+    assert [row["cursor"] for row in told["batches"]["rows"]] == list(range(27, 39))
+    assert told["batches"]["all"] == 100  # 27 to 126
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        ("data", "It was the data: from another state, too, the same batches raise the loss."),
+        ("state", "It was the state of the model: from another state the same batches do no harm."),
+        ("not reproducible", "It did not happen again"),
+    ],
+)
+def test_why_is_told_once_it_was_asked(spiked, verdict, words):
+    why = {"verdict": verdict, "rise": 6.1, "rise_again": 6.05, "rise_elsewhere": 0.2}
+    run_files.write_json(spiked.suspects / "000001_why.json", why | {"elsewhere_step": 5})
+    text = Page(written(spiked)).text
+    assert words in text
+    assert (
+        "Over the suspect batches it rose by 6.10 nats when it happened, by 6.05 in a replay, by "
+        "0.20 from the checkpoint of step 5."
+    ) in text
+
+
+def test_decisions_that_are_not_in_force_say_so(spiked):
+    manual = dict.fromkeys(("onset", "detected", "loss", "median", "threshold"))
+    manual |= {"kind": "manual", "rule": "manual", "level": 0, "lr_multiplier": 0.4}
+    degraded = "no checkpoint lies 200 steps before step 18: back to the start, from the seed"
+    write_journal(
+        spiked,
+        recovery(1, 10, (10, 35)),
+        recovery(2, 0, (0, 75), rule="nonfinite", level=2, loss=None, degraded=degraded),
+        recovery(3, 0, (75, 75), **manual),
+    )
+    page = written(spiked)
+    text = Page(page).text
+    assert text.count("superseded: a later one went back as far or further") == 2
+    assert text.count("decided; the next welm train carries it out") == 1
+    assert "At step 20 the loss was no number, several times in a row. It began" in text
+    assert "The same trouble again (level 2): further back, and more skipped." in text
+    assert "No checkpoint lies 200 steps before step 18: back to the start, from the seed." in text
+    assert "20 steps back to the start; past the 75 batches 0 to 74; on with" in text
+    assert "A person decided this one." in text
+    assert "Decision: back to the start; no skip; on with 0.4 times" in text
+    # Nothing is left of what was trained until the next life begins.
+    assert "Fewer than two steps are logged" in text
+
+
+def test_calm_run_says_so_in_one_sentence(run):
+    text = Page(written(run)).text
+    assert "None: 20 steps were made, and none had to be discarded or refused." in text
+    assert "Recovery" not in text and "Refused" not in text and "stopped" not in text
+
+
+def test_refused_updates_are_counted_once(run):
+    more = [at(0, 20, 21, verdict="overflow"), at(0, 20, 21, verdict="overflow")]
+    more += [at(0, 20, cursor, loss=math.nan, verdict="nonfinite") for cursor in (22, 23)]
+    run_files.append_lines(run.metrics, more)
+    text = Page(written(run)).text
+    assert "None: 20 steps were made, and none had to be discarded." in text
+    assert "1 whose gradients overflowed float16" in text
+    assert "2 whose loss or gradients were no numbers" in text
+
+
+@pytest.fixture
+def stopped(spiked):
+    """A run that stopped at step 40 of its second attempt, for a person to look."""
+    place = {"iteration": 40, "step": 40, "cursor": 65}
+    incident = {"rule": "big", "onset": place, "detected": place, "loss": 9.0, "median": 3.0}
+    incident |= {"threshold": 1.0, "stopped": "going back does not help"}
+    run_files.write_json(spiked.diagnosis / "incident.json", incident)
+    return spiked
+
+
+def test_a_run_that_stopped_says_why_at_the_top(stopped):
+    text = Page(written(stopped)).text
+    top = text[: text.index("Held-out text")]
+    assert "Training stopped at step 40 and waits for a person." in top
+    assert "the loss jumped and did not come back: 9.000, where 3.000 was usual" in top
+    assert "Why it did not go on: going back does not help." in top
+
+
+def test_a_stop_that_a_person_dealt_with_is_history(stopped):
+    record = recovery(2, 30, (55, 80), kind="manual", onset=None, detected=None)
+    write_journal(stopped, record)
+    decided = Page(written(stopped)).text
+    run_files.append_lines(stopped.metrics, [at(2, n, n + 50) for n in range(31, 33)])
+    gone_on = Page(written(stopped)).text
+    for text in (decided, gone_on):
+        assert "waits for a person" not in text
+        assert "A person was called at step 40, for the loss jumped" in text
+        assert "going back does not help" in text
+
+
+def test_records_and_suspects_of_others_are_shown_and_never_obeyed(stopped):
+    write_journal(stopped, recovery(1, 10, (10, 35), rule=HOSTILE, degraded=HOSTILE))
+    rows = [suspect(27, 0, HOSTILE, [HOSTILE], 1)]
+    run_files.write_json(stopped.suspects / "000001.json", rows)
+    why = {"verdict": HOSTILE, "rise": 1.0, "rise_again": 1.0, "rise_elsewhere": 1.0}
+    run_files.write_json(stopped.suspects / "000001_why.json", why | {"elsewhere_step": 5})
+    incident = run_files.read_json(stopped.diagnosis / "incident.json")
+    incident |= {"rule": HOSTILE, "stopped": HOSTILE}
+    run_files.write_json(stopped.diagnosis / "incident.json", incident)
+    text = written(stopped)
+    assert "<script>" not in text and "<b>便宜" not in text
+    # Thrice as before; rule, degraded, verdict; source, document; rule and reason of the stop.
+    assert Page(text).text.count(HOSTILE) == 3 + 3 + 2 + 2
+
+
+def test_an_edited_journal_is_not_reported(spiked):
+    record = spiked.journal / "000001.json"
+    record.write_text(record.read_text().replace("0.8", "0.9"))
+    with pytest.raises(StopAndLook, match=r"000001.json was edited"):
+        report.write_report(spiked)
+
+
+def test_what_befell_a_run_ends_with_where_it_stands(spiked, run):
+    first, *_, last = recovery_report.told(spiked)
+    assert first.startswith("At step 30 the loss jumped")
+    assert last == "Training then stood at step 40, with a loss of 3.000."
+    (spiked.journal / "000001.json").unlink()
+    assert recovery_report.told(spiked)[0] == "No loss spike was noticed."
+
+
+def test_report_needs_no_jax():
+    code = "import sys, welm_jax.report; print({'jax', 'grain', 'gin'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -14,6 +14,9 @@ TRAINING = {
     "MeshConfig": "welm_jax.train.mesh",
     "OptimizerConfig": "welm_jax.train.optimizer",
     "StepConfig": "welm_jax.train.step",
+    "LossScaleConfig": "welm_jax.train.loss_scale",
+    "SpikeConfig": "welm_jax.train.spikes",
     "CheckpointConfig": "welm_jax.train.checkpoints",
+    "FaultConfig": "welm_jax.train.faults",
     "LoopConfig": "welm_jax.train.loop",
 }

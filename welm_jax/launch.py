@@ -4,6 +4,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from welm_jax import gin_files
@@ -15,11 +16,18 @@ from welm_jax.run_files import RunFolder
 def main() -> None:
     """Entry point of the `welm` command."""
     signal.signal(signal.SIGTERM, _preempted)  # until training, which saves first
+    sys.unraisablehook = _unless_from_a_closed_loop
     sys.exit(run_door(dispatch, sys.argv[1:], "welm"))
 
 
 def _preempted(*_) -> NoReturn:
     raise Preempted("ended by SIGTERM; start the same command again")
+
+
+def _unless_from_a_closed_loop(told: "sys.UnraisableHookArgs") -> None:
+    """Tells of an exception that nobody can catch, but for the many that follow a failed save."""
+    if str(told.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(told)
 
 
 def dispatch(arguments: Sequence[str]) -> None:
@@ -40,6 +48,7 @@ def quickstart(arguments: Sequence[str]) -> None:
     """Real text to a trained model in one command, on a laptop.
 
     welm quickstart
+    welm quickstart --drill
     welm quickstart --corpus my_texts --folder my_run
     """
     from welm_jax import quickstart
@@ -87,9 +96,9 @@ def evaluate(arguments: Sequence[str]) -> None:
     """
     run = RunFolder(_options(evaluate, arguments, RUN_DIR).run_dir).require()
 
-    from welm_jax import runs
+    from welm_jax import loaded_run
 
-    runs.evaluate(run)
+    loaded_run.evaluate(run)
 
 
 def generate(arguments: Sequence[str]) -> None:
@@ -100,9 +109,9 @@ def generate(arguments: Sequence[str]) -> None:
     options = _options(generate, arguments, RUN_DIR, *GENERATE_FLAGS)
     run = RunFolder(options.run_dir).require()
 
-    from welm_jax import runs
+    from welm_jax import loaded_run
 
-    runs.generate(run, options.prompt, options.tokens, options.temperature, options.seed)
+    loaded_run.generate(run, options.prompt, options.tokens, options.temperature, options.seed)
 
 
 def report(arguments: Sequence[str]) -> None:
@@ -118,8 +127,46 @@ def report(arguments: Sequence[str]) -> None:
     print(f"{run.report}")
 
 
+def recover(arguments: Sequence[str]) -> None:
+    """Loss spikes: what was decided, what would be, why one came, and a decision by hand.
+
+    welm recover status --run_dir quickstart_run/run
+    welm recover why 1 --run_dir quickstart_run/run
+    welm recover roll-back --to 1500 --skip 200 --lr-factor 0.8 --run_dir quickstart_run/run
+    welm recover replay curve.csv --gin.SpikeConfig.outlier_rise=0.2
+    """
+    _, bindings, rest = gin_files.split_arguments(arguments)
+    parser = _parser(recover)
+    choices = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, (summary, flags) in RECOVER_ACTIONS.items():
+        action = choices.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        for flag, settings in flags:
+            action.add_argument(flag, **settings)
+    options = parser.parse_args(rest)
+    bound = ("SpikeConfig", "CheckpointConfig") if options.action == "replay" else ()
+    wanted = {name: TRAINING[name] for name in bound}
+    config = gin_files.load([], bindings, wanted)
+    run = RunFolder(options.run_dir).require() if "run_dir" in options else None
+
+    from welm_jax import recover as actions
+    from welm_jax import recovery_report, why
+
+    match options.action:
+        case "status":
+            actions.status(run)
+        case "why":
+            answer = why.why(run, options.event)
+            print(recovery_report.answered(vars(answer)))
+        case "roll-back":
+            actions.roll_back(run, options.to, options.skip, options.lr_factor)
+        case "replay":
+            every_steps = config["CheckpointConfig"].every_steps
+            actions.replay(Path(options.curve), config["SpikeConfig"], every_steps)
+
+
 VERBS = {
-    verb.__name__: verb for verb in (quickstart, train_tokenizer, train, evaluate, generate, report)
+    verb.__name__: verb
+    for verb in (quickstart, train_tokenizer, train, evaluate, generate, report, recover)
 }
 
 RUN_DIR = ("--run_dir", {"required": True, "help": "the run folder"})
@@ -146,19 +193,47 @@ GENERATE_FLAGS = (
     ("--temperature", {"type": float, "default": 0.0, "help": "0 takes the likeliest (default)"}),
     ("--seed", {"type": int, "default": 0, "help": "of the sampling (0)"}),
 )
+RECOVER_ACTIONS = {
+    "status": ("where the run stands, the decisions, the checkpoints", (RUN_DIR,)),
+    "why": (
+        "feeds the suspect batches of a recovery again: was it the data or the state?",
+        (("event", {"type": int, "metavar": "EVENT", "help": "the recovery's number"}), RUN_DIR),
+    ),
+    "roll-back": (
+        "decides a recovery by hand, which the next `welm train` carries out",
+        (
+            ("--to", {"type": int, "required": True, "metavar": "STEP", "help": "a checkpoint"}),
+            ("--skip", {"type": int, "default": 200, "help": "batches to skip from there (200)"}),
+            (
+                "--lr-factor",
+                {"type": float, "default": 0.8, "help": "of the learning rate in force (0.8)"},
+            ),
+            RUN_DIR,
+        ),
+    ),
+    "replay": (
+        "says where the detector would have triggered on a curve",
+        (("curve", {"metavar": "CURVE.csv", "help": "step,loss[,gradient_norm,loss_scale]"}),),
+    ),
+}
 
 
 def _options(verb: Callable, arguments: Sequence[str], *flags: tuple) -> argparse.Namespace:
-    """Parses a verb's own flags; its docstring is its help: a sentence, then examples."""
-    summary, _, examples = verb.__doc__.partition("\n\n")
-    lines = ["examples:", *(f"  {line.strip()}" for line in examples.strip().splitlines())]
-    parser = ArgumentParser(
-        prog=f"welm {verb.__name__}",
-        description=summary,
-        epilog="\n".join(lines) + "\n" + (gin_files.HELP if "gin_file" in examples else ""),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    """Parses a verb's own flags."""
+    parser = _parser(verb)
     for name, settings in flags:
         parser.add_argument(name, **settings)
     return parser.parse_args(arguments)
+
+
+def _parser(verb: Callable) -> ArgumentParser:
+    """A verb's docstring is its help: a sentence, then examples."""
+    summary, _, examples = verb.__doc__.partition("\n\n")
+    lines = ["examples:", *(f"  {line.strip()}" for line in examples.strip().splitlines())]
+    return ArgumentParser(
+        prog=f"welm {verb.__name__}",
+        description=summary,
+        epilog="\n".join(lines) + "\n" + (gin_files.HELP if "--gin" in examples else ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )

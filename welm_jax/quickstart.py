@@ -22,13 +22,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from welm_jax import quickstart_corpus, run_files
+from welm_jax import quickstart_corpus, recovery_report, run_files
 from welm_jax.failures import ArgumentParser, Failure, InputError, Preempted, StopAndLook
+from welm_jax.run_files import RunFolder
 from welm_jax.text.records import METADATA_FILE
 from welm_jax.text.tokenizer import sample_texts
 
 DEFAULT_FOLDER = "quickstart_run"
-CORPUS_GIN, RUN_GIN = "corpus/quickstart.gin", "runs/quickstart.gin"
+CORPUS_GIN, RUN_GIN, DRILL_GIN = "corpus/quickstart.gin", "runs/quickstart.gin", "runs/drill.gin"
+KINDS = {
+    "short": "a few steps only, to see it work",
+    "drill": "a very small model and a planted loss spike: watch it found and undone",
+}
 LAYOUT = "<corpus>/<source>/*.jsonl or *.txt, plain or .gz, with <source> in [a-z0-9_]"
 SHORT = ("--gin.TRAIN_STEPS=30", "--gin.WARMUP_STEPS=5")
 CORPUS_RECORD = "corpus.json"  # in the folder: the corpus that its runs were made of
@@ -58,12 +63,12 @@ class Places:
     Attributes:
       folder: holds all that is made.
       corpus: the user's own RAW_DIR, or None for ours.
-      run_name: name of the run folder; a short run is another run.
+      kind: of run, one of KINDS or None; each has a run folder of its own.
     """
 
     folder: Path
     corpus: Path | None
-    run_name: str
+    kind: str | None
 
     @property
     def macros(self) -> dict[str, Path]:
@@ -78,7 +83,7 @@ class Places:
     @property
     def run(self) -> Path:
         """The run folder."""
-        return self.folder / self.run_name
+        return self.folder / (f"{self.kind}_run" if self.kind else "run")
 
     def flags(self, *macros: str) -> list[str]:
         """The gin flags of those of the macros that are not what the gin files say."""
@@ -96,14 +101,14 @@ def main(arguments: Sequence[str]) -> None:
     places = Places(
         folder=Path(options.folder),
         corpus=options.corpus and Path(options.corpus),
-        run_name="short_run" if options.short else "run",
+        kind=options.kind,
     )
     own = places.corpus and own_texts(places.corpus)
     claim(places.folder, own or quickstart_corpus.made_from())
     console, times = Console(highlight=False), []
     former = signal.signal(signal.SIGTERM, _stop)
     try:
-        for heading, command in stages(places, options.short):
+        for heading, command in stages(places):
             console.rule(f"[bold]{heading}", align="left")
             begin = time.monotonic()
             if command:
@@ -119,7 +124,7 @@ def main(arguments: Sequence[str]) -> None:
     _sum_up(console, places, times)
 
 
-def stages(places: Places, short: bool) -> Iterator[tuple[str, list[str]]]:
+def stages(places: Places) -> Iterator[tuple[str, list[str]]]:
     """Yields each stage's heading and command; no command for the raw text itself.
 
     Lazily, for what a user's corpus needs of its own follows from what earlier stages left of it.
@@ -129,7 +134,8 @@ def stages(places: Places, short: bool) -> Iterator[tuple[str, list[str]]]:
     curate = ["python", "-m", "beam_pipelines.curate", *corpus]
     yield "Curate", [*curate, *places.flags("RAW_DIR", "CURATED_DIR")]
     tokenizer = ["welm", "train_tokenizer", *corpus, *places.flags("CURATED_DIR", "TOKENIZER")]
-    train = ["welm", "train", "--gin_file", RUN_GIN, *places.flags("TOKENS_DIR")]
+    run_gin = DRILL_GIN if places.kind == "drill" else RUN_GIN
+    train = ["welm", "train", "--gin_file", run_gin, *places.flags("TOKENS_DIR")]
     if places.corpus:
         pieces = own_vocabulary(places)
         own = {"vocab_size": pieces, "character_coverage": COVERAGE}
@@ -140,7 +146,15 @@ def stages(places: Places, short: bool) -> Iterator[tuple[str, list[str]]]:
     yield "Write tokens", [*tokens, *places.flags("CURATED_DIR", "TOKENIZER", "TOKENS_DIR")]
     if places.corpus:
         train += [f"--gin.MixtureConfig.rates={own_rates(places)}"]
-    yield "Train the model", [*train, *(SHORT if short else ()), *run]
+    train += [*(SHORT if places.kind == "short" else ()), *run]
+    if places.kind == "drill":
+        recover = ["welm", "recover"]
+        yield "Train over bad data: the loss jumps, the run goes back and around it", train
+        yield "What was decided, and the checkpoints there are", [*recover, "status", *run]
+        yield "Data or state? The bad batches again, from two states", [*recover, "why", "1", *run]
+        yield "Report: the curve, and what was discarded of it", ["welm", "report", *run]
+        return
+    yield "Train the model", train
     yield "Evaluate on held-out text", ["welm", "evaluate", *run]
     generate = ["welm", "generate", *run, "--temperature", str(TEMPERATURE)]
     for prompt in OTHER_PROMPTS if places.corpus else PROMPTS:
@@ -219,7 +233,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--folder", default=DEFAULT_FOLDER, help=f"where all goes ({DEFAULT_FOLDER})"
     )
-    parser.add_argument("--short", action="store_true", help="a few steps only, to see it work")
+    kind = parser.add_mutually_exclusive_group()
+    for name, words in KINDS.items():
+        kind.add_argument(f"--{name}", action="store_const", const=name, dest="kind", help=words)
     return parser.parse_args(arguments)
 
 
@@ -269,15 +285,24 @@ def _folder_to_type() -> str:
 def _sum_up(console: Console, places: Places, times: Sequence[tuple[str, float]]) -> None:
     console.rule("[bold]Done", align="left")
     for heading, seconds in (*times, ("All", sum(seconds for _, seconds in times))):
-        console.print(f"{heading:28}{seconds:8.1f} s")
+        console.print(f"{seconds:8.1f} s  {heading}")
     run, programs = places.run, _folder_to_type()
+    if places.kind == "drill":
+        told = recovery_report.told(RunFolder(run))
+        told += [f"The bad data was planted by FaultConfig in gin_configs/{DRILL_GIN}."]
+        page = "the curve and what was discarded of it, the suspect batches"
+        other = "recover --help   (the decisions of any run, and one of your own)"
+    else:
+        told = [_figure(json.loads((run / "held_out.json").read_text()))]
+        page = "curves, data card, figures, samples"
+        other = "quickstart --drill   (plants a loss spike: watch it found and undone)"
+    console.print("", *told, sep="\n", markup=False, soft_wrap=True)
     console.print(
         f"""
-{_figure(json.loads((run / "held_out.json").read_text()))}
-
 What to do next
-  open {run}/report.html: curves, data card, figures, samples
+  open {run}/report.html: {page}
   {programs}welm generate --run_dir {run} --prompt 春天来了 --temperature 0.7
+  {programs}welm {other}
   {programs}tensorboard --logdir {run}/tensorboard   (what training wrote as it went)
   {programs}welm quickstart --corpus DIR --folder my_run   (your own text; --help shows the layout)
   read gin_configs/{CORPUS_GIN} and {RUN_GIN}: larger runs are the same commands with others""",

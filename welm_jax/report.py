@@ -14,14 +14,18 @@ from typing import Any
 import jinja2
 from etils import epath
 
-from welm_jax import run_files
+from welm_jax import recovery_report, run_files
+from welm_jax.recovery_report import Logged
 from welm_jax.run_files import RunFolder
 from welm_jax.text.records import LEDGER_FILE
+from welm_jax.train.recovery import Journal
+from welm_jax.train.spikes import Recovery, applicable
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 MOST_POINTS = 600  # of a curve, more than a screen shows
 SMOOTHING_SHARE = 0.02  # of a run's steps, the memory of the smoothed curve
 LAST_SAMPLES = 12
+BRANCH_RISE = 1.0  # of the curve's height, that what was discarded may rise above it
 
 
 def write_report(run: RunFolder) -> None:
@@ -36,13 +40,16 @@ def write_report(run: RunFolder) -> None:
 
 def content(run: RunFolder) -> dict[str, Any]:
     """Everything that the template shows, by the names it uses."""
-    steps = logged_steps(run)
+    lines = list(run_files.read_lines(run.metrics))
+    journal = Journal(run.journal).records()
+    steps, branches = recovery_report.lineage(lines, journal)
     mixture = run_files.read_json(run.mixture) if run.mixture.exists() else None
     held_out = run_files.read_json(run.held_out) if run.held_out.exists() else None
     return {
         "name": "/".join(run.path.parts[-2:]),
         "headlines": list(_headlines(steps, held_out)),
-        "curves": _curves(steps, held_out),
+        "curves": _curves(steps, branches, applicable(journal), held_out),
+        "spikes": recovery_report.content(run, lines, len(steps), journal),
         "mixture": _mixture_rows(mixture, steps),
         "data_card": _data_card(mixture),
         "held_out": _held_out(held_out),
@@ -53,14 +60,8 @@ def content(run: RunFolder) -> dict[str, Any]:
     }
 
 
-def logged_steps(run: RunFolder) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl in the order of steps; of a step made twice, the later line."""
-    by_step = {line["step"]: line for line in run_files.read_lines(run.metrics)}
-    return [by_step[step] for step in sorted(by_step)]
-
-
 def _headlines(
-    steps: Sequence[Mapping[str, Any]], held_out: Mapping[str, Any] | None
+    steps: Sequence[Logged], held_out: Mapping[str, Any] | None
 ) -> Iterator[tuple[str, str, str]]:
     """(figure, what it is, a remark) for the top of the page."""
     if held_out:
@@ -82,75 +83,112 @@ def _headlines(
 
 
 @dataclass(frozen=True, kw_only=True)
+class Line:
+    """Values over steps: `kind` is the class of the line, and steps ascend."""
+
+    kind: str
+    steps: Sequence[int]
+    values: Sequence[float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Curve:
     """A curve as the template draws it; places are in the units of its viewBox.
 
     Attributes:
       title: what is drawn.
-      paths: class of the line -> the `d` of its SVG path.
+      paths: (class of the line, the `d` of its SVG path), those at the back first.
       x_ticks: (place, label).
       y_ticks: (place, label).
       dots: (x, y, label) of single measurements.
+      marks: (x, label) of recoveries.
       height: of the plot; its width is WIDTH.
     """
 
     title: str
     height: int
-    paths: Mapping[str, str]
+    paths: Sequence[tuple[str, str]]
     x_ticks: Sequence[tuple[float, str]]
     y_ticks: Sequence[tuple[float, str]]
     dots: Sequence[tuple[float, float, str]] = ()
+    marks: Sequence[tuple[float, str]] = ()
 
 
 WIDTH = 640
 
 
-def _curves(steps: Sequence[Mapping[str, Any]], held_out: Mapping[str, Any] | None) -> list[Curve]:
+def _curves(
+    steps: Sequence[Logged],
+    branches: Sequence[Sequence[Logged]],
+    applied: Sequence[Recovery],
+    held_out: Mapping[str, Any] | None,
+) -> list[Curve]:
     if len(steps) < 2:
         return []
     at = [line["step"] for line in steps]
-    losses = [line["loss"] for line in steps]
-    rates = [line["learning_rate"] for line in steps]
-    dots = [(held_out["step"], held_out["all"]["loss"], "held-out")] if held_out else []
-    lines = {"raw": losses, "smooth": smoothed(losses)}
-    return [
-        draw("loss, nats per token: each step, and smoothed", at, lines, height=240, dots=dots),
-        draw("learning rate", at, {"smooth": rates}, height=100, floor=0.0),
+    losses, rates = ([line[name] for line in steps] for name in ("loss", "learning_rate"))
+    lines = [
+        *_discarded(branches, "loss", losses),
+        Line(kind="raw", steps=at, values=losses),
+        Line(kind="smooth", steps=at, values=smoothed(losses)),
     ]
+    rate_lines = [
+        *_discarded(branches, "learning_rate", rates),
+        Line(kind="smooth", steps=at, values=rates),
+    ]
+    marks = [(max(one.target_step, at[0]), str(one.id)) for one in applied]
+    dots = [(held_out["step"], held_out["all"]["loss"], "held-out")] if held_out else []
+    title = "loss, nats per token: each step, and smoothed"
+    return [
+        draw(title, lines, height=240, dots=dots, marks=marks),
+        draw("learning rate", rate_lines, height=100, floor=0.0, marks=marks),
+    ]
+
+
+def _discarded(
+    branches: Sequence[Sequence[Logged]], name: str, kept: Sequence[float]
+) -> Iterator[Line]:
+    """Branches may rise above the curve that was kept, but must not press it flat."""
+    finite = [value for value in kept if math.isfinite(value)] or [0.0]
+    ceiling = max(finite) + BRANCH_RISE * (max(finite) - min(finite))
+    for branch in branches:
+        values = [min(line[name], ceiling) for line in branch]
+        yield Line(kind="discarded", steps=[line["step"] for line in branch], values=values)
 
 
 def draw(
     title: str,
-    steps: Sequence[int],
-    lines: Mapping[str, Sequence[float]],
+    lines: Sequence[Line],
     height: int,
     floor: float | None = None,
     dots: Sequence[tuple[int, float, str]] = (),
+    marks: Sequence[tuple[int, str]] = (),
 ) -> Curve:
-    """Lays lines over the same steps into one plot.
+    """Lays lines into one plot.
 
     Args:
       title: what is drawn.
-      steps: at least two, ascending.
-      lines: class of the line -> a value a step; those that are not finite leave a gap.
+      lines: of two steps or more in all; values that are not finite leave a gap.
       height: of the plot.
       floor: a value that the plot reaches down to.
       dots: (step, value, label).
+      marks: (step, label).
     """
-    values = [value for line in lines.values() for value in line] + [dot[1] for dot in dots]
+    values = [value for line in lines for value in line.values] + [dot[1] for dot in dots]
     finite = [value for value in values if math.isfinite(value)] or [0.0]
     y_labels = ticks(min(finite) if floor is None else floor, max(finite))
-    x_labels = [tick for tick in ticks(steps[0], steps[-1]) if steps[0] <= tick <= steps[-1]]
+    first, last = min(line.steps[0] for line in lines), max(line.steps[-1] for line in lines)
+    x_labels = [tick for tick in ticks(first, last) if first <= tick <= last]
 
     def x(step: float) -> float:
-        return round((step - steps[0]) / (steps[-1] - steps[0]) * WIDTH, 1)
+        return round((step - first) / (last - first) * WIDTH, 1)
 
     def y(value: float) -> float:
         return round((y_labels[-1] - value) / (y_labels[-1] - y_labels[0]) * height, 1)
 
-    def path(line: Sequence[float]) -> str:
-        stride = -(-len(line) // MOST_POINTS)
-        points = list(zip(steps, line, strict=True))
+    def path(line: Line) -> str:
+        stride = -(-len(line.steps) // MOST_POINTS)
+        points = list(zip(line.steps, line.values, strict=True))
         # From the last point backwards, so that the end of the run is always there.
         points, words, pen = points[::-1][::stride][::-1], [], "M"
         for step, value in points:
@@ -162,10 +200,11 @@ def draw(
     return Curve(
         title=title,
         height=height,
-        paths={name: path(line) for name, line in lines.items()},
+        paths=[(line.kind, path(line)) for line in lines],
         x_ticks=[(x(tick), _count(round(tick))) for tick in x_labels],
         y_ticks=[(y(tick), f"{tick:.4g}") for tick in y_labels],
         dots=[(x(step), y(value), label) for step, value, label in dots],
+        marks=[(x(step), label) for step, label in marks],
     )
 
 
@@ -196,7 +235,7 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def _mixture_rows(
-    mixture: Mapping[str, Any] | None, steps: Sequence[Mapping[str, Any]]
+    mixture: Mapping[str, Any] | None, steps: Sequence[Logged]
 ) -> list[dict[str, Any]]:
     """A row a source; epochs follow from the tokens trained on, padding left out."""
     if not mixture:

@@ -1,5 +1,7 @@
 """The run folder: its layout and all reading and writing in it."""
 
+import contextlib
+import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -26,6 +28,9 @@ class RunFolder:
         self.samples = self.path / "samples.jsonl"  # continuations that were generated
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
+        self.journal = self.path / "recovery_journal"  # decided recoveries, a record each
+        self.suspects = self.path / "suspects"  # the batches around each incident, a file each
+        self.diagnosis = self.path / "diagnosis"  # what a person needs who was called
         self.report = self.path / "report.html"
 
     def refuse_foreign(self) -> None:
@@ -46,6 +51,31 @@ class RunFolder:
             raise InputError(
                 f"{self.path} holds {foreign[0]} and is no run folder; give --run_dir a new one"
             )
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training in this folder; the kernel unlocks it at our death.
+
+        On a disk only: a bucket has no locks.
+
+        Raises:
+          InputError: another process has it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        if "://" in os.fspath(self.path):
+            yield
+            return
+        opened = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError as error:
+            raise InputError(
+                f"{self.path} is in use: another process trains there; wait for it, stop it, or "
+                "give another --run_dir"
+            ) from error
+        finally:
+            os.close(opened)
 
     def require(self) -> "RunFolder":
         """Returns itself if a run began here.

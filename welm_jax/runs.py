@@ -1,40 +1,42 @@
-"""A run: from a configuration and a folder to a trained model, and back from the folder.
+"""Training a run: from a configuration and a folder to checkpoints, and on from there.
 
 Puts the floors together: data into batches, batches and state into the loop, callbacks around it.
 """
 
 import contextlib
 import dataclasses
+import functools
+import hashlib
 import importlib
+import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 from etils import epath
 from jaxtyping import PyTree
-from rich.console import Console
 
-from welm_jax import gin_files, run_files
+from welm_jax import gin_files, incidents, run_files
 from welm_jax.configurables import TRAINING
 from welm_jax.data.batches import BatchStream
-from welm_jax.decode.generate import generate as continue_prompts
-from welm_jax.evaluate import count_models, held_out
+from welm_jax.evaluate import held_out
 from welm_jax.failures import InputError, Preempted
 from welm_jax.gin_files import GinConfig
 from welm_jax.model.decoder import Assembler
 from welm_jax.run_files import RunFolder
 from welm_jax.text.records import TOKENIZER_FILE
 from welm_jax.text.tokenizer import Tokenizer
-from welm_jax.train import loop
-from welm_jax.train.checkpoints import Checkpoints, Progress
-from welm_jax.train.mesh import MeshConfig, check_model, make_mesh
+from welm_jax.train import loop, loss_scale, recovery, spikes
+from welm_jax.train.checkpoints import Checkpoints, Progress, storage_budget
+from welm_jax.train.mesh import check_model, make_mesh
 from welm_jax.train.optimizer import make_adam
+from welm_jax.train.recovery import Journal
 from welm_jax.train.run_log import RunLog
 from welm_jax.train.state import TrainState, abstract_tree, initial_state
-from welm_jax.train.step import make_train_step, on_mesh
+from welm_jax.train.step import Batch, make_train_step, on_mesh
 
 # What must not change in the life of a run: class -> fields. The rest may, and is told.
 IDENTITY = {
@@ -57,176 +59,146 @@ def train(run: RunFolder, config: GinConfig, user_modules: Sequence[str]) -> Non
       user_modules: modules that register seqio Tasks and Mixtures; needed in a run's first life.
 
     Raises:
-      InputError: the configuration does not fit the devices, the data or the folder's run.
+      InputError: the configuration does not fit the devices, the data or the folder's run, or
+        another process trains in the folder.
       Preempted: SIGTERM or SIGINT came; everything is saved.
+      StopAndLook: the loss went wrong and no recovery is left, or what lies in the folder is
+        damaged.
     """
     with _asked_to_stop() as stopping:
         changes = _changes(run, config)
         mixture = _mixture(run, config["MixtureConfig"], user_modules)
         mesh = make_mesh(config["MeshConfig"])
         _check_fit(config, mixture, mesh)
-        step_config, loop_config = config["StepConfig"], config["LoopConfig"]
-        stream = BatchStream(mixture, step_config.batch_size, step_config.masks_documents)
-        _write_beginning(run, config, mixture)
-        log = RunLog(
-            run,
-            flops_per_token=config["ModelConfig"].flops_per_token(mixture["sequence_tokens"]),
-            total_steps=loop_config.train_steps,
-            every_steps=loop_config.log_every_steps,
-        )
-        checkpoints = Checkpoints(run.checkpoints, config["CheckpointConfig"].keep)
-        with jax.set_mesh(mesh), checkpoints, log:
-            end = _loop(config, mixture, mesh, stream, checkpoints, log, changes, stopping)
-    if end.step < loop_config.train_steps:
+        stream = batch_stream(config, mixture)
+        with run.locked():
+            _write_beginning(run, config, mixture)
+            end = _train(run, config, mixture, mesh, stream, changes, stopping)
+    if end.step < config["LoopConfig"].train_steps:
         raise Preempted(f"stopped at step {end.step}, saved; the same command goes on from there")
     epochs = ", ".join(f"{name} {count:.2f}" for name, count in stream.epochs(end.cursor).items())
     print(f"trained {end.step} steps on {end.tokens:,} tokens; epochs: {epochs}")
 
 
-def _loop(
+def _train(
+    run: RunFolder,
     config: GinConfig,
     mixture: dict[str, Any],
     mesh: jax.sharding.Mesh,
     stream: BatchStream,
-    checkpoints: Checkpoints,
-    log: RunLog,
     changes: Sequence[str],
     stopping: Callable[[], bool],
 ) -> Progress:
-    """Restores or begins, trains, saves; returns how far it came."""
-    begin_state, begin = checkpoints.restore(_like(config, mesh)) or (_new(config), Progress())
-    log.say(_opening_words(config, mesh, begin))
-    for change in changes:
-        log.say(change)
-    assemble = Assembler(config["ModelConfig"])
+    """Trains, logs and saves; returns how far it came."""
+    model, loop_config = config["ModelConfig"], config["LoopConfig"]
+    journal = Journal(run.journal)
+    log = RunLog(
+        run,
+        flops_per_token=model.flops_per_token(mixture["sequence_tokens"]),
+        total_steps=loop_config.train_steps,
+        every_steps=loop_config.log_every_steps,
+    )
+    checkpoints = Checkpoints(
+        run.checkpoints,
+        config["CheckpointConfig"],
+        identity(config, mixture),
+        say=log.say,
+        pinned=lambda steps: recovery.pinned(steps, journal.records()),
+    )
 
     def save(state: TrainState, progress: Progress) -> None:
         log.flush()  # a checkpoint never knows of steps that metrics.jsonl has lost
         checkpoints.save(state, progress)
 
-    every = [(config["CheckpointConfig"].every_steps, save)]
-    if held_out.sources_with_text(mixture):
-        evaluation = _evaluation(assemble, mixture, log)
-        every.append((config["LoopConfig"].evaluate_every_steps, evaluation))
-    else:
-        log.say("no source has held-out text, so nothing is evaluated on the way")
-    end_state, end = loop.run(
-        begin_state,
-        begin,
-        train_step=make_train_step(assemble, config["OptimizerConfig"], config["StepConfig"]),
-        batches=((at, on_mesh(batch, mesh)) for at, batch in stream.iterate(begin.cursor)),
-        last_step=config["LoopConfig"].train_steps,
-        on_step=log.step,
-        every=every,
-        stopping=stopping,
-    )
-    save(end_state, end)
+    with jax.set_mesh(mesh), checkpoints, log:
+        for words in (*_opening_words(config, mixture, mesh), *changes):
+            log.say(words)
+        every = [(config["CheckpointConfig"].every_steps, save)]
+        if held_out.sources_with_text(mixture):
+            evaluation = _evaluation(Assembler(model), mixture, log)
+            every.append((loop_config.evaluate_every_steps, evaluation))
+        training = loop.Training(
+            train_step=train_step(config),
+            like=like(config, mesh),
+            new_state=functools.partial(new_state, config),
+            reset_loss_scale=functools.partial(_with_first_loss_scale, config),
+            batches=functools.partial(batches, config, stream, mesh),
+            checkpoints=checkpoints,
+            journal=journal,
+            train_steps=loop_config.train_steps,
+            scales_loss=loss_scale.is_needed(model),
+            spikes=config["SpikeConfig"],
+            faults=config["FaultConfig"],
+            every=every,
+            on_step=log.step,
+            on_incident=functools.partial(incidents.tell, run, stream, log),
+            stopping=stopping,
+            say=log.say,
+        )
+        end_state, end = loop.run(training)
+        save(end_state, end)
     return end
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LoadedRun:
-    """A run's newest checkpoint, ready to be used.
-
-    Attributes:
-      mixture: the content of its mixture.json.
-      tokenizer: the tokenizer it was trained with.
-      assemble: puts parameters into a decoder.
-      parameters: the newest ones, on `mesh`.
-      progress: where the run stood.
-      mesh: of the first device; to be set around any use.
-    """
-
-    mixture: dict[str, Any]
-    tokenizer: Tokenizer
-    assemble: Assembler
-    parameters: PyTree
-    progress: Progress
-    mesh: jax.sharding.Mesh
-
-
-def load(run: RunFolder) -> LoadedRun:
-    """Opens a run for evaluation or generation, on the first device.
-
-    It may be training meanwhile: nothing is written.
-
-    Raises:
-      InputError: there is no checkpoint, or the tokenizer is not the one of the data.
-    """
-    config = gin_files.load([os.fspath(run.require().config)], [], TRAINING)
-    mixture = run_files.read_json(run.mixture)
-    tokenizer = _own_tokenizer(run.tokenizer, mixture)
-    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    restored = None
-    if run.checkpoints.exists():
-        with jax.set_mesh(mesh), Checkpoints(run.checkpoints, keep=None) as checkpoints:
-            restored = checkpoints.restore(_like(config, mesh))
-    if restored is None:
-        raise InputError(f"{run.path} has no checkpoint yet; train it first")
-    return LoadedRun(
-        mixture=mixture,
-        tokenizer=tokenizer,
-        assemble=Assembler(config["ModelConfig"]),
-        parameters=restored[0].parameters,
-        progress=restored[1],
-        mesh=mesh,
+def train_step(config: GinConfig) -> Callable:
+    """The jitted step of a configuration."""
+    return make_train_step(
+        Assembler(config["ModelConfig"]),
+        config["OptimizerConfig"],
+        config["StepConfig"],
+        config["LossScaleConfig"],
     )
 
 
-def evaluate(run: RunFolder) -> None:
-    """Scores the newest checkpoint and the count models of its training text on held-out text.
+def batch_stream(config: GinConfig, mixture: Mapping[str, Any]) -> BatchStream:
+    """The batches that a configuration trains on."""
+    step_config = config["StepConfig"]
+    return BatchStream(mixture, step_config.batch_size, step_config.masks_documents)
 
-    Writes held_out.json and prints it as a table. Its keys: `step`; `sources` and `all`, with the
-    fields of HeldOutScore but the name; `count_models`, as count_models.bits_per_character says.
+
+def batches(
+    config: GinConfig,
+    stream: BatchStream,
+    mesh: jax.sharding.Mesh,
+    cursor: int,
+    skipped: Sequence[tuple[int, int]],
+) -> Iterator[tuple[int, Batch]]:
+    """Yields (cursor, batch on devices) from a cursor on, past the skipped ranges, without end."""
+    faults, vocab_size = config["FaultConfig"], config["ModelConfig"].vocab_size
+    for at, batch in stream.iterate(lambda count: spikes.advance(cursor, count, skipped)):
+        yield at, on_mesh(faults.batch(at, batch, vocab_size), mesh)
+
+
+def identity(config: GinConfig, mixture: Mapping[str, Any]) -> dict[str, str]:
+    """What makes a checkpoint one of this run and of no other, in words for a person."""
+    fields = {
+        f"{name}.{field}": repr(getattr(config[name], field))
+        for name, names in IDENTITY.items()
+        for field in names
+    }
+    data = [[one["name"], one["quota"], one["fingerprint"]] for one in mixture["sources"]]
+    digest = hashlib.sha256(json.dumps(data).encode()).hexdigest()
+    return {**fields, "tokenizer": mixture["tokenizer_sha256"][:12], "data": digest[:12]}
+
+
+def like(config: GinConfig, mesh: jax.sharding.Mesh) -> PyTree:
+    """Shapes, types and shardings of the state of a configuration."""
+    return abstract_tree(config["ModelConfig"], make_adam(config["OptimizerConfig"]), mesh)
+
+
+def own_tokenizer(file: epath.Path, mixture: Mapping[str, Any]) -> Tokenizer:
+    """Opens a tokenizer.
+
+    Raises:
+      InputError: it is not the one of the data.
     """
-    loaded = load(run)
-    with jax.set_mesh(loaded.mesh):
-        scores = held_out.bits_per_character(loaded.assemble, loaded.parameters, loaded.mixture)
-    named = {fields.pop("source"): fields for fields in map(dataclasses.asdict, scores)}
-    overall = named.pop(held_out.ALL)
-    folders = {
-        source["name"]: source["folder"]
-        for source in loaded.mixture["sources"]
-        if source["name"] in named
-    }
-    result = {
-        "step": loaded.progress.step,
-        "all": overall,
-        "sources": named,
-        "count_models": count_models.bits_per_character(folders, loaded.tokenizer),
-    }
-    run_files.write_json(run.held_out, result)
-    Console().print(held_out.table(result))
-
-
-def generate(
-    run: RunFolder, prompts: Sequence[str], tokens: int, temperature: float, seed: int
-) -> None:
-    """Continues texts with the newest checkpoint; prints them and keeps them in samples.jsonl."""
-    loaded = load(run)
-    tokenizer = loaded.tokenizer
-    with jax.set_mesh(loaded.mesh):
-        continuations = continue_prompts(
-            loaded.assemble,
-            loaded.parameters,
-            [[tokenizer.eod_id, *tokenizer.encode(prompt)] for prompt in prompts],
-            max_new_tokens=tokens,
-            temperature=temperature,
-            seed=seed,
-            eod_id=tokenizer.eod_id,
+    tokenizer = Tokenizer(file)
+    if tokenizer.sha256 != mixture["tokenizer_sha256"]:
+        raise InputError(
+            f"{file} (sha256 {tokenizer.sha256[:12]}) is not the tokenizer of the data "
+            f"({mixture['tokenizer_sha256'][:12]}); put that one there"
         )
-    records = [
-        {
-            "step": loaded.progress.step,
-            "prompt": prompt,
-            "continuation": tokenizer.decode(ids),
-            "temperature": temperature,
-        }
-        for prompt, ids in zip(prompts, continuations, strict=True)
-    ]
-    for record in records:
-        print(record["prompt"] + record["continuation"] + "\n")
-    run_files.append_lines(run.samples, records)
+    return tokenizer
 
 
 def _changes(run: RunFolder, config: GinConfig) -> list[str]:
@@ -279,6 +251,7 @@ def _check_fit(config: GinConfig, mixture: dict[str, Any], mesh: jax.sharding.Me
             f"{config['MixtureConfig'].tokens_dir} has {mixture['vocab_size']} pieces; make them "
             "equal"
         )
+    own_tokenizer(epath.Path(config["MixtureConfig"].tokens_dir) / TOKENIZER_FILE, mixture)
     check_model(mesh, model)
     config["StepConfig"].check(mesh, mixture["sequence_tokens"])
 
@@ -286,31 +259,23 @@ def _check_fit(config: GinConfig, mixture: dict[str, Any], mesh: jax.sharding.Me
 def _write_beginning(run: RunFolder, config: GinConfig, mixture: dict[str, Any]) -> None:
     """Writes what the folder says of its run; config.gin comes last and makes it one."""
     tokenizer = epath.Path(config["MixtureConfig"].tokens_dir) / TOKENIZER_FILE
-    _own_tokenizer(tokenizer, mixture)
-    run.path.mkdir(parents=True, exist_ok=True)
     tokenizer.copy(run.tokenizer, overwrite=True)
     run_files.write_json(run.mixture, mixture)
     run_files.write_text(run.operative_config, config.operative)
     run_files.write_text(run.config, config.given)
 
 
-def _own_tokenizer(file: epath.Path, mixture: dict[str, Any]) -> Tokenizer:
-    tokenizer = Tokenizer(file)
-    if tokenizer.sha256 != mixture["tokenizer_sha256"]:
-        raise InputError(
-            f"{file} (sha256 {tokenizer.sha256[:12]}) is not the tokenizer of the data "
-            f"({mixture['tokenizer_sha256'][:12]}); put that one there"
-        )
-    return tokenizer
-
-
-def _like(config: GinConfig, mesh: jax.sharding.Mesh) -> PyTree:
-    return abstract_tree(config["ModelConfig"], make_adam(config["OptimizerConfig"]), mesh)
-
-
-def _new(config: GinConfig) -> TrainState:
+def new_state(config: GinConfig) -> TrainState:
+    """The state before the first step."""
     adam = make_adam(config["OptimizerConfig"])
-    return initial_state(config["ModelConfig"], adam, config["LoopConfig"].seed)
+    seed, scale = config["LoopConfig"].seed, config["LossScaleConfig"]
+    return initial_state(config["ModelConfig"], adam, seed, scale)
+
+
+def _with_first_loss_scale(config: GinConfig, state: TrainState) -> TrainState:
+    needed = loss_scale.is_needed(config["ModelConfig"])
+    first = loss_scale.initial(config["LossScaleConfig"], needed)
+    return dataclasses.replace(state, loss_scale=first)
 
 
 def _evaluation(assemble: Assembler, mixture: dict[str, Any], log: RunLog) -> loop.Callback:
@@ -319,21 +284,34 @@ def _evaluation(assemble: Assembler, mixture: dict[str, Any], log: RunLog) -> lo
             assemble, current.parameters, mixture, max_rows=ROWS_WHILE_TRAINING
         )
         bits = {score.source: score.bits_per_character for score in scores}
-        log.scalars(progress.step, {f"held_out/{name}": value for name, value in bits.items()})
+        scalars = {f"held_out/{name}": value for name, value in bits.items()}
+        log.scalars(progress.attempt, progress.step, scalars)
         shown = "  ".join(f"{name} {value:.3f}" for name, value in bits.items())
         log.say(f"step {progress.step}: held-out bits per character, estimated: {shown}")
 
     return evaluate
 
 
-def _opening_words(config: GinConfig, mesh: jax.sharding.Mesh, begin: Progress) -> str:
-    sizes = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+def _opening_words(
+    config: GinConfig, mixture: Mapping[str, Any], mesh: jax.sharding.Mesh
+) -> Iterator[str]:
+    model, tokens = config["ModelConfig"], mixture["sequence_tokens"]
     kind = mesh.devices.flat[0].device_kind
-    start = f"going on from step {begin.step}" if begin.step else "from the beginning"
-    return (
-        f"{config['ModelConfig'].num_parameters:,} parameters on {mesh.size} x {kind} ({sizes}); "
-        f"{start} to {config['LoopConfig'].train_steps}"
+    sizes = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    yield f"{model.num_parameters:,} parameters on {mesh.size} x {kind} ({sizes})"
+    yield storage_budget(
+        like(config, mesh),
+        config["CheckpointConfig"],
+        config["LoopConfig"].train_steps,
+        flops_per_step=model.flops_per_token(tokens) * tokens * config["StepConfig"].batch_size,
+        device_kind=kind,
+        devices=mesh.size,
     )
+    if not held_out.sources_with_text(mixture):
+        yield "no source has held-out text, so nothing is evaluated on the way"
+    fault = config["FaultConfig"]
+    if fault.kind != "none":
+        yield f"A FAULT IS PLANTED: a {fault.kind} at {fault.by} {fault.at}. This is a drill."
 
 
 @contextlib.contextmanager

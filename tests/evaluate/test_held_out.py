@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import SHARDED_RTOL
 from tests.evaluate.small_datasets import SEQUENCE_TOKENS, TEXTS, VOCAB_SIZE, write_datasets
 from tests.tiny_decoder import mesh_of, placed, random_parameters
-from welm_jax import run_files, runs
+from welm_jax import loaded_run, run_files
 from welm_jax.data.token_dataset import TokenDataset, read_metadata
 from welm_jax.evaluate import count_models, held_out
 from welm_jax.failures import InputError
@@ -153,10 +153,10 @@ def test_a_run_is_scored_beside_the_count_models(folders, tokenizer, tmp_path, m
         progress=Progress(step=30),
         mesh=mesh_of(),
     )
-    monkeypatch.setattr(runs, "load", lambda run: loaded)
+    monkeypatch.setattr(loaded_run, "load", lambda run: loaded)
     monkeypatch.setenv("COLUMNS", "120")
     run = RunFolder(tmp_path)
-    runs.evaluate(run)
+    loaded_run.evaluate(run)
     result = run_files.read_json(run.held_out)
     assert list(result) == ["step", "all", "sources", "count_models"]
     assert result["step"] == 30 and list(result["sources"]) == ["news", "books"]

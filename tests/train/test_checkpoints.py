@@ -1,78 +1,686 @@
+import contextlib
+import functools
+import gc
+import json
+import os
+import resource
+import shutil
+import subprocess
+import threading
+import time
+import timeit
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
-from tests.tiny_decoder import TINY, mesh_of, placed, random_parameters
+from benchmarks import checkpoint_damage
+from tests.tiny_decoder import mesh_of
+from welm_jax import gin_files
 from welm_jax.failures import InputError, StopAndLook
-from welm_jax.train import optimizer, state
-from welm_jax.train.checkpoints import CheckpointConfig, Checkpoints, Progress
+from welm_jax.train import digests, faults, optimizer, spikes, state
+from welm_jax.train.checkpoints import CheckpointConfig, Checkpoints, Progress, storage_budget
 from welm_jax.train.optimizer import OptimizerConfig
+from welm_jax.train.spikes import History, Saved
 
 ADAM = optimizer.make_adam(OptimizerConfig(max_learning_rate=1.0, warmup_steps=0, decay_steps=1))
+CONFIG = CheckpointConfig(every_steps=1, keep=3)
+IDENTITY = {"tokenizer": "ab12", "mixture": "cd34"}
+
+# Orbax ends its event loop when the first array fails, while others are still being worked on.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+like = checkpoint_damage.like
 
 
-def some_state(mesh, seed=0):
-    """A state in which every number is random, the moments too."""
-    leaves = [random_parameters(TINY, seed + at) for at in range(3)]
-    parameters, mu, nu = (placed(leaf, mesh) for leaf in leaves)
-    adam = ADAM.init(parameters)._replace(mu=mu, nu=nu)
-    return state.TrainState(step=jax.numpy.int32(7), parameters=parameters, adam=adam)
+@pytest.fixture(autouse=True, scope="module")
+def keep_what_that_leaves_from_other_tests():
+    yield
+    gc.collect()
 
 
-def like(mesh):
-    return state.abstract_tree(TINY, ADAM, mesh)
+@functools.cache
+def some_state(seed=0):
+    return checkpoint_damage.random_state(seed, mesh_of())
+
+
+def always(step, attempt):
+    return True
+
+
+@contextlib.contextmanager
+def opened(folder, config=CONFIG, identity=IDENTITY, mesh=None, **how):
+    with jax.set_mesh(mesh or mesh_of()), Checkpoints(folder, config, identity, **how) as one:
+        yield one
+
+
+def save(folder, *steps, config=CONFIG, **how):
+    """Saves steps, each with the state of its seed and its attempt, in a life of their own."""
+    with opened(folder, config, **how) as one:
+        for step in steps:
+            step, attempt = step if isinstance(step, tuple) else (step, 0)
+            one.save(some_state(step), Progress(step=step, cursor=step + 2, attempt=attempt))
+
+
+def restored_step(folder, is_valid=always, **how):
+    """The step that is restored, bit for bit, and what was said."""
+    said = []
+    with opened(folder, None, say=said.append, **how) as one:
+        found = one.restore(like(mesh_of()), is_valid)
+    if found is None:
+        return None, said
+    assert checkpoint_damage.same_bits(found[0], some_state(found[1].step))
+    return found[1].step, said
+
+
+def steps_in(folder):
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+
+
+# Saving and restoring.
+
+
+def a_history():
+    """A detector's memory after a curve with a spike and numbers that are hard on JSON."""
+    history = History()
+    for at in range(1, 300):
+        loss = 2 + np.sin(at) / 100 + (at in (260, 270)) + (np.inf if at == 280 else 0)
+        reading = spikes.Reading(
+            iteration=at, step=at, cursor=at, loss=loss, gradient_norm=0.1, loss_scale=None
+        )
+        history, _, _ = spikes.judge(history, reading, spikes.SpikeConfig())
+    return history
 
 
 @pytest.mark.parametrize("axes", [(1, 1, 1), (2, 2, 2), (1, 1, 4)])
 def test_save_then_restore_is_identity_on_any_mesh(tmp_path, axes):
-    progress = Progress(step=7, cursor=9, tokens=12_345_678_901)
-    first = mesh_of(2, 1, 2)
-    with jax.set_mesh(first), Checkpoints(tmp_path, keep=1) as checkpoints:
-        saved = some_state(first)
-        checkpoints.save(saved, progress)
-    second = mesh_of(*axes)
-    with jax.set_mesh(second), Checkpoints(tmp_path, keep=1) as checkpoints:
-        restored, found = checkpoints.restore(like(second))
-        assert found == progress
-        trees = (restored.as_tree(), saved.as_tree(), like(second))
-        for now, before, target in zip(*map(jax.tree.leaves, trees), strict=True):
-            np.testing.assert_array_equal(np.asarray(now), np.asarray(before))
-            assert now.dtype == before.dtype
-            assert now.sharding.spec == target.sharding.spec
+    progress = Progress(
+        step=7, cursor=9, guarded=2, tokens=12_345_678_901, attempt=1, history=a_history()
+    )
+    first, second = mesh_of(2, 1, 2), mesh_of(*axes)
+    saved = checkpoint_damage.random_state(1, first)
+    with opened(tmp_path, mesh=first) as one:
+        one.save(saved, progress)
+    with opened(tmp_path, None, mesh=second) as one:
+        restored, found = one.restore(like(second), always)
+    assert found == progress and found.iteration == 9
+    assert checkpoint_damage.same_bits(restored, saved)
+    for leaf, target in zip(*map(jax.tree.leaves, (restored.as_tree(), like(second))), strict=True):
+        assert (leaf.shape, leaf.dtype) == (target.shape, target.dtype)
+        assert leaf.sharding == target.sharding
 
 
-def test_nothing_saved_restores_to_none_and_only_the_newest_are_kept(tmp_path):
-    with jax.set_mesh(mesh_of()), Checkpoints(tmp_path, keep=2) as checkpoints:
-        assert checkpoints.restore(like(mesh_of())) is None
-        for step in (1, 2, 3, 3):  # a step saved already is left alone
-            checkpoints.save(some_state(mesh_of(), step), Progress(step=step))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3"]
+def test_what_is_trained_on_after_the_save_began_is_not_in_it(tmp_path):
+    next_step = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf + 1, tree), donate_argnums=0)
+    with opened(tmp_path) as one:
+        now = checkpoint_damage.random_state(3, mesh_of())
+        one.save(now, Progress(step=3))
+        tree = now.as_tree()  # not to be used again
+        for _ in range(5):
+            tree = next_step(tree)
+        jax.block_until_ready(tree)
+    assert restored_step(tmp_path) == (3, [])
+
+
+def test_nothing_saved_restores_to_none(tmp_path):
+    assert restored_step(tmp_path) == (None, [])
+    assert restored_step(tmp_path / "missing") == (None, [])
 
 
 def test_a_reader_leaves_the_unfinished_save_of_a_live_run_alone(tmp_path):
     unfinished = tmp_path / "9.orbax-checkpoint-tmp"
     unfinished.mkdir()
-    with jax.set_mesh(mesh_of()), Checkpoints(tmp_path, keep=None) as checkpoints:
-        assert checkpoints.restore(like(mesh_of())) is None
+    assert restored_step(tmp_path) == (None, [])
     assert unfinished.exists()
+    save(tmp_path, 1)
+    assert not unfinished.exists()
 
 
 def test_what_lies_on_disk_has_plain_names(tmp_path):
-    with jax.set_mesh(mesh_of()), Checkpoints(tmp_path, keep=1) as checkpoints:
-        tree = some_state(mesh_of()).as_tree()
-        checkpoints.save(state.TrainState.from_tree(tree), Progress(step=1))
-    assert set(tree) == {"step", "parameters", "adam"}
-    assert set(tree["adam"]) == {"count", "mu", "nu"}
+    save(tmp_path, 1)
     assert {path.name for path in (tmp_path / "1").iterdir()} >= {"state", "host"}
+    host = json.loads((tmp_path / "1/host/metadata").read_text())
+    assert set(host) == {"progress", "identity", "leaves", "sha256"}
+    assert set(host["leaves"]) >= {"step", "adam/count", "adam/mu/blocks/up/kernel"}
+    assert host["leaves"]["parameters/blocks/up/kernel"].keys() == {"shape", "dtype", "digest"}
+    assert host["identity"] == IDENTITY
+    assert host["progress"]["cursor"] == 3
 
 
-def test_a_save_that_orbax_declines_is_an_error(tmp_path):
-    with jax.set_mesh(mesh_of()), Checkpoints(tmp_path, keep=1) as checkpoints:
-        checkpoints.save(some_state(mesh_of()), Progress(step=5))
-        with pytest.raises(StopAndLook, match="step 4 was due and was not saved"):
-            checkpoints.save(some_state(mesh_of()), Progress(step=4))
+def test_a_lower_step_than_the_newest_is_saved(tmp_path):
+    save(tmp_path, 5, 3)
+    assert steps_in(tmp_path) == [3, 5]
+    save(tmp_path, 4)
+    assert restored_step(tmp_path, lambda step, _: step < 5) == (4, [])
 
 
-def test_intervals_below_one_are_refused():
+def changed_at(folder, step):
+    return (folder / f"{step}/host/metadata").stat().st_mtime_ns
+
+
+def test_a_step_that_this_process_saved_or_restored_is_not_saved_again(tmp_path):
+    with opened(tmp_path) as one:
+        one.save(some_state(4), Progress(step=4))
+        one.check()
+        one.saved(always)  # waits
+        before = changed_at(tmp_path, 4)
+        one.save(some_state(5), Progress(step=4, cursor=1))
+    with opened(tmp_path) as one:
+        one.restore(like(mesh_of()), always)
+        one.save(some_state(5), Progress(step=4, cursor=1))
+    assert changed_at(tmp_path, 4) == before
+    assert restored_step(tmp_path) == (4, [])
+
+
+def test_any_other_checkpoint_of_the_step_is_replaced(tmp_path):
+    save(tmp_path, (4, 0))
+    (tmp_path / "4/host/metadata").write_text("damaged")
+    save(tmp_path, (4, 0))
+    assert restored_step(tmp_path) == (4, [])
+    save(tmp_path, (4, 1))  # another life, another attempt
+    assert restored_step(tmp_path, lambda step, attempt: attempt == 1) == (4, [])
+    with opened(tmp_path) as one:
+        for attempt in (1, 2):  # the same life
+            one.save(some_state(4), Progress(step=4, attempt=attempt))
+    assert restored_step(tmp_path, lambda step, attempt: attempt == 2) == (4, [])
+
+
+# Which one is restored.
+
+
+def test_the_newest_that_the_journal_admits_is_restored(tmp_path):
+    save(tmp_path, (1, 0), (2, 1), (3, 0))
+    assert restored_step(tmp_path, lambda step, attempt: attempt == 1) == (2, [])
+    assert restored_step(tmp_path, lambda step, attempt: False) == (None, [])
+    asked = []
+    restored_step(tmp_path, lambda *one: asked.append(one))
+    assert asked == [(3, 0), (2, 1), (1, 0)]
+
+
+def test_what_is_no_checkpoint_is_ignored(tmp_path):
+    for name in ("140", "150/host", "latest", "notes", "130.orbax-checkpoint-tmp", "-3", "1e9"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "160").write_text("a file")
+    shutil.copytree(tmp_path / "140", tmp_path / "٣")
+    assert restored_step(tmp_path) == (None, [])
+    save(tmp_path, 120)
+    shutil.copytree(tmp_path / "120", tmp_path / "0130")
+    assert restored_step(tmp_path) == (120, [])
+    with opened(tmp_path, None) as one:
+        assert one.saved(always) == [Saved(step=120, cursor=122)]
+
+
+def data_file_of(folder):
+    """The file of a step that holds most of its arrays."""
+    files = [file for file in (folder / "state").rglob("*") if file.is_file()]
+    return max(files, key=lambda file: file.stat().st_size)
+
+
+@contextlib.contextmanager
+def rewritten_host(folder):
+    """Gives the JSON of a step to change, and seals it again."""
+    file = folder / "host/metadata"
+    host = json.loads(file.read_text())
+    del host["sha256"]
+    yield host
+    file.write_text(json.dumps(digests.sealed(host)))
+
+
+def take_the_digests_of(other, folder):
+    with rewritten_host(folder) as host:
+        host["leaves"] = json.loads((other / "host/metadata").read_text())["leaves"]
+
+
+def flip(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 16
+    file.write_bytes(data)
+
+
+DAMAGES = {
+    "no JSON": (lambda at: shutil.rmtree(at / "host"), "it has no host/metadata"),
+    "other JSON": (lambda at: flip(at / "host/metadata"), "its host/metadata is damaged"),
+    "no arrays": (lambda at: shutil.rmtree(at / "state"), "its arrays cannot be read"),
+    "a file less": (lambda at: data_file_of(at).unlink(), "its arrays cannot be read"),
+    "a cut file": (lambda at: os.truncate(data_file_of(at), 999), "its arrays cannot be read"),
+    "other arrays": (lambda at: take_the_digests_of(at.parent / "1", at), "are not as saved, adam"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_passed_over_with_one_line(tmp_path, damage):
+    save(tmp_path, 1, 2)
+    harm, reason = DAMAGES[damage]
+    harm(tmp_path / "2")
+    step, said = restored_step(tmp_path)
+    assert step == 1 and len(said) == 1
+    assert said[0].startswith("the checkpoint of step 2 is passed over: ") and reason in said[0]
+    assert steps_in(tmp_path) == [1, 2]
+
+
+def test_if_all_are_damaged_nothing_begins_anew(tmp_path):
+    save(tmp_path, 1, 2)
+    flip(tmp_path / "2/host/metadata")
+    shutil.rmtree(tmp_path / "1/state")
+    with pytest.raises(StopAndLook) as caught:
+        restored_step(tmp_path)
+    assert "the checkpoint of step 2 is passed over: its host/metadata is damaged" in str(
+        caught.value
+    )
+    assert "\n" not in str(caught.value)
+    # The damaged one may be valid, nobody knows; so this is no fresh start either.
+    with pytest.raises(StopAndLook, match="step 2 is passed over"):
+        restored_step(tmp_path, lambda step, attempt: False)
+
+
+def test_a_checkpoint_of_another_run_is_refused_and_never_deleted(tmp_path):
+    save(tmp_path, 1)
+    other = {**IDENTITY, "tokenizer": "ee99"}
+    words = "1 is of a run with tokenizer = ab12, not ee99; go on with the former, or give another"
+    with opened(tmp_path, identity=other) as one:
+        for ask in (
+            lambda: one.restore(like(mesh_of()), always),
+            lambda: one.delete_invalid(lambda step, attempt: False),
+            lambda: one.saved(always),
+        ):
+            with pytest.raises(StopAndLook, match=words):
+                ask()
+    with pytest.raises(StopAndLook, match="mixture = cd34, not None"):
+        restored_step(tmp_path, identity={"tokenizer": "ab12"})
+    assert restored_step(tmp_path) == (1, [])
+
+
+def test_a_checkpoint_of_another_version_is_not_passed_over(tmp_path):
+    save(tmp_path, 1, 2)
+    with rewritten_host(tmp_path / "2") as host:
+        host["progress"]["colour"] = 3
+    with pytest.raises(StopAndLook, match="2 is of another version of welm_jax .*colour"):
+        restored_step(tmp_path)
+
+
+def test_other_shapes_and_types_are_refused_by_name_and_not_cast(tmp_path):
+    save(tmp_path, 1)
+    plain = like(mesh_of())
+
+    def narrowed(leaf):
+        dtype = jnp.bfloat16 if leaf.dtype == jnp.float32 else leaf.dtype
+        return jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=leaf.sharding)
+
+    wanted = [
+        (jax.tree.map(narrowed, plain), r"adam/mu/.* is float32\[.*\], wanted bfloat16\[.*in all"),
+        ({**plain, "more": plain["step"]}, r"more is missing, wanted int32\[\] \(1 in all\)"),
+        ({"step": plain["step"]}, "adam/count is int32.*, wanted nothing;"),
+    ]
+    for target, words in wanted:
+        with opened(tmp_path, None) as one:
+            with pytest.raises(StopAndLook, match=f"1 does not fit this configuration: .*{words}"):
+                one.restore(target, always)
+
+
+def test_a_read_error_passes_over_and_deletes_nothing(tmp_path, monkeypatch):
+    save(tmp_path, 1, 2)
+    read = type(epath.Path("/")).read_bytes
+
+    def failing(path):
+        if path.parts[-3:] == ("2", "host", "metadata"):
+            raise OSError(5, "Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(type(epath.Path("/")), "read_bytes", failing)
+    with opened(tmp_path) as one:
+        one.delete_invalid(lambda step, attempt: step != 2)
+        assert steps_in(tmp_path) == [1, 2]
+        one.restore(like(mesh_of()), always)
+        one.save(some_state(3), Progress(step=3))
+    assert steps_in(tmp_path) == [1, 2, 3]
+    monkeypatch.undo()
+    assert restored_step(tmp_path, lambda step, attempt: step < 3) == (2, [])
+
+
+# What is deleted.
+
+
+def test_what_the_journal_refuses_is_deleted_newest_first(tmp_path, monkeypatch):
+    config = CheckpointConfig(every_steps=1, keep=5)
+    save(tmp_path, (1, 0), (2, 0), (3, 1), (4, 0), config=config)
+    (tmp_path / "5").mkdir()
+    left = []
+    monkeypatch.setattr(
+        faults, "write_boundary", lambda name: left.append((name, steps_in(tmp_path)))
+    )
+    with opened(tmp_path) as one:
+        one.delete_invalid(lambda step, attempt: step < 2 or attempt == 1)
+        assert one.saved(always) == [Saved(step=1, cursor=3), Saved(step=3, cursor=5)]
+        one.save(some_state(4), Progress(step=4, cursor=6, attempt=1))
+    assert left[:2] == [
+        ("checkpoint 4 of 0 is deleted", [1, 2, 3, 5]),
+        ("checkpoint 2 of 0 is deleted", [1, 3, 5]),
+    ]
+    assert [name for name, _ in left[2:]] == [
+        "checkpoint 4 of 1 comes",
+        "checkpoint 4 of 1 is being written",
+    ]
+    assert restored_step(tmp_path) == (4, [])
+
+
+class Killed(BaseException):
+    """Stands for a SIGKILL."""
+
+
+def test_a_deletion_cut_short_anywhere_is_finished_by_the_next_life(tmp_path, monkeypatch):
+    """Dies before the k-th file or folder goes, for all k."""
+    save(tmp_path / "kept", (1, 0), (2, 0))
+
+    def is_valid(step, attempt):
+        return step < 2
+
+    def dying_after(count):
+        def counted(plain):
+            def one(*args, **kwargs):
+                nonlocal count
+                count -= 1
+                if count < 0:
+                    raise Killed
+                return plain(*args, **kwargs)
+
+            return one
+
+        return counted
+
+    for cut_after in range(1000):
+        folder = tmp_path / "now"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(tmp_path / "kept", folder)
+        with opened(folder) as one, monkeypatch.context() as patch:
+            dying = dying_after(cut_after)
+            patch.setattr(os, "unlink", dying(os.unlink))
+            patch.setattr(os, "rmdir", dying(os.rmdir))
+            try:
+                one.delete_invalid(is_valid)
+                break
+            except Killed:
+                pass
+        with opened(folder) as one:
+            assert one.saved(is_valid) == [Saved(step=1, cursor=3)]
+            one.delete_invalid(is_valid)
+            assert one.saved(always) == [Saved(step=1, cursor=3)]
+            assert not (folder / "2/state").exists()
+            if cut_after % 8 == 0:
+                assert one.restore(like(mesh_of()), always)[1].step == 1
+    assert cut_after > 15  # files and folders of a step
+
+
+def test_the_newest_the_lasting_and_the_pinned_are_kept(tmp_path):
+    config = CheckpointConfig(every_steps=1, keep=2, keep_every_steps=4)
+    asked = []
+
+    def pinned(steps):
+        asked.append(list(steps))
+        return {3}
+
+    with opened(tmp_path, config, pinned=pinned) as one:
+        for step in range(1, 11):
+            one.save(some_state(), Progress(step=step))
+            one.saved(always)
+    assert steps_in(tmp_path) == [3, 4, 8, 9, 10]
+    assert asked[-1] == [3, 4, 8, 9, 10]
+    assert asked[5] == [3, 4, 5, 6]
+
+
+def test_damaged_ones_never_count_against_good_ones(tmp_path):
+    config = CheckpointConfig(every_steps=10, keep=2)
+    save(tmp_path, 10, config=CheckpointConfig(every_steps=10, keep=9))
+    save(tmp_path, 20, 30, 40, 50, config=CheckpointConfig(every_steps=10, keep=9))
+    (tmp_path / "20/host/metadata").unlink()
+    for step in (30, 40):
+        data_file_of(tmp_path / f"{step}").unlink()
+    flip(tmp_path / "50/host/metadata")
+    (tmp_path / "60").mkdir()
+    said = []
+    with opened(tmp_path, config, say=said.append) as one:
+        assert one.restore(like(mesh_of()), always)[1].step == 10
+        one.save(some_state(17), Progress(step=17))  # another interval, so that no step is met
+        one.saved(always)
+        assert steps_in(tmp_path) == [10, 17, 20, 30, 40, 50, 60]
+        one.save(some_state(45), Progress(step=45))
+        one.saved(always)
+        assert steps_in(tmp_path) == [17, 20, 30, 40, 45, 50, 60]
+        one.save(some_state(50), Progress(step=50))  # this one is met
+    assert len(said) == 4
+    assert restored_step(tmp_path) == (50, [])
+
+
+def test_an_old_checkpoint_that_cannot_be_deleted_ends_nothing(tmp_path, monkeypatch):
+    config = CheckpointConfig(every_steps=1, keep=2)
+    said = []
+    with opened(tmp_path, config, say=said.append) as one:
+        with monkeypatch.context() as patch:
+            for step in (1, 2, 3):
+                one.save(some_state(step), Progress(step=step))
+                one.saved(always)
+                patch.setattr(shutil, "rmtree", refuse)
+        assert said == [
+            "old checkpoints stay until the next save (PermissionError: [Errno 13] not yours)"
+        ]
+        one.save(some_state(4), Progress(step=4))
+    assert steps_in(tmp_path) == [3, 4]
+
+
+def refuse(path):
+    if os.path.exists(path):
+        raise PermissionError(13, "not yours")
+    raise FileNotFoundError
+
+
+# Saves that fail.
+
+
+def wait_for_failure(one, seconds=10):
+    """What check() raises, which must be within the time that is promised."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            one.check()
+        except StopAndLook as failure:
+            return str(failure)
+        time.sleep(0.01)
+    raise AssertionError(f"no failure was seen in {seconds} s")
+
+
+@contextlib.contextmanager
+def largest_file(size):
+    """While it lasts the kernel lets no file grow beyond these bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextlib.contextmanager
+def mounted(folder, options):
+    """A file system of its own at a folder; skips where we may not mount."""
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(folder)])
+    if made.returncode:
+        pytest.skip("no right to mount")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def assert_a_failed_save_shows(folder, failing, seen_by, reason):
+    """A failure is seen by check, the next save or at the end, and what was saved before stays."""
+    with contextlib.ExitStack() as stack:
+        one = stack.enter_context(opened(folder))
+        with failing, pytest.raises(StopAndLook) as caught:
+            one.save(some_state(2), Progress(step=2))
+            if seen_by == "check":
+                raise StopAndLook(wait_for_failure(one))
+            if seen_by == "save":
+                one.save(some_state(3), Progress(step=3))
+            stack.close()
+        text = str(caught.value)
+        assert text.startswith(f"saving the checkpoint of step 2 in {folder} failed (")
+        assert reason in text and "\n" not in text and text.endswith("then start again")
+        with contextlib.suppress(StopAndLook):  # told again, for no error is on its way out
+            stack.close()
+    assert restored_step(folder) == (1, [])
+
+
+SEEN_BY = ("check", "save", "end")
+
+
+@pytest.mark.parametrize("seen_by", SEEN_BY)
+def test_a_file_that_may_not_grow_fails_the_save_within_seconds(tmp_path, seen_by):
+    save(tmp_path, 1)
+    before = threading.active_count()
+    assert_a_failed_save_shows(tmp_path, largest_file(20_000), seen_by, "File too large")
+    assert threading.active_count() <= before + 1
+
+
+@pytest.mark.parametrize("seen_by", SEEN_BY)
+def test_a_full_disk_fails_the_save_within_seconds(tmp_path, seen_by):
+    folder = tmp_path / "disk"
+    filler = folder / "filler"
+    with mounted(folder, "size=8m"):
+        save(folder, 1)
+        with contextlib.suppress(OSError), filler.open("wb") as file:
+            while True:
+                file.write(bytes(4096))
+                file.flush()
+        os.truncate(filler, filler.stat().st_size - 100_000)
+        never_better = contextlib.nullcontext()
+        assert_a_failed_save_shows(folder, never_better, seen_by, "No space left on device")
+
+
+@pytest.mark.parametrize("seen_by", SEEN_BY)
+def test_a_read_only_disk_fails_the_save_at_once(tmp_path, seen_by):
+    folder = tmp_path / "disk"
+
+    @contextlib.contextmanager
+    def read_only():
+        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+        yield
+        subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
+
+    with mounted(folder, "size=8m"):
+        save(folder, 1)
+        assert_a_failed_save_shows(folder, read_only(), seen_by, "Read-only file system")
+        save(folder, 2)
+        assert restored_step(folder) == (2, [])
+
+
+def test_a_save_that_ends_without_its_folder_is_a_failure(tmp_path, monkeypatch):
+    with pytest.raises(StopAndLook, match="step 1 in .* failed .FileNotFoundError"):
+        with opened(tmp_path) as one:
+            wait = one._manager.wait_until_finished
+
+            def lose():
+                wait()
+                shutil.rmtree(tmp_path / "1", ignore_errors=True)
+
+            monkeypatch.setattr(one._manager, "wait_until_finished", lose)
+            one.save(some_state(1), Progress(step=1))
+
+
+def test_an_error_in_the_run_is_not_hidden_by_a_failed_save(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        with opened(tmp_path) as one:
+            one._failure = "saving failed"
+            raise KeyboardInterrupt
+
+
+def test_check_takes_no_time(tmp_path):
+    with opened(tmp_path, None) as one:
+        assert min(timeit.repeat(one.check, number=1000, repeat=5)) / 1000 < 20e-6
+
+
+def test_no_thread_outlives_its_checkpoints(tmp_path):
+    save(tmp_path, 1, 2)
+    before = set(threading.enumerate())
+    for step in (3, 4, 5):
+        save(tmp_path, step)
+        restored_step(tmp_path)
+    assert set(threading.enumerate()) - before == set()
+
+
+# Bit flips; the long form is benchmarks/checkpoint_damage.py.
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory):
+    return checkpoint_damage.Damaged(tmp_path_factory.mktemp("damaged"))
+
+
+def test_no_flipped_bit_in_a_file_is_silent(damaged):
+    found = checkpoint_damage.flip_in_files(damaged, flips=26)
+    assert all(counts.total() >= 2 for counts in found.values()) and len(found) > 10
+    assert not any(counts["SILENT"] for counts in found.values()), found
+    assert found["host/metadata"] == {"unreadable": 2}
+
+
+def test_no_flipped_bit_in_host_memory_is_silent(damaged):
+    found = checkpoint_damage.flip_in_memory(damaged, flips=10)
+    assert found == {"arrays": {"digest": 9}, "JSON": {"at the save": 1}}
+
+
+def test_without_digests_flips_would_be_silent(damaged, monkeypatch):
+    compared = digests.records
+    damaged.save(2)
+    with checkpoint_damage.flipping_an_array(np.random.default_rng(0)):
+        damaged.save(2, attempt=100)
+    kept = json.loads((damaged.folder / "2/host/metadata").read_text())["leaves"]
+    monkeypatch.setattr(digests, "records", lambda tree: kept)
+    assert damaged.outcome() == "SILENT"
+    monkeypatch.setattr(digests, "records", compared)
+    assert damaged.outcome() == "digest"
+
+
+# The room it takes.
+
+
+def test_the_budget_of_the_largest_preset():
+    preset = gin_files.load(["models/welm_10b.gin"], [], {"ModelConfig": "welm_jax.model.config"})[
+        "ModelConfig"
+    ]
+    tree = state.abstract_tree(preset, ADAM, mesh_of())
+    # 12 bytes for each of 10.39e9 parameters. 71,500 steps: 12 newest, 71 thousands, of which the
+    # newest 600 steps hold 71,000, and the one being written: 83. A batch of 2,048 sequences of
+    # 2,048 tokens at 64.3e9 FLOPs each, on 128 devices of 312e12 FLOP/s: 6.76 s a step.
+    assert storage_budget(
+        tree,
+        CheckpointConfig(),
+        71_500,
+        flops_per_step=2048 * 2048 * preset.flops_per_token(2048),
+        device_kind="NVIDIA A100-SXM4-80GB",
+        devices=128,
+    ) == (
+        "checkpoints: 125 GB each, up to 83 at once in 10.3 TB; 2.49 GB written per step on "
+        "average, up to 369 MB/s"
+    )
+
+
+def test_the_budget_of_a_short_run_on_devices_without_a_known_peak():
+    tree = {"a": jax.ShapeDtypeStruct((1000, 1000), jnp.float32)}
+    config = CheckpointConfig(every_steps=10, keep=12)
+    words = storage_budget(tree, config, 25, flops_per_step=1, device_kind="cpu", devices=1)
+    assert words == (  # of steps 10, 20 and 25
+        "checkpoints: 4 MB each, up to 3 at once in 12 MB; 480 kB written per step on average"
+    )
+
+
+# What may be configured.
+
+
+def test_numbers_below_their_least_are_refused():
     with pytest.raises(InputError, match="CheckpointConfig.every_steps = 0; it must be 1 or more"):
         CheckpointConfig(every_steps=0)
+    with pytest.raises(InputError, match="CheckpointConfig.keep = 1; it must be 2 or more"):
+        CheckpointConfig(keep=1)
+    with pytest.raises(InputError, match="keep_every_steps = 0; it must be 1 or more"):
+        CheckpointConfig(keep_every_steps=0)

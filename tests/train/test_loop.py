@@ -1,82 +1,211 @@
-"""The loop around a step worked by hand, whose state holds the batches it was given."""
+"""The loop around a model that is a hash: what is fed, counted, judged, skipped and replayed."""
 
-import jax.numpy as jnp
+import json
+import math
+import shutil
+from dataclasses import asdict, replace
+
+import jax
+import numpy as np
 import pytest
+from etils import epath
 
-from welm_jax.failures import InputError
-from welm_jax.train import loop
-from welm_jax.train.checkpoints import Progress
+from tests.train import toy_runs
+from tests.train.toy_runs import Schedule, ToyState
+from welm_jax.failures import InputError, StopAndLook
+from welm_jax.train import loop, spikes
+from welm_jax.train.recovery import Journal
+from welm_jax.train.spikes import Exhausted, SpikeConfig
 
-
-def train_step(state, batch):
-    metrics = {"loss": jnp.float32(batch), "tokens": jnp.float32(10)}
-    return [*state, batch], metrics
-
-
-def run(begin, last_step, every=(), stopping=lambda: False):
-    records = []
-    batches = ((cursor, 100 + cursor) for cursor in range(begin.cursor, 1000))
-    state, progress = loop.run(
-        [],
-        begin,
-        train_step=train_step,
-        batches=batches,
-        last_step=last_step,
-        on_step=lambda record, seconds: records.append((record, seconds)),
-        every=every,
-        stopping=stopping,
-    )
-    return state, progress, records
+SPIKE = Schedule(bad_cursors=frozenset(range(420, 432)))
 
 
-def test_every_step_takes_the_next_batch_and_is_logged_once_in_order():
-    state, progress, records = run(Progress(), 3)
-    assert state == [100, 101, 102]
-    assert progress == Progress(step=3, cursor=3, tokens=30)
-    assert [(one["step"], one["cursor"], one["loss"]) for one, _ in records] == [
-        (1, 1, 100.0),
-        (2, 2, 101.0),
-        (3, 3, 102.0),
-    ]
+@pytest.fixture
+def folder(tmp_path):
+    return epath.Path(tmp_path)
 
 
-def test_the_first_step_of_a_life_compiles_and_so_has_no_time():
-    _, _, records = run(Progress(), 3)
-    assert records[0][1] is None
-    assert all(seconds > 0 for _, seconds in records[1:])
+def fed(state):
+    return [cursor for cursor, _, _ in state.updates]
 
 
-def test_step_and_cursor_go_on_from_where_they_stand_and_are_two_numbers():
-    state, progress, records = run(Progress(step=5, cursor=205, tokens=7), 7)
-    assert state == [305, 306]
-    assert progress == Progress(step=7, cursor=207, tokens=27)
-    assert run(progress, 7)[:2] == ([], progress)
+def test_every_step_takes_the_next_batch_and_is_told_once_in_order(folder):
+    told = []
+    schedule = Schedule(train_steps=3)
+    state, progress = toy_runs.run(folder, schedule, on_step=lambda *one: told.append(one))
+    assert fed(state) == [0, 1, 2]
+    assert (progress.step, progress.cursor, progress.tokens, progress.attempt) == (3, 3, 24, 0)
+    places = [(record["step"], record["cursor"], record["tokens"]) for record, _ in told]
+    assert places == [(1, 1, 8), (2, 2, 16), (3, 3, 24)]
+    assert {record["verdict"] for record, _ in told} == {"accepted"}
+    assert told[0][1] is None and all(seconds > 0 for _, seconds in told[1:])  # it compiled
 
 
-def test_callbacks_see_the_state_of_their_step():
-    seen = []
-    every = [(2, lambda state, progress: seen.append((len(state), progress)))]
-    run(Progress(), 5, every)
-    assert seen == [
-        (2, Progress(step=2, cursor=2, tokens=20)),
-        (4, Progress(step=4, cursor=4, tokens=40)),
-    ]
+def test_a_refused_iteration_moves_the_cursor_but_neither_step_nor_tokens(folder):
+    told = []
+    schedule = Schedule(train_steps=4, overflows=frozenset({1, 2}))
+    state, progress = toy_runs.run(folder, schedule, on_step=lambda record, _: told.append(record))
+    assert fed(state) == [0, 3, 4, 5]
+    assert (progress.step, progress.guarded, progress.cursor, progress.tokens) == (4, 2, 6, 32)
+    assert [record["step"] for record in told] == [1, 1, 1, 2, 3, 4]
+    assert [record["guarded"] for record in told] == [0, 1, 2, 2, 2, 2]
 
 
-def test_time_in_a_callback_is_no_steps_time():
-    _, _, records = run(Progress(), 4, [(2, lambda state, progress: None)])
-    assert [seconds is None for _, seconds in records] == [True, False, True, False]
+@pytest.mark.parametrize("overflow", range(46, 54))
+def test_a_checkpoint_falls_on_its_step_whatever_was_refused_around_it(folder, overflow):
+    toy_runs.run(folder, Schedule(train_steps=60, overflows=frozenset({overflow})))
+    host, updates, _ = json.loads((folder / "checkpoints" / "50").read_text()[64:])
+    assert host["step"] == len(updates) == 50
+    assert host["cursor"] == 50 + host["guarded"] == 50 + (overflow < 50)
 
 
-def test_being_asked_to_stop_ends_after_the_step_in_hand():
+def test_callbacks_see_the_state_of_their_step_and_their_time_is_no_steps(folder):
+    seen, seconds = [], []
+
+    def callback(state, progress):
+        seen.append((len(state.updates), progress.step))
+
+    training = toy_runs.training(folder, Schedule(train_steps=5))
+    on_step = lambda record, one: seconds.append(one is None)  # noqa: E731
+    loop.run(replace(training, every=[(2, callback)], on_step=on_step))
+    assert seen == [(2, 2), (4, 4)]
+    assert seconds == [True, False, True, False, True]
+
+
+def test_being_asked_to_stop_ends_after_the_step_in_hand_and_the_next_start_goes_on(folder):
     asked = []
 
     def stopping():
         asked.append(None)
-        return len(asked) > 2
+        return len(asked) > 57
 
-    state, progress, records = run(Progress(), 100, stopping=stopping)
-    assert len(state) == progress.step == len(records) < 5
+    schedule = Schedule(train_steps=70)
+    state, progress = toy_runs.run(folder, schedule, stopping=stopping)
+    assert state.step == progress.step == 58
+    again, _ = toy_runs.run(folder, schedule)
+    assert again == toy_runs.run(folder / "other", schedule)[0]
+
+
+def test_a_spike_is_skipped_at_a_lower_rate_and_the_run_ends_on_what_the_journal_says(folder):
+    incidents = []
+    state, progress = toy_runs.run(folder, SPIKE, incidents=incidents)
+    [record] = Journal(folder / "recovery_journal").records()
+    [(incident, decision)] = incidents
+    assert decision == record
+    # Batch 420 is the 421st; 100 steps before lies the checkpoint of step 300, as 321 is between.
+    assert (incident.onset.step, incident.onset.cursor) == (421, 421)
+    assert (record.target_step, record.target_cursor, record.skipped) == (300, 300, (300, 521))
+    assert fed(state) == [*range(300), *range(521, 921)]
+    rates = [rate for _, rate, _ in state.updates]
+    assert rates[:300] == [1.0] * 300 and rates[300:] == [np.float32(0.8)] * 400
+    assert (progress.step, progress.cursor, progress.attempt) == (700, 921, 1)
+
+
+def test_the_recovered_run_equals_one_that_was_given_the_journal_and_never_saw_the_range(folder):
+    state, progress = toy_runs.run(folder / "a", SPIKE)
+    shutil.copytree(folder / "a" / "recovery_journal", folder / "b" / "recovery_journal")
+    seen = []
+    given = toy_runs.run(folder / "b", SPIKE, watch=lambda state, cursor: seen.append(cursor))
+    assert given == (state, progress)
+    assert not set(seen) & set(range(300, 521))
+
+
+def test_a_damaged_target_is_replayed_from_an_older_one_and_ends_the_same(folder):
+    expected = toy_runs.run(folder / "a", SPIKE)
+
+    class Damaging(toy_runs.ToyCheckpoints):
+        def delete_invalid(self, is_valid):
+            super().delete_invalid(is_valid)
+            if (self.folder.parent / "recovery_journal").exists():
+                (self.folder / "300").write_text("damaged")
+
+    training = toy_runs.training(folder / "b", SPIKE)
+    checkpoints = Damaging(folder / "b" / "checkpoints")
+    every = [(toy_runs.EVERY_STEPS, checkpoints.save)]
+    assert loop.run(replace(training, checkpoints=checkpoints, every=every)) == expected
+
+
+def test_a_state_that_goes_bad_again_is_gone_back_from_further_until_a_person_must_look(folder):
+    schedule = Schedule(train_steps=1500, bad_steps=frozenset(range(600, 606)))
+    incidents = []
+    config = SpikeConfig(skip_batches=50, max_skipped_fraction=1.0)
+    with pytest.raises(StopAndLook, match=r"the loss went wrong at step 601 \(big\): .*1,000"):
+        toy_runs.run(folder, schedule, config, incidents=incidents)
+    records = Journal(folder / "recovery_journal").records()
+    assert [record.level for record in records] == [1, 2, 3]
+    assert [record.target_step for record in records] == [500, 400, 300]
+    assert [round(record.lr_multiplier, 3) for record in records] == [0.8, 0.64, 0.512]
+    assert [decision for _, decision in incidents[:3]] == records
+    assert isinstance(incidents[3][1], Exhausted)
+
+
+def test_action_log_only_says_so_and_action_stop_stops(folder):
+    state, progress = toy_runs.run(folder / "a", SPIKE, SpikeConfig(action="log"))
+    assert fed(state) == list(range(700)) and progress.attempt == 0
+    assert not (folder / "a" / "recovery_journal").exists()
+    with pytest.raises(StopAndLook, match=r"at step 421 \(big\): SpikeConfig.action is 'stop'"):
+        toy_runs.run(folder / "b", SPIKE, SpikeConfig(action="stop"))
+    assert not (folder / "b" / "recovery_journal").exists()
+
+
+def test_a_manual_decision_takes_effect_at_the_next_start(folder):
+    schedule = Schedule(train_steps=400)
+    toy_runs.run(folder, replace(schedule, train_steps=300))
+    journal = Journal(folder / "recovery_journal")
+    saved = spikes.Saved(step=200, cursor=200)
+    journal.commit(spikes.manual(saved, journal.records(), skip=30, lr_factor=0.5))
+    state, progress = toy_runs.run(folder, schedule)
+    assert fed(state) == [*range(200), *range(230, 430)]
+    assert progress.attempt == 1 and state.updates[200][1] == 0.5
+
+
+def test_checkpoints_that_know_of_more_recoveries_than_the_journal_are_refused(folder):
+    toy_runs.run(folder, SPIKE)
+    (folder / "recovery_journal" / "000001.json").unlink()
+    with pytest.raises(StopAndLook, match="step 700 follows recovery 1, but the journal ends"):
+        toy_runs.run(folder, replace(SPIKE, train_steps=800))
+
+
+def test_the_detectors_memory_survives_a_checkpoint_exactly(folder):
+    """A run cut everywhere sees the same incident as one that was never cut."""
+    expected = toy_runs.run(folder / "a", SPIKE)
+    calls = []
+
+    def stopping():
+        calls.append(None)
+        return len(calls) % 37 == 0
+
+    training = replace(toy_runs.training(folder / "b", SPIKE), stopping=stopping)
+    while (ended := loop.run(training))[1].step < SPIKE.train_steps:
+        training.checkpoints.save(*ended)
+    assert ended == expected
+
+
+def test_a_step_costs_one_transfer_to_the_host(folder, monkeypatch):
+    plain, calls = jax.device_get, []
+    monkeypatch.setattr(jax, "device_get", lambda tree: calls.append(None) or plain(tree))
+    toy_runs.run(folder, Schedule(train_steps=120))
+    assert len(calls) == 120
+
+
+def test_books_that_do_not_balance_are_a_fault_that_stops(folder):
+    training = toy_runs.training(folder, Schedule(train_steps=10))
+    twice = lambda cursor, skipped: iter([(0, 0), *((at, at) for at in range(50))])  # noqa: E731
+    with pytest.raises(StopAndLook, match="cursor 9 is not 10 iterations and 0 skipped batches"):
+        loop.run(replace(training, batches=twice))
+
+
+def test_progress_is_json_but_for_nothing(folder):
+    _, progress = toy_runs.run(folder, SPIKE)
+    again = json.loads(json.dumps(asdict(progress)))
+    assert replace(progress, history=spikes.History.from_json(again.pop("history"))) == progress
+    assert math.isfinite(progress.history.accepted[-1])
+
+
+def test_toy_states_differ_if_anything_they_were_trained_on_does():
+    one = Schedule().step(ToyState(), 0, 1.0)[0]
+    assert one != Schedule().step(ToyState(), 1, 1.0)[0]
+    assert one != Schedule().step(ToyState(), 0, 0.8)[0]
 
 
 def test_numbers_below_one_are_refused():

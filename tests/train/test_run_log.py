@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -10,7 +11,7 @@ from welm_jax.train.run_log import RunLog
 
 
 def record(step):
-    place = {"step": step, "cursor": step, "tokens": 64 * step, "batch_tokens": 64}
+    place = {"attempt": 0, "step": step, "cursor": step, "tokens": 64 * step, "batch_tokens": 64}
     return {**place, "loss": 5.0 - step, "gradient_norm": 1.0, "learning_rate": 1e-3}
 
 
@@ -40,9 +41,22 @@ def test_the_console_shows_the_steps_it_was_asked_for_and_no_guess_of_utilisatio
 
 def test_tensorboard_reads_what_was_written(logged):
     run, _ = logged
-    events = EventAccumulator(str(run.tensorboard)).Reload()
+    events = EventAccumulator(str(run.tensorboard / "attempt_0")).Reload()
     assert [(one.step, one.value) for one in events.Scalars("loss")] == [(1, 4), (2, 3), (3, 2)]
     assert [one.step for one in events.Scalars("tokens_per_second")] == [2, 3]
+
+
+def test_each_attempt_has_a_curve_of_its_own_and_a_line_says_whose_it_is(tmp_path):
+    run = RunFolder(tmp_path)
+    with RunLog(run, flops_per_token=6, total_steps=4, every_steps=2) as log:
+        for attempt, step in ((0, 1), (0, 2), (1, 2)):
+            nowhere = {"loss": math.nan} if step == 2 and attempt == 0 else {}
+            log.step({**record(step), **nowhere, "attempt": attempt, "verdict": "accepted"}, None)
+    lines = list(run_files.read_lines(run.metrics))
+    assert [(line["attempt"], line["step"]) for line in lines] == [(0, 1), (0, 2), (1, 2)]
+    for attempt, steps in ((0, [1]), (1, [2])):  # what is no number has no place in a curve
+        events = EventAccumulator(str(run.tensorboard / f"attempt_{attempt}")).Reload()
+        assert [one.step for one in events.Scalars("loss")] == steps
 
 
 def test_a_line_cut_by_a_kill_is_left_out_and_the_next_life_goes_on(tmp_path):

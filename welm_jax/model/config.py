@@ -21,7 +21,8 @@ class ModelConfig:
       vocab_size: ids the tokenizer can produce; the paper says "62k".
       ties_embeddings: whether the output projection is the embedding. The paper does not say;
         tied, the sizes land on its labels 1.3B, 2.7B and 10B.
-      compute_dtype: type of activations and matrix products; parameters stay float32.
+      compute_dtype: type of activations and matrix products; parameters stay float32. The paper's
+        is float16, which trains with a loss scale.
 
     Source: WeLM Table 2.
     """
@@ -31,7 +32,7 @@ class ModelConfig:
     d_model: int
     vocab_size: int = 62_000
     ties_embeddings: bool = True
-    compute_dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    compute_dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
 
     def __post_init__(self):
         require_positive(self, "num_layers", "num_heads", "d_model", "vocab_size")

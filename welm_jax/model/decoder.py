@@ -155,16 +155,19 @@ class Decoder(nnx.Module):
         return self.final_norm(residual), states
 
     def _embedded(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
-        table = self._table("embed")
-        return table.at[tokens].get(out_sharding=axes.spec("batch", "length", "width"))
+        # Looked up in float32 and cast after that: a frequent id's gradient is a sum over
+        # thousands of tokens, and a sum in half precision soon stops growing.
+        places = axes.spec("batch", "length", "width")
+        rows = self._table("embed").at[tokens].get(out_sharding=places)
+        return rows.astype(self.config.compute_dtype)
 
     def head_matrix(self) -> Float[Array, "V D"]:
         """The output projection, [V, D] in compute_dtype; rows past vocab_size mean nothing."""
-        return self._table("embed" if self.config.ties_embeddings else "head")
+        table = self._table("embed" if self.config.ties_embeddings else "head")
+        return table.astype(self.config.compute_dtype)
 
     def _table(self, name: str) -> Float[Array, "V D"]:
-        table = axes.gathered_as(f"{name}/embedding", getattr(self, name).embedding[...])
-        return table.astype(self.config.compute_dtype)
+        return axes.gathered_as(f"{name}/embedding", getattr(self, name).embedding[...])
 
 
 class Assembler:

@@ -1,30 +1,61 @@
-"""Checkpoints: the train state as Orbax arrays, and the host's few numbers as JSON."""
+"""Checkpoints: the train state as Orbax arrays, and what the host knows of it as JSON.
 
+Owns what lies in the folder: saving in the background and seeing how it ended, telling a sound
+checkpoint from a damaged one, deleting old ones. Whether a checkpoint belongs to the run's lineage
+it does not know: that is the journal's rule, which callers bring along.
+"""
+
+import contextlib
+import logging
+import math
+import re
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from etils import epath
 from jaxtyping import PyTree
-from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from welm_jax.failures import StopAndLook, require_positive
+from welm_jax.failures import Failure, InputError, StopAndLook, require_positive
+from welm_jax.train import digests, faults, utilization
+from welm_jax.train.spikes import History, Saved
 from welm_jax.train.state import TrainState
+
+STATE, HOST = "state", "host"  # a step's two items
+HOST_FILE = f"{HOST}/metadata"  # the name Orbax gives to an item of JSON
+
+# Orbax tells of each failure in hundreds of lines; here it is told in one.
+logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+
+IsValid = Callable[[int, int], bool]  # of a checkpoint's step and attempt
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
     """When to save and what to keep.
 
+    A rollback by 100 steps finds its checkpoint if the newest ones span 100 steps, the time until a
+    spike is seen, and one interval; 600 steps were enough for 99 in 100.
+
     Attributes:
       every_steps: optimizer steps between two checkpoints.
-      keep: newest checkpoints that stay.
+      keep: newest checkpoints that stay; two at least, should one be damaged.
+      keep_every_steps: checkpoints of steps that this divides stay for good.
     """
 
-    every_steps: int
-    keep: int = 3
+    every_steps: int = 50
+    keep: int = 12
+    keep_every_steps: int = 1000
 
     def __post_init__(self):
-        require_positive(self, "every_steps", "keep")
+        require_positive(self, "every_steps", "keep_every_steps")
+        if self.keep < 2:
+            raise InputError(
+                f"CheckpointConfig.keep = {self.keep}; it must be 2 or more, for one may be damaged"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,67 +65,334 @@ class Progress:
     Attributes:
       step: optimizer updates made.
       cursor: batches of the stream that are behind us; the next one to train on.
+      guarded: iterations whose update was refused because it was not finite.
       tokens: target tokens trained on.
+      attempt: highest recovery of the journal that this lineage has applied; 0 for none.
+      history: what the spike detector remembers.
     """
 
     step: int = 0
     cursor: int = 0
+    guarded: int = 0
     tokens: int = 0
+    attempt: int = 0
+    history: History = History()
+
+    @property
+    def iteration(self) -> int:
+        """Train-step calls of this lineage."""
+        return self.step + self.guarded
+
+
+class _Unusable(Exception):
+    """Why a checkpoint cannot be gone on from; there may be an older one that can."""
 
 
 class Checkpoints:
-    """Saves in the background, restores onto any mesh; a context manager that waits at its end.
+    """Saves in the background and restores onto any mesh; a context manager that waits at its end.
+
+    Each array is saved with a digest that was computed on the devices, and is used again only if
+    the devices compute the same from what was read: neither files nor host memory are trusted.
 
     Args:
       folder: where the steps lie.
-      keep: newest checkpoints that stay; None only reads, and so may look on while a run trains.
+      config: what to keep; None only reads, and so may look on while a run trains.
+      identity: what is the same in all checkpoints of a run, such as its tokenizer's sha256.
+      say: tells a person.
+      pinned: of the given steps, those that must stay; called in another thread.
     """
 
-    def __init__(self, folder: epath.PathLike, keep: int | None):
-        reads_only = keep is None
-        self._manager = ocp.CheckpointManager(
-            epath.Path(folder).resolve(),
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=None if reads_only else preservation_policy.LatestN(keep),
-                cleanup_tmp_directories=not reads_only,  # what a killed save left behind
-                create=not reads_only,
-            ),
+    def __init__(
+        self,
+        folder: epath.PathLike,
+        config: CheckpointConfig | None,
+        identity: Mapping[str, str],
+        say: Callable[[str], None] = print,
+        pinned: Callable[[Sequence[int]], Collection[int]] = lambda steps: (),
+    ):
+        self._folder = epath.Path(folder).resolve()
+        self._config, self._identity, self._say, self._pinned = config, identity, say, pinned
+        options = ocp.CheckpointManagerOptions(
+            create=config is not None,
+            cleanup_tmp_directories=config is not None,  # what a killed save left behind
+            # A folder that cannot be made fails at once; in the background, after minutes.
+            async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
         )
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        self._sound: dict[int, int] = {}  # step -> attempt, of what this process saved or restored
+        self._damaged: set[int] = set()  # of what it could not restore
+        self._watcher: threading.Thread | None = None  # of the latest save
+        self._failure: str | None = None
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+        self._wait()
+        if self._failure:
+            with contextlib.suppress(Exception):  # Orbax tells each thread once
+                self._manager.wait_until_finished()
         self._manager.close()
+        if kind is None:
+            self.check()
 
     def save(self, state: TrainState, progress: Progress) -> None:
-        """Starts saving a step, unless it is saved already.
+        """Begins to save a step, unless this process saved or restored it already.
+
+        Blocks while the save before it is being written and while devices compute the digests.
 
         Raises:
-          StopAndLook: Orbax declined to save.
+          StopAndLook: this save cannot begin, or the one before it failed.
         """
-        if progress.step == self._manager.latest_step():
+        self._settle()
+        step, attempt = progress.step, progress.attempt
+        if self._sound.get(step) == attempt:
             return
-        items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state.as_tree()), host=ocp.args.JsonSave(asdict(progress))
+        faults.write_boundary(f"checkpoint {step} of {attempt} comes")
+        tree = state.as_tree()
+        host = digests.sealed(
+            {
+                "progress": asdict(progress),
+                "identity": dict(self._identity),
+                "leaves": digests.records(tree),
+            }
         )
-        if not self._manager.save(progress.step, args=items):
-            raise StopAndLook(
-                f"the checkpoint of step {progress.step} was due and was not saved; newer steps "
-                f"lie in {self._manager.directory}: move them away"
-            )
+        items = {STATE: ocp.args.StandardSave(tree), HOST: ocp.args.JsonSave(host)}
+        try:
+            self._delete(step)  # a damaged one, or one of another attempt
+            self._manager.reload()
+            # Without force Orbax declines, in silence, a step below the newest it knows.
+            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+        except Exception as error:
+            raise StopAndLook(self._not_saved(step, error)) from error
+        self._watcher = threading.Thread(target=self._watch, args=(progress, host["sha256"]))
+        self._watcher.start()
+        faults.write_boundary(f"checkpoint {step} of {attempt} is being written")
 
-    def restore(self, like: PyTree) -> tuple[TrainState, Progress] | None:
-        """The newest checkpoint, or None where there is none.
+    def check(self) -> None:
+        """Raises if a save has failed; looks at one variable, and so may be called every step.
+
+        Raises:
+          StopAndLook: names the step and the reason.
+        """
+        if self._failure:
+            raise StopAndLook(self._failure)
+
+    def saved(self, is_valid: IsValid) -> list[Saved]:
+        """The valid checkpoints not known to be damaged, oldest first; no array is read."""
+        self._settle()
+        return [
+            Saved(step=step, cursor=progress.cursor)
+            for step, progress in self._readable().items()
+            if is_valid(step, progress.attempt) and step not in self._damaged
+        ]
+
+    def delete_invalid(self, is_valid: IsValid) -> None:
+        """Deletes the checkpoints that the journal abandoned, newest first.
+
+        Those that cannot be read are left alone: nobody can tell whose they are.
+        """
+        self._settle()
+        for step, progress in reversed(self._readable().items()):
+            if not is_valid(step, progress.attempt):
+                self._delete(step)
+                faults.write_boundary(f"checkpoint {step} of {progress.attempt} is deleted")
+
+    def restore(self, like: PyTree, is_valid: IsValid) -> tuple[TrainState, Progress] | None:
+        """The newest checkpoint that is valid and sound, or None where none was ever valid.
+
+        A damaged one is passed over with a line, and left alone until its step is saved anew.
 
         Args:
           like: shapes, types and shardings to restore into, as `state.abstract_tree` gives them.
+          is_valid: the journal's rule.
+
+        Raises:
+          StopAndLook: all are damaged, or they are those of another run or model.
         """
-        step = self._manager.latest_step()
-        if step is None:
-            return None
-        items = ocp.args.Composite(
-            state=ocp.args.StandardRestore(like), host=ocp.args.JsonRestore()
+        self._settle()
+        reasons = []
+        for step in reversed(self._steps()):
+            try:
+                progress, leaves = self._host(step)
+                if not is_valid(step, progress.attempt):
+                    continue
+                tree = self._arrays(step, leaves, like)
+            except _Unusable as error:
+                reasons.append(f"the checkpoint of step {step} is passed over: {error}")
+                self._damaged.add(step)
+                self._say(reasons[-1])
+                continue
+            self._sound[step] = progress.attempt
+            return TrainState.from_tree(tree), progress
+        if reasons:
+            raise StopAndLook(
+                f"no checkpoint in {self._folder} can be used; {reasons[0]}; put a copy there, or "
+                "begin anew with another --run_dir"
+            )
+        return None
+
+    def _steps(self) -> list[int]:
+        """The steps of which anything lies here, oldest first; an empty folder is nothing."""
+        if not self._folder.exists():
+            return []
+        names = [entry.name for entry in self._folder.iterdir()]
+        return [
+            step
+            for step in sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
+            if any((self._at(step) / item).exists() for item in (STATE, HOST_FILE))
+        ]
+
+    def _at(self, step: int) -> epath.Path:
+        return self._folder / str(step)
+
+    def _host(self, step: int) -> tuple[Progress, dict[str, Any]]:
+        """A step's progress and leaves by its JSON; StopAndLook if they are another run's."""
+        try:
+            host = digests.unsealed((self._at(step) / HOST_FILE).read_bytes())
+        except FileNotFoundError as error:
+            raise _Unusable(f"it has no {HOST_FILE}") from error
+        except (OSError, ValueError) as error:
+            raise _Unusable(f"its {HOST_FILE} is damaged ({_in_a_line(error)})") from error
+        try:
+            fields, identity, leaves = (host[key] for key in ("progress", "identity", "leaves"))
+            progress = Progress(**{**fields, "history": History.from_json(fields["history"])})
+        except (KeyError, TypeError) as error:
+            raise StopAndLook(
+                f"{self._at(step)} is of another version of welm_jax ({_in_a_line(error)}); go on "
+                "with that one"
+            ) from error
+        for key in sorted({*identity, *self._identity}):
+            if identity.get(key) != self._identity.get(key):
+                raise StopAndLook(
+                    f"{self._at(step)} is of a run with {key} = {identity.get(key)}, not "
+                    f"{self._identity.get(key)}; go on with the former, or give another --run_dir"
+                )
+        return progress, leaves
+
+    def _readable(self) -> dict[int, Progress]:
+        """The progress of each step whose JSON is sound, oldest first."""
+        found = {}
+        for step in self._steps():
+            with contextlib.suppress(_Unusable):
+                found[step], _ = self._host(step)
+        return found
+
+    def _arrays(self, step: int, leaves: dict[str, Any], like: PyTree) -> PyTree:
+        """A step's arrays, born where `like` says; StopAndLook if they are another model's."""
+        misfits = digests.misfits(leaves, like)
+        if misfits:  # Orbax would cast the types in silence
+            raise StopAndLook(
+                f"{self._at(step)} does not fit this configuration: {'; '.join(misfits[:3])} "
+                f"({len(misfits)} in all); go on with the one it was trained with"
+            )
+        items = ocp.args.Composite(**{STATE: ocp.args.StandardRestore(like)})
+        try:
+            tree = self._manager.restore(step, args=items)[STATE]
+        except Exception as error:  # whatever Orbax and TensorStore raise over damaged files
+            raise _Unusable(f"its arrays cannot be read ({_in_a_line(error)})") from error
+        found = digests.records(tree)
+        differing = [name for name in found if found[name] != leaves[name]]
+        if differing:
+            raise _Unusable(f"{len(differing)} arrays are not as saved, {differing[0]} first")
+        return tree
+
+    def _delete(self, step: int) -> None:
+        """Deletes a step, its arrays first: what half a deletion leaves still says whose it is."""
+        self._sound.pop(step, None)
+        self._damaged.discard(step)
+        if jax.process_index() == 0:
+            (self._at(step) / STATE).rmtree(missing_ok=True)
+            self._at(step).rmtree(missing_ok=True)
+
+    def _watch(self, progress: Progress, sha256: str) -> None:
+        """Waits, in a thread of its own, for a save to end; then deletes what is too old."""
+        step = progress.step
+        try:
+            self._manager.wait_until_finished()
+            if digests.unsealed((self._at(step) / HOST_FILE).read_bytes())["sha256"] != sha256:
+                raise _Unusable("another one lies in its place")
+        except Exception as error:
+            self._failure = self._not_saved(step, error)
+            return
+        self._sound[step] = progress.attempt
+        try:
+            self._delete_old(step)
+        except (OSError, Failure) as error:
+            self._say(f"old checkpoints stay until the next save ({_in_a_line(error)})")
+
+    def _delete_old(self, newest: int) -> None:
+        """Deletes what nothing asks to keep; damaged ones, where known, count for nothing."""
+        steps = [step for step in self._readable() if step <= newest and step not in self._damaged]
+        lasting = [step for step in steps if step % self._config.keep_every_steps == 0]
+        kept = {*steps[-self._config.keep :], *lasting, *self._pinned(steps)}
+        for step in steps:
+            if step not in kept:
+                self._delete(step)
+
+    def _wait(self) -> None:
+        if self._watcher:
+            self._watcher.join()
+            self._watcher = None
+
+    def _settle(self) -> None:
+        """Waits for the latest save; raises StopAndLook if it failed."""
+        self._wait()
+        self.check()
+
+    def _not_saved(self, step: int, error: Exception) -> str:
+        return (
+            f"saving the checkpoint of step {step} in {self._folder} failed ({_in_a_line(error)}); "
+            "look at the disk and its free space, then start again"
         )
-        restored = self._manager.restore(step, args=items)
-        return TrainState.from_tree(restored["state"]), Progress(**restored["host"])
+
+
+def storage_budget(
+    like: PyTree,
+    config: CheckpointConfig,
+    train_steps: int,
+    *,
+    flops_per_step: int,
+    device_kind: str,
+    devices: int,
+) -> str:
+    """One line on the room and the bandwidth that checkpoints take, before compression.
+
+    The number at once counts the one being written, and not what recoveries pin. The bandwidth is
+    what devices at their peak would ask for, an upper bound; without a known peak it is left out.
+
+    Args:
+      like: shapes and types of the train state.
+      config: how often and how many.
+      train_steps: of the whole run.
+      flops_per_step: by ModelConfig.flops_per_token.
+      device_kind: jax's name of the devices.
+      devices: how many there are.
+    """
+    size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(like))
+    steps = [*range(config.every_steps, train_steps, config.every_steps), train_steps]
+    lasting = {step for step in steps if step % config.keep_every_steps == 0}
+    at_once = min(len(steps), len({*steps[-config.keep :], *lasting}) + 1)
+    per_step = size * len(steps) / train_steps
+    budget = (
+        f"checkpoints: {_bytes(size)} each, up to {at_once} at once in {_bytes(size * at_once)}; "
+        f"{_bytes(per_step)} written per step on average"
+    )
+    peak = utilization.peak_flops(device_kind)
+    if peak is None:
+        return budget
+    return f"{budget}, up to {_bytes(per_step * peak * devices / flops_per_step)}/s"
+
+
+def _bytes(size: int | float) -> str:
+    thousands = min(int(math.log(max(size, 1), 1000)), 4)
+    return f"{size / 1000**thousands:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[thousands]}"
+
+
+def _in_a_line(error: BaseException) -> str:
+    """The root of an error; of a long one its beginning and its end, where the cause is named."""
+    while error.__cause__:
+        error = error.__cause__
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    text = re.sub(r" \[\w+=.*", "", text)  # what TensorStore says for its developers
+    return text if len(text) <= 200 else f"{text[:60]} ... {text[-140:]}"

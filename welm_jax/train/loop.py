@@ -1,22 +1,31 @@
-"""The training loop: batches in, states out, callbacks in between.
+"""The training loop: batches in, states out, and back from a loss spike by itself.
 
-It does not know where batches come from, what a callback does, or how a run ends; it keeps one
-step in flight, so that the devices never wait for the host.
+It keeps one step in flight, so that the devices never wait for the host. It does not know where
+batches come from, what a callback does, or where things lie.
 """
 
+import functools
+import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
 
 import jax
-from jaxtyping import PyTree
+import numpy as np
+from jaxtyping import Array
 
-from welm_jax.failures import InputError, require_positive
-from welm_jax.train.checkpoints import Progress
+from welm_jax.failures import InputError, StopAndLook, require_positive
+from welm_jax.train import recovery, spikes
+from welm_jax.train.checkpoints import IsValid, Progress
+from welm_jax.train.faults import FaultConfig
+from welm_jax.train.recovery import Journal
+from welm_jax.train.spikes import Exhausted, Incident, Reading, Recovery, Saved, SpikeConfig
 from welm_jax.train.step import Batch
 
-Callback = Callable[[PyTree, Progress], None]  # gets the state
-OnStep = Callable[[Mapping[str, int | float], float | None], None]
+State = Any  # a TrainState; the loop only hands it on
+Callback = Callable[[State, Progress], None]
+OnStep = Callable[[Mapping[str, int | float | str], float | None], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,66 +50,245 @@ class LoopConfig:
             raise InputError(f"LoopConfig.seed = {self.seed}; it must lie in [0, 2^32)")
 
 
-def run(
-    state: PyTree,
-    progress: Progress,
-    *,
-    train_step: Callable[[PyTree, Batch], tuple[PyTree, dict]],
-    batches: Iterable[tuple[int, Batch]],
-    last_step: int,
-    on_step: OnStep,
-    every: Sequence[tuple[int, Callback]],
-    stopping: Callable[[], bool],
-) -> tuple[PyTree, Progress]:
+@runtime_checkable
+class Store(Protocol):
+    """What the loop asks of checkpoints; `checkpoints.Checkpoints` is one."""
+
+    def restore(self, like: State, is_valid: IsValid) -> tuple[State, Progress] | None:
+        """The newest sound checkpoint of those that are valid, of a step and an attempt."""
+
+    def saved(self, is_valid: IsValid) -> Sequence[Saved]:
+        """All that are valid, oldest first."""
+
+    def delete_invalid(self, is_valid: IsValid) -> None:
+        """Removes the others."""
+
+    def check(self) -> None:
+        """Raises if a save in the background failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What a run trains with.
+
+    Attributes:
+      train_step: the jitted step; consumes the state, takes the learning rate's multiplier.
+      like: shapes, types and shardings of the state.
+      new_state: makes the state before the first step.
+      reset_loss_scale: gives a state its first loss scale again.
+      batches: from a cursor and the skipped ranges to (cursor, batch on devices), without end.
+      checkpoints: where states are kept.
+      journal: where recoveries are decided.
+      train_steps: the step after which training is done.
+      scales_loss: whether the step scales its loss (float16).
+      spikes: what a spike is and what to do.
+      faults: what to plant.
+      every: (steps, callback); called after each multiple of its steps, with no step in flight.
+      on_step: told of each iteration once its numbers are known, and of the seconds it took (None
+        if it compiled or came after a callback).
+      on_incident: told of each incident, and of the decision or why there is none, before it is
+        committed.
+      stopping: asked after each step; true ends the loop early.
+      say: tells a person.
+    """
+
+    train_step: Callable[[State, Batch, np.float32], tuple[State, dict[str, Array]]]
+    like: State
+    new_state: Callable[[], State]
+    reset_loss_scale: Callable[[State], State]
+    batches: Callable[[int, Sequence[tuple[int, int]]], Iterator[tuple[int, Batch]]]
+    checkpoints: Store
+    journal: Journal
+    train_steps: int
+    scales_loss: bool
+    spikes: SpikeConfig
+    faults: FaultConfig
+    every: Sequence[tuple[int, Callback]]
+    on_step: OnStep
+    on_incident: Callable[[Incident, Recovery | Exhausted], None]
+    stopping: Callable[[], bool]
+    say: Callable[[str], None]
+
+
+def run(training: Training) -> tuple[State, Progress]:
     """Trains to the last step, or until asked to stop.
 
-    Args:
-      state: consumed; the first step donates it.
-      progress: where `state` stands.
-      train_step: the jitted step.
-      batches: (cursor, batch on devices), beginning at progress.cursor.
-      last_step: the step after which training is done.
-      on_step: told of each step once its numbers are known: the record, and the seconds it took
-        (None for a step that compiled or came after a callback).
-      every: (steps, callback); called after each multiple of its steps, with no step in flight.
-      stopping: asked after each step; true ends the loop early.
+    When the loss goes wrong, training starts again from a checkpoint of some hundred steps before,
+    skips the batches that follow it, and goes on with a lower learning rate and a fresh loss scale.
+    A rollback in the process and a restart of it are the same path, for all that is decided stands
+    in the journal; nothing is compiled anew.
 
     Returns:
       The state and progress after the last step made.
+
+    Raises:
+      StopAndLook: a spike that no recovery is left for, or a journal and checkpoints that do not
+        belong together.
+
+    Source: WeLM section 3.2.
     """
-    batches = iter(batches)
-    in_flight: dict | None = None
+    state, progress = None, Progress()
+    while True:
+        records = training.journal.records()
+        if state is None:
+            state, progress = _newest_valid(training, records)
+        due = next((one for one in spikes.applicable(records) if one.id > progress.attempt), None)
+        if due and due.target_step == progress.step:
+            state, progress = _applied(training, due, state, progress)
+            continue
+        last_step = due.target_step if due else training.train_steps
+        state, progress, incident = _train_to(last_step, training, records, state, progress)
+        if incident:
+            state = None  # the spiked weights make room for those of the checkpoint
+            training.journal.commit(_decision(training, records, incident))
+        elif not due or progress.step < last_step:  # done, or asked to stop
+            return state, progress
+
+
+def _newest_valid(training: Training, records: Sequence[Recovery]) -> tuple[State, Progress]:
+    """Where the lineage that the journal decided goes on; what it abandoned is removed."""
+    is_valid = functools.partial(spikes.is_valid, journal=records)
+    training.checkpoints.delete_invalid(is_valid)
+    state, progress = training.checkpoints.restore(training.like, is_valid) or (
+        training.new_state(),
+        Progress(),
+    )
+    if progress.attempt > len(records):
+        raise StopAndLook(
+            f"the checkpoint of step {progress.step} follows recovery {progress.attempt}, but the "
+            f"journal ends with {len(records)}; restore recovery_journal from a copy"
+        )
+    where = f"going on from step {progress.step}" if progress.step else "from the beginning"
+    training.say(f"{where} to {training.train_steps}")
+    return state, progress
+
+
+def _applied(
+    training: Training, due: Recovery, state: State, progress: Progress
+) -> tuple[State, Progress]:
+    """A recovery takes effect, at its target step exactly."""
+    training.say(f"recovery {due.id} takes effect at step {progress.step}")
+    history = spikes.recovered(progress.history)
+    return training.reset_loss_scale(state), replace(progress, attempt=due.id, history=history)
+
+
+def _decision(training: Training, records: Sequence[Recovery], incident: Incident) -> Recovery:
+    """What is done about an incident.
+
+    Raises:
+      StopAndLook: nothing that could be done without a person.
+    """
+
+    def decide() -> Recovery | Exhausted:
+        if training.spikes.action == "stop":
+            return Exhausted(reason="SpikeConfig.action is 'stop'")
+        saved = training.checkpoints.saved(functools.partial(spikes.is_valid, journal=records))
+        return spikes.plan(incident, saved, records, training.spikes, training.train_steps)
+
+    decision = recovery.agreed(decide, incident)
+    training.on_incident(incident, decision)
+    if isinstance(decision, Exhausted):
+        raise StopAndLook(
+            f"the loss went wrong at step {incident.onset.step} ({incident.rule}): "
+            f"{decision.reason}"
+        )
+    return decision
+
+
+def _train_to(
+    last_step: int,
+    training: Training,
+    records: Sequence[Recovery],
+    state: State,
+    progress: Progress,
+) -> tuple[State, Progress, Incident | None]:
+    """Trains up to a step, or until an incident or being asked to stop."""
+    multiplier = spikes.multiplier(records, progress.attempt)
+    skipped = spikes.skipped_ranges(records)
+    batches = training.batches(progress.cursor, skipped)
+    in_flight: tuple[int, dict[str, Array]] | None = None
     finished_at: float | None = None
+    incident: Incident | None = None
 
     def settle() -> None:
-        nonlocal progress, in_flight, finished_at
+        nonlocal progress, in_flight, finished_at, incident
         if in_flight is None:
             return
-        numbers = {name: value.item() for name, value in jax.device_get(in_flight).items()}
+        (cursor, metrics), in_flight = in_flight, None
+        numbers = {name: value.item() for name, value in jax.device_get(metrics).items()}
         now = time.perf_counter()  # after blocking on the result: dispatch returns at once
         seconds = None if finished_at is None else now - finished_at
-        batch_tokens = int(numbers.pop("tokens"))
-        progress = Progress(
-            step=progress.step + 1,
-            cursor=progress.cursor + 1,
-            tokens=progress.tokens + batch_tokens,
-        )
-        place = {"step": progress.step, "cursor": progress.cursor, "tokens": progress.tokens}
-        on_step({**place, "batch_tokens": batch_tokens, **numbers}, seconds)
-        in_flight, finished_at = None, now
+        progress, record, found = _counted(training, progress, cursor, numbers)
+        finished_at, incident = now, incident or found
+        training.on_step({**record, "lr_multiplier": multiplier}, seconds)
+        training.checkpoints.check()
 
-    for step in range(progress.step + 1, last_step + 1):
-        _, batch = next(batches)
-        state, metrics = train_step(state, batch)
-        settle()
-        in_flight = metrics
-        due = [callback for steps, callback in every if step % steps == 0]
-        if due or stopping():
+    while (begun := progress.step + (in_flight is not None)) < last_step:  # if none is refused
+        cursor, batch = next(batches)
+        rate = np.float32(multiplier * training.faults.rate(begun))
+        state, metrics = training.train_step(state, batch, rate)
+        settle()  # the iteration before, while the devices work on this one
+        in_flight = cursor, metrics
+        made = begun + 1
+        due = [callback for steps, callback in training.every if made % steps == 0]
+        stopping = training.stopping()
+        if due or stopping or incident or made == last_step:
             settle()
+        if incident or stopping:
+            break
+        if due and progress.step == made:
             for callback in due:
                 callback(state, progress)
-            finished_at = None if due else finished_at  # a callback's time is no step's
-            if stopping():
-                break
-    settle()
-    return state, progress
+            finished_at = None  # a callback's time is no step's
+    _check_books(progress, skipped)
+    return state, progress, incident
+
+
+def _counted(
+    training: Training, progress: Progress, cursor: int, numbers: dict[str, float]
+) -> tuple[Progress, dict[str, Any], Incident | None]:
+    """Counts and judges an iteration: the progress after it, its record, what it set off."""
+    refused = not (math.isfinite(numbers["loss"]) and math.isfinite(numbers["gradient_norm"]))
+    counted = numbers.pop("tokens")  # not finite where the loss weights are not
+    batch_tokens = 0 if refused else int(counted)
+    progress = replace(
+        progress,
+        step=progress.step + (not refused),
+        cursor=cursor + 1,
+        guarded=progress.guarded + refused,
+        tokens=progress.tokens + batch_tokens,
+    )
+    reading = Reading(
+        iteration=progress.iteration,
+        step=progress.step,
+        cursor=progress.cursor,
+        loss=numbers["loss"],
+        gradient_norm=numbers["gradient_norm"],
+        loss_scale=numbers["loss_scale"] if training.scales_loss else None,
+    )
+    history, verdict, incident = spikes.judge(progress.history, reading, training.spikes)
+    if incident and training.spikes.action == "log":
+        training.say(f"step {progress.step}: would go back, for the loss is {incident.rule}")
+        history, incident = spikes.ignored(history), None
+    progress = replace(progress, history=history)
+    record = {
+        "attempt": progress.attempt,
+        "step": progress.step,
+        "cursor": progress.cursor,
+        "guarded": progress.guarded,
+        "tokens": progress.tokens,
+        "batch_tokens": batch_tokens,
+        **numbers,
+        "verdict": verdict,
+    }
+    return progress, record, incident
+
+
+def _check_books(progress: Progress, skipped: Sequence[tuple[int, int]]) -> None:
+    """Every batch behind us was fed once or skipped; if not, there is a fault in here."""
+    behind = sum(max(0, min(end, progress.cursor) - begin) for begin, end in skipped)
+    if progress.cursor != progress.iteration + behind:
+        raise StopAndLook(
+            f"cursor {progress.cursor} is not {progress.iteration} iterations and {behind} "
+            "skipped batches: a fault of welm_jax; keep the run folder and report it"
+        )

@@ -1,5 +1,6 @@
 """What a run says while it trains: console, `metrics.jsonl`, TensorBoard."""
 
+import math
 from collections.abc import Mapping
 
 import jax
@@ -20,7 +21,7 @@ class RunLog:
         self._flops_per_token = flops_per_token
         self._every_steps = every_steps
         self._waiting: list[dict] = []
-        self._events = SummaryWriter(str(run.tensorboard))
+        self._events: dict[int, SummaryWriter] = {}  # of each attempt
         self._console = Console()
         self._bar = Progress(
             TextColumn("step {task.completed}/{task.total}"),
@@ -39,25 +40,33 @@ class RunLog:
     def __exit__(self, *_) -> None:
         self.flush()
         self._bar.stop()
-        self._events.close()
+        for events in self._events.values():
+            events.close()
 
     def say(self, text: str) -> None:
         """Prints a line above the progress bar."""
         self._console.print(text, highlight=False, soft_wrap=True)
 
-    def scalars(self, step: int, values: Mapping[str, int | float]) -> None:
-        """Writes named values of a step to TensorBoard only."""
-        for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+    def scalars(self, attempt: int, step: int, values: Mapping[str, int | float]) -> None:
+        """Writes named values of a step to TensorBoard only.
 
-    def step(self, record: Mapping[str, int | float], seconds: float | None) -> None:
-        """Takes one finished step.
+        An attempt has a curve of its own, so that what a rollback discarded stays to be seen.
+        """
+        if attempt not in self._events:
+            folder = self._run.tensorboard / f"attempt_{attempt}"
+            self._events[attempt] = SummaryWriter(str(folder))
+        for name, value in values.items():
+            if math.isfinite(value):
+                self._events[attempt].add_scalar(name, value, step)
+
+    def step(self, record: Mapping[str, int | float | str], seconds: float | None) -> None:
+        """Takes one finished iteration.
 
         Args:
-          record: step, cursor, loss, gradient_norm, learning_rate, tokens (so far) and
-            batch_tokens, as numbers of the host.
-          seconds: time the step took, measured after blocking on its result; None for a step
-            that compiled or came after a callback.
+          record: as the loop makes it: attempt, step, cursor, guarded, tokens (so far),
+            batch_tokens, loss, gradient_norm, learning_rate and more, of the host.
+          seconds: time it took, measured after blocking on its result; None for one that
+            compiled or came after a callback.
         """
         speed = record["batch_tokens"] / seconds if seconds else None
         kind, devices = jax.devices()[0].device_kind, jax.device_count()
@@ -76,6 +85,6 @@ class RunLog:
         """Writes what waits."""
         run_files.append_lines(self._run.metrics, self._waiting)
         for record in self._waiting:
-            step = record["step"]
-            self.scalars(step, {k: v for k, v in record.items() if v is not None and k != "step"})
+            numbers = {name: one for name, one in record.items() if isinstance(one, int | float)}
+            self.scalars(numbers.pop("attempt"), numbers.pop("step"), numbers)
         self._waiting.clear()

@@ -1,4 +1,4 @@
-"""What training changes: parameters, Adam's moments, the step. A plain pytree, born sharded."""
+"""What training changes: parameters, moments, step, loss scale. A plain pytree, born sharded."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,8 @@ from jaxtyping import Array, Float, Int, PyTree
 from welm_jax.model import axes
 from welm_jax.model.config import ModelConfig
 from welm_jax.model.decoder import Decoder
+from welm_jax.train import loss_scale
+from welm_jax.train.loss_scale import LossScale, LossScaleConfig
 
 
 @jax.tree_util.register_dataclass
@@ -24,21 +26,32 @@ class TrainState:
       step: optimizer updates made, int32.
       parameters: float32 weights under plain names.
       adam: moments, float32, laid out as the parameters.
+      loss_scale: what the next loss is multiplied with; 1 but for float16.
     """
 
     step: Int[Array, ""]
     parameters: PyTree[Float[Array, "..."]]
     adam: optax.ScaleByAdamState
+    loss_scale: LossScale
 
     def as_tree(self) -> dict[str, Any]:
         """Plain dicts and arrays with stable names: what lies on disk."""
-        return {"step": self.step, "parameters": self.parameters, "adam": self.adam._asdict()}
+        return {
+            "step": self.step,
+            "parameters": self.parameters,
+            "adam": self.adam._asdict(),
+            "loss_scale": dict(vars(self.loss_scale)),
+        }
 
     @classmethod
     def from_tree(cls, tree: dict[str, Any]) -> "TrainState":
         """The inverse of as_tree."""
-        adam = optax.ScaleByAdamState(**tree["adam"])
-        return cls(step=tree["step"], parameters=tree["parameters"], adam=adam)
+        return cls(
+            step=tree["step"],
+            parameters=tree["parameters"],
+            adam=optax.ScaleByAdamState(**tree["adam"]),
+            loss_scale=LossScale(**tree["loss_scale"]),
+        )
 
 
 def initial_parameters(config: ModelConfig, seed: int) -> PyTree:
@@ -51,11 +64,28 @@ def initial_parameters(config: ModelConfig, seed: int) -> PyTree:
     return jax.jit(create)()
 
 
-def initial_state(config: ModelConfig, adam: optax.GradientTransformation, seed: int) -> TrainState:
-    """The state before the first step, sharded over the mesh that is set."""
+def initial_state(
+    config: ModelConfig,
+    adam: optax.GradientTransformation,
+    seed: int,
+    scale_config: LossScaleConfig | None = None,
+) -> TrainState:
+    """The state before the first step, sharded over the mesh that is set.
+
+    Args:
+      config: the decoder's.
+      adam: whose moments it holds.
+      seed: of the parameters.
+      scale_config: names the first loss scale; None stands for the defaults.
+    """
     parameters = initial_parameters(config, seed)
     return TrainState(
-        step=jnp.zeros((), jnp.int32), parameters=parameters, adam=jax.jit(adam.init)(parameters)
+        step=jnp.zeros((), jnp.int32),
+        parameters=parameters,
+        adam=jax.jit(adam.init)(parameters),
+        loss_scale=loss_scale.initial(
+            scale_config or LossScaleConfig(), loss_scale.is_needed(config)
+        ),
     )
 
 

@@ -1,4 +1,8 @@
-"""One optimizer step, jitted: the part of training that runs on devices."""
+"""One optimizer step, jitted: the part of training that runs on devices.
+
+An update that is not finite is refused here, on device, whatever the type of the products; what
+that means for the run is for the host to judge, from the same numbers.
+"""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -9,16 +13,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from welm_jax.failures import InputError, require_positive
 from welm_jax.model import axes, loss
 from welm_jax.model.decoder import Assembler, Remat
-from welm_jax.train import optimizer
+from welm_jax.train import loss_scale, optimizer
+from welm_jax.train.loss_scale import LossScaleConfig
 from welm_jax.train.optimizer import OptimizerConfig
 from welm_jax.train.state import TrainState
 
 Batch = Mapping[str, Array]  # seqio's names, each [B, T]
+TrainStep = Callable[
+    [TrainState, Batch, Float[Array, ""]], tuple[TrainState, dict[str, Float[Array, ""]]]
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,43 +74,78 @@ class StepConfig:
 
 
 def make_train_step(
-    assemble: Assembler, optimizer_config: OptimizerConfig, config: StepConfig
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Float[Array, ""]]]]:
+    assemble: Assembler,
+    optimizer_config: OptimizerConfig,
+    config: StepConfig,
+    scale_config: LossScaleConfig,
+) -> TrainStep:
     """The jitted step; it consumes the state it is given.
 
+    Where the loss or the norm of all gradients is not finite, nothing is learnt: parameters,
+    moments, Adam's count and the step stay as they are, bit for bit.
+
     Returns:
-      A function of state and batch that gives the next state and float32 scalars: loss (nats per
-      counted token), gradient_norm (before clipping), learning_rate, tokens (counted).
+      A function of state, batch and the factor on the scheduled learning rate (float32 scalar)
+      that gives the next state and float32 scalars: loss (nats per counted token), gradient_norm
+      (before clipping; like the loss not scaled), learning_rate (the factor in it), tokens
+      (counted), loss_scale (the one that was used). isfinite of the first two says whether the
+      update was made.
     """
     adam = optimizer.make_adam(optimizer_config)
     schedule = optimizer.make_schedule(optimizer_config)
+    scales_loss = loss_scale.is_needed(assemble.config)
 
-    def train_step(state: TrainState, batch: Batch):
+    def train_step(state: TrainState, batch: Batch, lr_multiplier: Float[Array, ""]):
         tokens = jnp.sum(batch["decoder_loss_weights"])
-        summed, gradients = _accumulated(assemble, config, state.parameters, batch)
-        gradients = jax.tree.map(lambda gradient: gradient / tokens, gradients)
+        mean_loss, gradients = _means(assemble, config, state, batch, tokens)
         norm = optax.tree.norm(gradients)
+        finite = jnp.isfinite(mean_loss) & jnp.isfinite(norm)
         clip = jnp.minimum(1.0, optimizer_config.clip_norm / (norm + optimizer.EPSILON))
-        gradients = jax.tree.map(lambda gradient: gradient * clip, gradients)
-        directions, moments = adam.update(gradients, state.adam)
-        learning_rate = schedule(state.step)
+        clipped = jax.tree.map(lambda gradient: gradient * clip, gradients)
+        _, moments = adam.update(clipped, state.adam)
+        # Chosen before they are used: nothing reads the old moments after this, so they are
+        # overwritten where they lie. Chosen last, they would be copied first.
+        step, moments = selected(finite, (state.step + 1, moments), (state.step, state.adam))
+        learning_rate = jnp.float32(schedule(state.step) * lr_multiplier)
 
-        def updated(weight, direction, decays):
+        def moved(weight, direction, decays):
             decay = optimizer_config.weight_decay * decays
             return weight - learning_rate * (direction + decay * weight)
 
-        parameters = jax.tree.map(
-            updated, state.parameters, directions, optimizer.decays(state.parameters)
-        )
+        directions = _directions(moments, optimizer_config)
+        decays = optimizer.decays(state.parameters)
+        parameters = jax.tree.map(moved, state.parameters, directions, decays)
+        parameters = selected(finite, parameters, state.parameters)
+        scale = state.loss_scale
+        if scales_loss:
+            scale = loss_scale.adjusted(scale, finite, scale_config)
         metrics = {
-            "loss": summed / tokens,
+            "loss": mean_loss,
             "gradient_norm": norm,
-            "learning_rate": jnp.float32(learning_rate),
+            "learning_rate": learning_rate,
             "tokens": tokens,
+            "loss_scale": state.loss_scale.scale,
         }
-        return TrainState(step=state.step + 1, parameters=parameters, adam=moments), metrics
+        return TrainState(step=step, parameters=parameters, adam=moments, loss_scale=scale), metrics
 
     return jax.jit(train_step, donate_argnums=0)
+
+
+def selected(finite: Bool[Array, ""], updated: PyTree, kept: PyTree) -> PyTree:
+    """The updated tree if all was finite, else the one to keep, leaf by leaf.
+
+    A choice, not a product with 0 or 1: 0 x inf is NaN.
+    """
+    return jax.tree.map(functools.partial(jnp.where, finite), updated, kept)
+
+
+def _directions(moments: optax.ScaleByAdamState, config: OptimizerConfig) -> PyTree:
+    """What Adam takes the learning rate times: the means over the root of the mean squares."""
+    means = optax.tree.bias_correction(moments.mu, config.beta1, moments.count)
+    squares = optax.tree.bias_correction(moments.nu, config.beta2, moments.count)
+    return jax.tree.map(
+        lambda mean, square: mean / (jnp.sqrt(square) + optimizer.EPSILON), means, squares
+    )
 
 
 def on_mesh(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh) -> Batch:
@@ -131,12 +174,36 @@ def summed_loss(
     )
 
 
-def _accumulated(
-    assemble: Assembler, config: StepConfig, parameters: PyTree, batch: Batch
+def _means(
+    assemble: Assembler,
+    config: StepConfig,
+    state: TrainState,
+    batch: Batch,
+    tokens: Float[Array, ""],
 ) -> tuple[Float[Array, ""], PyTree]:
-    """Loss and gradients summed, not averaged, over the microbatches.
+    """Loss and gradients of a token, float32; what scaling overflowed comes out inf or NaN.
 
-    Sums add up exactly however unevenly padding is spread; a mean of means would not.
+    Each backward pass is scaled as if its loss were the mean of one microbatch, so that the range
+    which float16 needs depends neither on the number of tokens nor on that of microbatches.
+    """
+    enlarged = state.loss_scale.scale * config.microbatches
+    summed, gradients = _accumulated(
+        assemble, config, state.parameters, batch, token_weight=enlarged / tokens
+    )
+    return summed / tokens, jax.tree.map(lambda gradient: gradient / enlarged, gradients)
+
+
+def _accumulated(
+    assemble: Assembler,
+    config: StepConfig,
+    parameters: PyTree,
+    batch: Batch,
+    token_weight: Float[Array, ""],
+) -> tuple[Float[Array, ""], PyTree]:
+    """The loss, and the gradients of token_weight x loss, summed over the microbatches.
+
+    Sums add up exactly however unevenly padding is spread; a mean of means would not. They are
+    float32, as parameters and so their gradients are.
     """
 
     def part(array):
@@ -149,13 +216,15 @@ def _accumulated(
         )
         return jnp.moveaxis(split, 1, 0)
 
-    loss_of = functools.partial(
-        summed_loss, assemble, remat=config.remat, chunks=config.loss_chunks
-    )
+    def weighted_loss(parameters, microbatch):
+        total = summed_loss(
+            assemble, parameters, microbatch, remat=config.remat, chunks=config.loss_chunks
+        )
+        return total * token_weight, total  # float32; the decoder's products alone are smaller
 
-    def add(total, microbatch):
-        found = jax.value_and_grad(loss_of)(parameters, microbatch)
-        return jax.tree.map(jnp.add, total, found), None
+    def add(sums, microbatch):
+        gradients, total = jax.grad(weighted_loss, has_aux=True)(parameters, microbatch)
+        return jax.tree.map(jnp.add, sums, (total, gradients)), None
 
     nothing = (jnp.float32(0), jax.tree.map(jnp.zeros_like, parameters))
     return jax.lax.scan(add, nothing, jax.tree.map(part, dict(batch)))[0]

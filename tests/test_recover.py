@@ -1,0 +1,231 @@
+"""`welm recover` on a real run that met a planted spike, and on curves of our own making."""
+
+import csv
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from tests import tiny_corpus
+from welm_jax import launch, recover, run_files, why
+from welm_jax.failures import InputError
+from welm_jax.run_files import RunFolder
+from welm_jax.train import spikes
+from welm_jax.train.recovery import Journal
+from welm_jax.train.spikes import SpikeConfig
+
+RUN = """
+include 'runs/drill.gin'
+TOKENS_DIR = '{tokens}'
+TRAIN_STEPS = {steps}
+BATCH_SIZE = 8
+MAX_LEARNING_RATE = 3e-3
+MixtureConfig.rates = {{'news': 0.7, 'english': 0.3}}
+LoopConfig.log_every_steps = 1000
+LoopConfig.evaluate_every_steps = 100_000
+ModelConfig.num_layers = 1
+ModelConfig.num_heads = 1
+ModelConfig.d_model = 16
+ModelConfig.vocab_size = {vocab_size}
+ModelConfig.compute_dtype = 'float32'
+FaultConfig.kind = '{kind}'
+FaultConfig.by = '{by}'
+FaultConfig.at = 330
+"""
+
+
+def welm(*arguments):
+    """A command as a process of its own: one device, and no run-time type checks."""
+    line = [sys.executable, "-c", "from welm_jax.launch import main; main()", *map(str, arguments)]
+    environment = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=1"}
+    ended = subprocess.run(line, capture_output=True, text=True, env=environment)
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+def trained(folder, by, kind="spike", steps=400):
+    """A run folder of a run that met a spike at 330, and how its training ended."""
+    values = {"tokens": tiny_corpus.tokens_dir(), "vocab_size": tiny_corpus.VOCAB_SIZE}
+    (folder / "run.gin").write_text(RUN.format(by=by, kind=kind, steps=steps, **values))
+    ended = welm("train", "--gin_file", folder / "run.gin", "--run_dir", folder / "run")
+    return RunFolder(folder / "run"), ended
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    run, ended = trained(tmp_path_factory.mktemp("recovered"), by="cursor")
+    assert ended[0] == 0, ended[2]
+    return run, ended
+
+
+@pytest.fixture(scope="module")
+def recovered(ended):
+    return ended[0]
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    run, (status, _, error) = trained(tmp_path_factory.mktemp("stopped"), by="step", kind="nan")
+    assert status == 70 and error.count("\n") == 1
+    assert re.search(
+        r"the loss went wrong at step 33\d \(\w+\): .* batches would be skipped", error
+    )
+    return run
+
+
+def test_bad_data_is_found_gone_back_from_and_skipped(ended):
+    recovered, (_, said, _) = ended
+    [record] = Journal(recovered.journal).records()
+    assert record.rule == "big" and record.onset.cursor == 331
+    assert record.target_step == 200 and record.skipped[0] == 200 and record.skipped[1] >= 400
+    lines = list(run_files.read_lines(recovered.metrics))
+    assert {line["attempt"] for line in lines} == {0, 1}
+    fed = [line["cursor"] - 1 for line in lines if line["attempt"] == 1]
+    assert fed == list(range(record.skipped[1], record.skipped[1] + 200))
+    assert "A FAULT IS PLANTED: a spike at cursor 330. This is a drill." in said
+    assert "the loss jumped and did not come back" in said and "back to step 200" in said
+
+
+def test_the_suspect_batches_name_their_documents(recovered):
+    [record] = Journal(recovered.journal).records()
+    rows = run_files.read_json(recovered.suspects / "000001.json")
+    assert rows[0]["cursor"] == 330 and rows[-1]["cursor"] == record.detected.cursor - 1
+    assert all(re.fullmatch("[0-9a-f]{32}", name) for row in rows for name in row["documents"])
+
+
+def test_status_says_where_the_run_stands(recovered, capsys):
+    launch.dispatch(["recover", "status", "--run_dir", str(recovered.path)])
+    out = capsys.readouterr().out
+    assert "attempt 1, step 400" in out and "learning rate x 0.8" in out
+    assert "steps back to step 200; past the " in out and "target of a recovery" in out
+
+
+def test_why_names_the_data(recovered):
+    status, out, error = welm("recover", "why", "1", "--run_dir", recovered.path)
+    assert status == 0 and "It was the data" in out, error
+    answer = run_files.read_json(recovered.suspects / "000001_why.json")
+    assert answer["verdict"] == "data" and answer["elsewhere_step"] in (150, 250)
+    # On one CPU the same batches from the same state give the same losses.
+    assert answer["rise_again"] == pytest.approx(answer["rise"], abs=1e-6)
+
+
+def test_why_names_the_state(stopped):
+    status, out, error = welm("recover", "why", "1", "--run_dir", stopped.path)
+    assert status == 0 and "It was the state of the model" in out, error
+
+
+def test_a_run_that_stops_leaves_what_a_person_needs(stopped):
+    names = {file.name for file in stopped.diagnosis.iterdir()}
+    assert names >= {"incident.json", "suspects.json", "metrics.jsonl", "config.gin", "000001.json"}
+    incident = run_files.read_json(stopped.diagnosis / "incident.json")
+    assert "would be skipped" in incident["stopped"] and incident["onset"]["step"] >= 330
+
+
+@pytest.mark.parametrize(
+    ("event", "words"), [("0", "there is no recovery 0; known are 1 to 1"), ("2", "recovery 2")]
+)
+def test_an_unknown_event_is_refused(recovered, event, words):
+    with pytest.raises(InputError, match=words):
+        launch.dispatch(["recover", "why", event, "--run_dir", str(recovered.path)])
+
+
+def test_a_roll_back_by_hand_is_carried_out_by_the_next_train(recovered, tmp_path, capsys):
+    run = RunFolder(shutil.copytree(recovered.path, tmp_path / "run"))
+    (tmp_path / "run.gin").write_text((recovered.path.parent / "run.gin").read_text())
+    with pytest.raises(InputError, match="there is no checkpoint of step 7; there are 0, "):
+        recover.roll_back(run, 7, skip=5, lr_factor=0.5)
+    line = ["recover", "roll-back", "--to", "350", "--skip", "5", "--lr-factor", "0.5"]
+    launch.dispatch([*line, "--run_dir", str(run.path)])
+    assert "back to step 350; past the 5 batches" in capsys.readouterr().out
+    recover.status(run)
+    assert re.search(r"400 .* abandoned", capsys.readouterr().out)
+    with run.locked(), pytest.raises(InputError, match="is in use: another process trains there"):
+        recover.roll_back(run, 350, skip=5, lr_factor=0.5)
+    assert trained(tmp_path, by="cursor")[1][0] == 0
+    last = list(run_files.read_lines(run.metrics))[-1]
+    assert (last["attempt"], last["step"], last["lr_multiplier"]) == (2, 400, 0.4)
+    first, second = Journal(run.journal).records()
+    assert last["cursor"] == 400 + (first.skipped[1] - first.skipped[0]) + 5
+    with pytest.raises(InputError, match="recovery 2 was decided by hand"):
+        why.why(run, 2)
+
+
+def write_curve(file, losses, **columns):
+    with file.open("w", newline="") as opened:
+        table = csv.writer(opened)
+        table.writerow(["step", "loss", *columns])
+        for number, loss in enumerate(losses, start=1):
+            table.writerow([number, loss, *(column[number - 1] for column in columns.values())])
+    return file
+
+
+def test_a_replay_says_where_it_would_have_triggered_and_what_then(tmp_path, capsys):
+    losses = np.random.default_rng(0).normal(3.0, 0.02, 900)
+    losses[600:612] += 2.0
+    curve = write_curve(tmp_path / "curve.csv", losses)
+    launch.dispatch(["recover", "replay", str(curve)])
+    out = capsys.readouterr().out
+    assert "At step 602 the loss jumped" in out and "It began at step 601" in out
+    assert "102 steps back to step 500; past the 201 batches 500 to 700" in out
+    assert "1 times in 900 iterations" in out
+    launch.dispatch(["recover", "replay", str(curve), "--gin.SpikeConfig.outlier_rise=2.5"])
+    assert "0 times in 900 iterations" in capsys.readouterr().out
+
+
+def test_a_replay_judges_as_training_did(recovered, tmp_path):
+    lines = [line for line in run_files.read_lines(recovered.metrics) if not line["attempt"]]
+    norms = [line["gradient_norm"] for line in lines]
+    curve = write_curve(
+        tmp_path / "curve.csv", [line["loss"] for line in lines], gradient_norm=norms
+    )
+    history, verdicts, incidents = spikes.History(), [], []
+    for reading in recover.readings(curve):
+        history, verdict, incident = spikes.judge(history, reading, SpikeConfig())
+        verdicts.append(verdict)
+        incidents += [incident] if incident else []
+    assert verdicts == [line["verdict"] for line in lines]
+    [record] = Journal(recovered.journal).records()
+    assert asdict(incidents[0])["onset"] == asdict(record)["onset"]
+
+
+def test_a_curve_with_what_is_no_number(tmp_path, capsys):
+    losses = [3.0 + 0.001 * (n % 7) for n in range(400)]
+    losses[300:305] = [math.nan] * 5
+    recover.replay(write_curve(tmp_path / "curve.csv", losses), SpikeConfig(), 50)
+    assert "the loss was no number, several times in a row" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Step,value\n1,2\n", "has no column loss and step; its columns are Step, value"),
+        ("step,loss\n1,2\n2,three\n", "line 3: could not convert string to float: 'three'"),
+        ("step,loss\n", "has no line below its header"),
+        ("", "its columns are none"),
+    ],
+)
+def test_a_file_that_is_no_curve_is_refused(tmp_path, text, words):
+    file = tmp_path / "curve.csv"
+    file.write_text(text)
+    with pytest.raises(InputError, match=re.escape(words)):
+        recover.replay(file, SpikeConfig(), 50)
+
+
+def test_help_shows_each_action():
+    for action in ("status", "why", "roll-back", "replay"):
+        with pytest.raises(SystemExit) as ended:
+            launch.dispatch(["recover", action, "--help"])
+        assert ended.value.code == 0
+    with pytest.raises(InputError, match="welm recover --help tells more"):
+        launch.dispatch(["recover"])
+
+
+def test_what_lies_in_metrics_is_json(recovered):
+    for line in recovered.metrics.read_text().splitlines():
+        json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} where all is finite"))

@@ -1,0 +1,68 @@
+"""The short form of benchmarks/recovery_crashes.py, and that it can fail."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+from etils import epath
+
+from benchmarks.recovery_crashes import crash_everywhere
+from welm_jax.train import spikes
+from welm_jax.train.recovery import Journal
+
+
+def test_a_hundred_schedules_crash_at_every_write_boundary_and_lose_nothing():
+    line = [sys.executable, "-m", "benchmarks.recovery_crashes", "--schedules", "100"]
+    ended = subprocess.run(line, capture_output=True, text=True)  # without run-time type checks
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    summary, *bars = ended.stdout.splitlines()
+    assert [json.loads(bar)["value"] for bar in bars] == [0, 0, 0]
+    counts = json.loads(summary.split(": ", 1)[1].replace("'", '"'))
+    assert counts["crashes"] > 25 * 100 and counts["recoveries"] >= 100
+
+
+def test_it_is_caught_if_abandoned_checkpoints_count_as_valid(tmp_path, monkeypatch):
+    monkeypatch.setattr(spikes, "is_valid", lambda step, attempt, journal: True)
+    found = counted(tmp_path)
+    assert found["abandoned lineages"] or found["StopAndLook"]  # the loop's own books
+
+
+def test_it_is_caught_if_a_decision_is_forgotten_at_a_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(spikes, "skipped_ranges", lambda journal: ())
+    assert counted(tmp_path)["lost skips"]
+
+
+def test_it_is_caught_if_a_decision_takes_effect_before_its_step(tmp_path, monkeypatch):
+    plain = spikes.multiplier
+    monkeypatch.setattr(spikes, "multiplier", lambda records, attempt: plain(records, len(records)))
+    assert counted(tmp_path)["other endings"]
+
+
+def counted(tmp_path):
+    """What is counted until something is, in at most 20 schedules."""
+    counts = Counter()
+    for seed in range(20):
+        try:
+            counts += crash_everywhere(epath.Path(tmp_path / f"{seed}"), seed)
+        except Exception as error:  # a broken loop may also trip over its own books
+            counts[type(error).__name__] += 1
+        if counts - Counter(crashes=counts["crashes"], recoveries=counts["recoveries"]):
+            break
+    return counts
+
+
+def test_a_journal_behind_a_backend_without_append_and_rename(tmp_path):
+    from tests.bucket import BucketPath
+    from tests.train.test_recovery import FIRST
+
+    folder = BucketPath(tmp_path)
+    with pytest.raises(OSError, match="does not open with 'a'"):
+        (folder / "file").open("a")
+    (folder / "file").write_text("x")
+    with pytest.raises(OSError, match="does not rename"):
+        (folder / "file").rename(folder / "other")
+    journal = Journal(folder / "recovery_journal")
+    journal.commit(FIRST)
+    assert journal.records() == [FIRST]

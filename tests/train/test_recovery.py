@@ -1,0 +1,148 @@
+import contextlib
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from etils import epath
+
+from welm_jax.failures import StopAndLook
+from welm_jax.train import recovery
+from welm_jax.train.recovery import Journal
+from welm_jax.train.spikes import Place, Recovery
+
+PLACE = Place(iteration=421, step=421, cursor=421)
+FIRST = Recovery(
+    id=1,
+    kind="automatic",
+    rule="big",
+    level=1,
+    onset=PLACE,
+    detected=PLACE,
+    target_step=300,
+    target_cursor=300,
+    skipped=(300, 521),
+    lr_multiplier=0.8,
+    degraded="",
+    loss=9.1,
+    median=2.1,
+    threshold=0.3,
+)
+SECOND = replace(
+    FIRST, id=2, kind="manual", onset=None, detected=None, loss=None, skipped=(600, 700)
+)
+
+
+@pytest.fixture
+def journal(tmp_path):
+    journal = Journal(epath.Path(tmp_path) / "recovery_journal")
+    journal.commit(FIRST)
+    journal.commit(SECOND)
+    return journal
+
+
+def files(tmp_path):
+    return sorted((tmp_path / "recovery_journal").iterdir())
+
+
+def test_records_come_back_as_they_were(journal, tmp_path):
+    assert journal.records() == [FIRST, SECOND]
+    assert [file.name for file in files(tmp_path)] == ["000001.json", "000002.json"]
+    assert Journal(tmp_path / "none").records() == []
+
+
+def test_a_last_record_cut_short_was_never_committed_and_its_number_is_used_again(
+    journal, tmp_path
+):
+    last = files(tmp_path)[1]
+    text = last.read_text()
+    for length in range(len(text)):
+        last.write_text(text[:length])
+        assert journal.records() == [FIRST]
+    journal.commit(SECOND)
+    assert journal.records() == [FIRST, SECOND]
+
+
+def test_a_record_that_is_there_is_never_written_over(journal):
+    for record in (FIRST, SECOND, replace(SECOND, id=4)):
+        with pytest.raises(StopAndLook, match="is not the next record: another process writes"):
+            journal.commit(record)
+    assert journal.records() == [FIRST, SECOND]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_an_edit_by_hand_is_named(journal, tmp_path, number):
+    file = files(tmp_path)[number]
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, "lr_multiplier": 1.0}, indent=1) + "\n")
+    with pytest.raises(StopAndLook, match=rf"00000{number + 1}.json was edited: .*restore it"):
+        journal.records()
+
+
+def test_a_record_exchanged_for_another_sound_one_is_named(journal, tmp_path):
+    other = Journal(tmp_path / "other")
+    other.commit(replace(FIRST, skipped=(300, 400)))
+    (tmp_path / "other" / "000001.json").replace(files(tmp_path)[0])
+    with pytest.raises(StopAndLook, match="000002.json does not follow the record before it"):
+        journal.records()
+
+
+def test_a_missing_or_damaged_record_is_named(journal, tmp_path):
+    first, second = files(tmp_path)
+    text = first.read_text()
+    first.write_text(text.replace("{", "[", 1))
+    with pytest.raises(StopAndLook, match="000001.json is damaged"):
+        journal.records()
+    first.unlink()
+    with pytest.raises(StopAndLook, match="000001.json is missing"):
+        journal.records()
+
+
+@pytest.mark.parametrize(
+    ("newest", "pins"),
+    [(300, {200, 250, 300}), (350, {200, 250, 300}), (1300, {200, 250, 300}), (1301, set())],
+)
+def test_the_target_and_two_before_it_stay_until_the_run_is_past_them(newest, pins):
+    steps = sorted({50, 100, 150, 200, 250, 300, newest})
+    assert recovery.pinned(steps, [FIRST]) == pins
+    assert recovery.pinned(steps, []) == recovery.pinned([], [FIRST]) == set()
+
+
+TWO_PROCESSES = """
+import dataclasses, sys
+import jax
+process, port, loss = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=process)
+from tests.train.test_recovery import FIRST
+from welm_jax.failures import StopAndLook
+from welm_jax.train import recovery
+from welm_jax.train.spikes import Exhausted
+
+def decide():
+    assert process == 0, "only process 0 decides: listings may differ"
+    return FIRST
+
+try:
+    assert recovery.agreed(decide, loss) == FIRST
+    assert recovery.agreed(lambda: Exhausted(reason="none"), 1).reason == "none"
+    print("agreed")
+except StopAndLook as error:
+    print("stopped:", error)
+"""
+
+
+@pytest.mark.parametrize(("losses", "said"), [((9.0, 9.0), "agreed"), ((9.0, 9.5), "stopped: ")])
+def test_two_processes_agree_on_what_both_saw_and_stop_on_what_one_did_not(losses, said, free_port):
+    with contextlib.ExitStack() as stack:
+        processes = []
+        for process, loss in enumerate(losses):
+            line = [sys.executable, "-c", TWO_PROCESSES, str(process), free_port, str(loss)]
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+            processes.append(stack.enter_context(subprocess.Popen(line, **pipes)))
+            stack.callback(processes[-1].kill)
+        ended = [one.communicate(timeout=120) for one in processes]
+    for process, (out, err) in enumerate(ended):
+        assert f"\n{said}" in f"\n{out}", err  # gloo speaks first
+        if said != "agreed":
+            assert f"disagree on a recovery; here it rests on {losses[process]};" in out

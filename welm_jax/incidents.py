@@ -1,0 +1,59 @@
+"""What a run leaves of a loss spike: a list of suspect batches, or a diagnosis for a person.
+
+Deliberately does not know how a spike is found, what is decided about it, or how that is said.
+"""
+
+import dataclasses
+
+from welm_jax import recovery_report, run_files
+from welm_jax.data import suspects
+from welm_jax.data.batches import BatchStream
+from welm_jax.failures import Failure
+from welm_jax.run_files import RunFolder
+from welm_jax.train.run_log import RunLog
+from welm_jax.train.spikes import Exhausted, Incident, Recovery
+
+MOST_SUSPECTS = 32  # batches that are listed
+METRICS_KEPT = 2_000  # lines of a diagnosis
+
+
+def tell(
+    run: RunFolder,
+    stream: BatchStream,
+    log: RunLog,
+    incident: Incident,
+    decision: Recovery | Exhausted,
+) -> None:
+    """Says what happened and what comes of it, and writes down which batches are suspect.
+
+    Where no recovery is left it writes all that a person needs to the run's diagnosis folder.
+    """
+    log.flush()
+    log.say(recovery_report.seen(incident))
+    # The last batch fed has the place before its cursor; from the first bad one to the last judged.
+    cursors = range(incident.onset.cursor - 1, incident.detected.cursor)[:MOST_SUSPECTS]
+    try:
+        rows = suspects.describe(stream, cursors)
+    except Failure as error:  # a recovery does not fail for want of its own explanation
+        log.say(f"the suspect batches cannot be listed: {error}")
+        rows = []
+    if isinstance(decision, Recovery):
+        run_files.write_json(run.suspects / f"{decision.id:06d}.json", rows)
+        log.say(f"Recovery {decision.id}: {recovery_report.decided(decision)}")
+        return
+    _write_diagnosis(run, incident, decision, rows)
+    log.say(f"{run.diagnosis} holds what a person needs: incident, suspects, metrics, decisions")
+
+
+def _write_diagnosis(
+    run: RunFolder, incident: Incident, decision: Exhausted, suspect_rows: list[dict]
+) -> None:
+    told = {**dataclasses.asdict(incident), "stopped": decision.reason}
+    run_files.write_json(run.diagnosis / "incident.json", told)
+    run_files.write_json(run.diagnosis / "suspects.json", suspect_rows)
+    lines = list(run_files.read_lines(run.metrics))[-METRICS_KEPT:]
+    (run.diagnosis / run.metrics.name).unlink(missing_ok=True)
+    run_files.append_lines(run.diagnosis / run.metrics.name, lines)
+    records = sorted(run.journal.iterdir()) if run.journal.exists() else []
+    for file in (run.config, run.operative_config, *records):
+        file.copy(run.diagnosis / file.name, overwrite=True)

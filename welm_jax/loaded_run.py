@@ -1,0 +1,136 @@
+"""A trained run, opened: scoring and continuing text with its newest checkpoint.
+
+Only reads what training wrote, so that a run may be looked at while it trains.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jaxtyping import PyTree
+from rich.console import Console
+
+from welm_jax import gin_files, run_files, runs
+from welm_jax.configurables import TRAINING
+from welm_jax.decode.generate import generate as continue_prompts
+from welm_jax.evaluate import count_models, held_out
+from welm_jax.failures import InputError
+from welm_jax.model.decoder import Assembler
+from welm_jax.run_files import RunFolder
+from welm_jax.text.tokenizer import Tokenizer
+from welm_jax.train import spikes
+from welm_jax.train.checkpoints import Checkpoints, Progress
+from welm_jax.train.mesh import MeshConfig, make_mesh
+from welm_jax.train.recovery import Journal
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoadedRun:
+    """A run's newest checkpoint, ready to be used.
+
+    Attributes:
+      mixture: the content of its mixture.json.
+      tokenizer: the tokenizer it was trained with.
+      assemble: puts parameters into a decoder.
+      parameters: the newest ones, on `mesh`.
+      progress: where the run stood.
+      mesh: of the first device; to be set around any use.
+    """
+
+    mixture: dict[str, Any]
+    tokenizer: Tokenizer
+    assemble: Assembler
+    parameters: PyTree
+    progress: Progress
+    mesh: jax.sharding.Mesh
+
+
+def load(run: RunFolder) -> LoadedRun:
+    """Opens a run for evaluation or generation, on the first device.
+
+    It may be training meanwhile: nothing is written.
+
+    Raises:
+      InputError: there is no checkpoint, or the tokenizer is not the one of the data.
+    """
+    config = gin_files.load([os.fspath(run.require().config)], [], TRAINING)
+    mixture = run_files.read_json(run.mixture)
+    tokenizer = runs.own_tokenizer(run.tokenizer, mixture)
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    records = Journal(run.journal).records()
+    restored = None
+    if run.checkpoints.exists():
+        identity = runs.identity(config, mixture)
+        with jax.set_mesh(mesh), Checkpoints(run.checkpoints, None, identity) as checkpoints:
+            restored = checkpoints.restore(
+                runs.like(config, mesh), functools.partial(spikes.is_valid, journal=records)
+            )
+    if restored is None:
+        raise InputError(f"{run.path} has no checkpoint yet; train it first")
+    return LoadedRun(
+        mixture=mixture,
+        tokenizer=tokenizer,
+        assemble=Assembler(config["ModelConfig"]),
+        parameters=restored[0].parameters,
+        progress=restored[1],
+        mesh=mesh,
+    )
+
+
+def evaluate(run: RunFolder) -> None:
+    """Scores the newest checkpoint and the count models of its training text on held-out text.
+
+    Writes held_out.json and prints it as a table. Its keys: `step`; `sources` and `all`, with the
+    fields of HeldOutScore but the name; `count_models`, as count_models.bits_per_character says.
+    """
+    loaded = load(run)
+    with jax.set_mesh(loaded.mesh):
+        scores = held_out.bits_per_character(loaded.assemble, loaded.parameters, loaded.mixture)
+    named = {fields.pop("source"): fields for fields in map(dataclasses.asdict, scores)}
+    overall = named.pop(held_out.ALL)
+    folders = {
+        source["name"]: source["folder"]
+        for source in loaded.mixture["sources"]
+        if source["name"] in named
+    }
+    result = {
+        "step": loaded.progress.step,
+        "all": overall,
+        "sources": named,
+        "count_models": count_models.bits_per_character(folders, loaded.tokenizer),
+    }
+    run_files.write_json(run.held_out, result)
+    Console().print(held_out.table(result))
+
+
+def generate(
+    run: RunFolder, prompts: Sequence[str], tokens: int, temperature: float, seed: int
+) -> None:
+    """Continues texts with the newest checkpoint; prints them and keeps them in samples.jsonl."""
+    loaded = load(run)
+    tokenizer = loaded.tokenizer
+    with jax.set_mesh(loaded.mesh):
+        continuations = continue_prompts(
+            loaded.assemble,
+            loaded.parameters,
+            [[tokenizer.eod_id, *tokenizer.encode(prompt)] for prompt in prompts],
+            max_new_tokens=tokens,
+            temperature=temperature,
+            seed=seed,
+            eod_id=tokenizer.eod_id,
+        )
+    records = [
+        {
+            "step": loaded.progress.step,
+            "prompt": prompt,
+            "continuation": tokenizer.decode(ids),
+            "temperature": temperature,
+        }
+        for prompt, ids in zip(prompts, continuations, strict=True)
+    ]
+    for record in records:
+        print(record["prompt"] + record["continuation"] + "\n")
+    run_files.append_lines(run.samples, records)

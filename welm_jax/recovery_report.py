@@ -1,0 +1,224 @@
+"""What a run's report tells of loss spikes: which steps counted, and what was done about the rest.
+
+Owns the words and figures; report.html.j2 owns the markup. Reads what training wrote and decides
+nothing anew. Of training it knows the journal and `spikes`, which need no jax.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from welm_jax import run_files
+from welm_jax.run_files import RunFolder
+from welm_jax.train import spikes
+from welm_jax.train.recovery import Journal
+from welm_jax.train.spikes import Incident, Recovery
+
+Logged = Mapping[str, Any]  # a line of metrics.jsonl
+
+REFUSED = ("overflow", "nonfinite")  # verdicts on updates that were not made
+SHOWN_BATCHES, SHOWN_DOCUMENTS = 12, 2
+REPETITIVE = 32  # repetitions from which on OLMo-core drops a sequence
+SEEN = {
+    "frequent": "the loss left its usual range again and again",
+    "big": "the loss jumped and did not come back",
+    "ramp": "the loss had crept up",
+    "nonfinite": "the loss was no number, several times in a row",
+    "scale_floor": "gradients overflowed float16 even at the smallest loss scale",
+    "overflow": "gradients overflowed float16 again and again",
+}
+VERDICTS = {
+    "data": "It was the data: from another state, too, the same batches raise the loss.",
+    "state": "It was the state of the model: from another state the same batches do no harm.",
+    "not reproducible": "It did not happen again: the same batches from the same state do no harm.",
+}
+
+
+def lineage(
+    lines: Iterable[Logged], journal: Sequence[Recovery]
+) -> tuple[list[Logged], list[list[Logged]]]:
+    """Tells the steps that led to the newest model from those that a rollback discarded.
+
+    Of a step made twice in an attempt, after a crash, the later line counts. A refused update is
+    no step. Lines written before there were recoveries have no attempt, and count.
+
+    Args:
+      lines: of metrics.jsonl, in any order of attempts.
+      journal: its records.
+
+    Returns:
+      The steps that count, ascending; and the discarded ones of each attempt that lost some, each
+      branch led by the step from which it grew, if that was logged.
+    """
+    made = {
+        (line.get("attempt", 0), line["step"]): line
+        for line in lines
+        if line.get("verdict") not in REFUSED
+    }
+    kept: dict[int, Logged] = {}
+    discarded: dict[int, list[Logged]] = {}
+    for (attempt, step), line in sorted(made.items(), key=lambda item: item[0]):
+        if spikes.is_valid(step, attempt, journal):
+            kept[step] = line
+        else:
+            discarded.setdefault(attempt, []).append(line)
+    for attempt, branch in discarded.items():
+        stem = branch[0]["step"] - 1
+        grew_from = [made[one, stem] for one in range(attempt, -1, -1) if (one, stem) in made]
+        branch[:0] = grew_from[:1]
+    return [kept[step] for step in sorted(kept)], list(discarded.values())
+
+
+def told(run: RunFolder) -> list[str]:
+    """What befell a run, in plain words, and where it stands."""
+    journal = Journal(run.journal).records()
+    steps, _ = lineage(run_files.read_lines(run.metrics), journal)
+    words = [words for record in journal for words in _story(run, record)]
+    last = steps[-1]
+    return [
+        *(words or ["No loss spike was noticed."]),
+        f"Training then stood at step {last['step']:,}, with a loss of {last['loss']:.3f}.",
+    ]
+
+
+def content(
+    run: RunFolder, lines: Sequence[Logged], kept: int, journal: Sequence[Recovery]
+) -> dict[str, Any]:
+    """What the template shows of recoveries, by the names it uses.
+
+    Args:
+      run: the folder.
+      lines: of metrics.jsonl.
+      kept: steps that count, of `lineage`.
+      journal: its records.
+    """
+    made = {(line.get("attempt", 0), line["cursor"]): line.get("verdict") for line in lines}
+    verdicts = Counter(made.values())
+    refused = {verdict: verdicts[verdict] for verdict in REFUSED}
+    steps = len(made) - sum(refused.values())
+    attempt = max((attempt for attempt, _ in made), default=0)
+    due = {record.id for record in spikes.applicable(journal) if record.id > attempt}
+    return {
+        "made": steps,
+        "discarded": steps - kept,
+        "skipped": sum(end - begin for begin, end in spikes.skipped_ranges(journal)),
+        "refused": refused,
+        "repetitive": REPETITIVE,
+        "stopped": _stopped(run, lines[-1] if lines else {}, bool(due)),
+        "recoveries": [
+            {
+                "id": record.id,
+                "superseded": spikes.is_superseded(record, journal),
+                "due": record.id in due,
+                "story": list(_story(run, record)),
+                "batches": _batches(run, record, lines),
+            }
+            for record in journal
+        ],
+    }
+
+
+def _stopped(run: RunFolder, last: Logged, decided: bool) -> dict[str, Any] | None:
+    """Why a person was called, and whether the run still waits for one."""
+    file = run.diagnosis / "incident.json"
+    if not file.exists():
+        return None
+    incident = run_files.read_json(file)
+    detected = incident["detected"]
+    there = bool(last) and (last["step"], last["cursor"]) == (detected["step"], detected["cursor"])
+    return {
+        "waits": there and not decided,
+        "step": detected["step"],
+        "seen": _what(
+            incident["rule"], incident["loss"], incident["median"], incident["threshold"]
+        ),
+        "reason": incident["stopped"],
+    }
+
+
+def seen(event: Incident | Recovery) -> str:
+    """What the detector saw and when, in plain words; of a recovery that it set off."""
+    what = _what(event.rule, event.loss, event.median, event.threshold)
+    began = f"It began at step {event.onset.step:,}, with batch {event.onset.cursor - 1:,}"
+    return f"At step {event.detected.step:,} {what}. {began}."
+
+
+def _what(rule: str, loss: float | None, median: float | None, threshold: float | None) -> str:
+    """Figures only where the loss is what the rule looked at."""
+    words = SEEN.get(rule, rule)
+    if rule not in ("frequent", "big", "ramp") or loss is None or not math.isfinite(loss):
+        return words
+    passes = median + threshold
+    return f"{words}: {loss:.3f}, where {median:.3f} was usual and {passes:.3f} would have passed"
+
+
+def decided(record: Recovery) -> str:
+    """What a recovery does, in plain words."""
+    back = f"back to step {record.target_step:,}" if record.target_step else "back to the start"
+    if record.detected:
+        back = f"{record.detected.step - record.target_step:,} steps {back}"
+    begin, end = record.skipped
+    past = (
+        f"past the {end - begin:,} batches {begin:,} to {end - 1:,}" if begin < end else "no skip"
+    )
+    rate = f"{record.lr_multiplier:.3g} times the scheduled learning rate"
+    why = f" {record.degraded[0].upper()}{record.degraded[1:]}." if record.degraded else ""
+    return f"{back}; {past}; on with {rate}.{why}"
+
+
+def answered(why: Mapping[str, Any]) -> str:
+    """What feeding the suspect batches again said, in plain words; see `why.Why`."""
+    verdict = VERDICTS.get(why["verdict"], why["verdict"])
+    return (
+        f"{verdict} Over the suspect batches it rose by {why['rise']:.2f} nats "
+        f"when it happened, by {why['rise_again']:.2f} in a replay, by {why['rise_elsewhere']:.2f} "
+        f"from the checkpoint of step {why['elsewhere_step']:,}."
+    )
+
+
+def _story(run: RunFolder, record: Recovery) -> Iterator[str]:
+    """A recovery: what was seen, what was decided, and why, if that was asked."""
+    yield seen(record) if record.onset else "A person decided this one."
+    if record.level > 1:
+        yield f"The same trouble again (level {record.level}): further back, and more skipped."
+    yield f"Decision: {decided(record)}"
+    answer = run.suspects / f"{record.id:06d}_why.json"
+    if answer.exists():
+        yield answered(run_files.read_json(answer))
+
+
+def _batches(run: RunFolder, record: Recovery, lines: Sequence[Logged]) -> dict[str, Any] | None:
+    """The first suspect batches: what each was made of, and its loss when it was fed."""
+    file = run.suspects / f"{record.id:06d}.json"
+    if not (file.exists() and record.onset and record.detected):
+        return None
+    # The batch at place k left the cursor at k + 1. It was fed last when it became suspect, for
+    # from then on it is skipped.
+    losses = {line["cursor"] - 1: line["loss"] for line in lines}
+    shown = [
+        _batch(cursor, list(rows), losses.get(cursor))
+        for cursor, rows in groupby(run_files.read_json(file), key=lambda row: row["cursor"])
+    ][:SHOWN_BATCHES]
+    return {
+        "rows": shown,
+        "all": record.detected.cursor - record.onset.cursor + 1,
+        "file": f"{file.parent.name}/{file.name}",
+    }
+
+
+def _batch(cursor: int, rows: Sequence[Mapping[str, Any]], loss: float | None) -> dict[str, Any]:
+    sources = Counter(row["source"] for row in rows)
+    documents = list(dict.fromkeys(name for row in rows for name in row["documents"]))
+    most = max(rows, key=lambda row: row["repetition"])
+    return {
+        "cursor": cursor,
+        "loss": "" if loss is None else f"{loss:.3f}",
+        "sources": ", ".join(f"{name} {count}" for name, count in sources.most_common()),
+        "documents": len(documents),
+        "names": documents[:SHOWN_DOCUMENTS],
+        "repetition": most["repetition"],
+        "period": most["period"],
+        "repetitive": most["repetition"] >= REPETITIVE,
+    }

@@ -1,0 +1,164 @@
+"""The journal of recoveries: what was decided, in numbered records that never change.
+
+Writing a record is the commit point of a recovery. All that follows from it (which checkpoints are
+abandoned, which batches are skipped, which rate is in force) is derived from the journal at every
+start, so that a crash at any moment loses nothing. Deliberately does not know how a decision is
+made (spikes) nor what a checkpoint is. No append, no rename: it works in a bucket.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from etils import epath
+
+from welm_jax.failures import StopAndLook
+from welm_jax.train import faults
+from welm_jax.train.spikes import Exhausted, Recovery
+
+PINNED_STEPS = 1_000  # past its target, before a recovery's checkpoints may go
+LONGEST_DECISION = 4096  # bytes of JSON that processes tell each other
+
+
+class Journal:
+    """The folder of records `000001.json`, `000002.json` and so on.
+
+    Each record bears its own sha256 and that of the one before it, so that an edit by hand shows.
+    """
+
+    def __init__(self, folder: epath.PathLike):
+        self._folder = epath.Path(folder)
+
+    def records(self) -> list[Recovery]:
+        """All that was committed, in order.
+
+        A last file that a crash cut short was never committed, and is left out.
+
+        Raises:
+          StopAndLook: a record is missing, damaged or edited.
+        """
+        return [Recovery.from_json(content) for content in self._contents()]
+
+    def commit(self, recovery: Recovery) -> None:
+        """Writes the next record; once it is on disk the recovery is decided.
+
+        Raises:
+          StopAndLook: a record of this number is there already: somebody else writes here.
+        """
+        contents = self._contents()
+        file = self._file(recovery.id)
+        if recovery.id != len(contents) + 1 or _is_whole(file):
+            raise StopAndLook(
+                f"{file} is not the next record: another process writes to this run; let only one "
+                "train it"
+            )
+        content = {
+            **dataclasses.asdict(recovery),
+            "previous_sha256": contents[-1]["sha256"] if contents else "",
+        }
+        content["sha256"] = _sha256(content)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        faults.write_boundary(f"record {recovery.id} comes")
+        with file.open("w") as opened:
+            opened.write(json.dumps(content, indent=1) + "\n")
+            opened.flush()
+            if "://" not in os.fspath(file):  # a bucket keeps an object once it is closed
+                os.fsync(opened.fileno())
+        faults.write_boundary(f"record {recovery.id} is written")
+
+    def _file(self, number: int) -> epath.Path:
+        return self._folder / f"{number:06d}.json"
+
+    def _contents(self) -> list[dict]:
+        if not self._folder.exists():
+            return []
+        files = sorted(file for file in self._folder.iterdir() if file.suffix == ".json")
+        if files and not _is_whole(files[-1]):
+            files.pop()
+        contents, before = [], ""
+        for number, file in enumerate(files, start=1):
+            if file.name != self._file(number).name:
+                raise StopAndLook(f"{self._file(number)} is missing; restore it from a copy")
+            content = _content(file)
+            if content["previous_sha256"] != before:
+                raise StopAndLook(
+                    f"{file} does not follow the record before it (it names {before[:12]!r} as "
+                    f"{content['previous_sha256'][:12]!r}); restore both from a copy"
+                )
+            before = content["sha256"]
+            contents.append(content)
+        return contents
+
+
+def pinned(steps: Sequence[int], records: Sequence[Recovery]) -> set[int]:
+    """The checkpoints that must stay whatever their age.
+
+    Those are the last recovery's target and the two before it, until the run is well past it:
+    should the spike come again, the next recovery goes back further.
+
+    Args:
+      steps: of all checkpoints.
+      records: the journal.
+    """
+    if not records or not steps or max(steps) > records[-1].target_step + PINNED_STEPS:
+        return set()
+    return set(sorted(step for step in steps if step <= records[-1].target_step)[-3:])
+
+
+def agreed(decide: Callable[[], Recovery | Exhausted], seen: object) -> Recovery | Exhausted:
+    """The decision of process 0, once all processes are known to have seen the same.
+
+    Args:
+      decide: makes the decision; only process 0 calls it, for listings of files may differ.
+      seen: what the decision rests on; anything with a faithful repr.
+
+    Raises:
+      StopAndLook: on all processes, before anything is written: one of them saw something else.
+    """
+    import jax  # here alone: a report reads journals without it
+    from jax.experimental import multihost_utils
+
+    if jax.process_count() == 1:
+        return decide()
+    told = np.zeros(LONGEST_DECISION, np.uint8)
+    if jax.process_index() == 0:
+        made = decide()
+        text = json.dumps([type(made).__name__, dataclasses.asdict(made)]).encode()
+        told[: len(text)] = np.frombuffer(text, np.uint8)
+    told = bytes(multihost_utils.broadcast_one_to_all(told)).rstrip(b"\0")
+    mine = np.frombuffer(hashlib.sha256(told + repr(seen).encode()).digest(), np.uint8)
+    for process, other in enumerate(multihost_utils.process_allgather(mine)):
+        if bytes(other) != bytes(mine):
+            raise StopAndLook(
+                f"processes {jax.process_index()} and {process} disagree on a recovery; here it "
+                f"rests on {seen}; look for another code, data or device; nothing was written"
+            )
+    kind, content = json.loads(told)
+    return Exhausted(**content) if kind == Exhausted.__name__ else Recovery.from_json(content)
+
+
+def _content(file: epath.Path) -> dict:
+    try:
+        content = json.loads(file.read_text())
+        stated = content.pop("sha256")
+    except (ValueError, KeyError, AttributeError) as error:
+        raise StopAndLook(f"{file} is damaged ({error!r}); restore it from a copy") from error
+    found = _sha256(content)
+    if found != stated:
+        raise StopAndLook(
+            f"{file} was edited: its content has sha256 {found[:12]}, it says {stated[:12]}; "
+            "restore it from a copy (`welm recover roll-back` adds decisions)"
+        )
+    return {**content, "sha256": stated}
+
+
+def _is_whole(file: epath.Path) -> bool:
+    """Whether a record was written to its end, which is the line break."""
+    return file.exists() and file.read_bytes().endswith(b"}\n")
+
+
+def _sha256(content: dict) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,180 @@
+"""Was it the data or the state? The suspect batches of a recovery, fed again from two states.
+
+What makes it possible: any batch is a pure function of its place in the stream.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from statistics import fmean
+
+import jax
+import numpy as np
+
+from welm_jax import recover, run_files, runs
+from welm_jax.failures import InputError
+from welm_jax.run_files import RunFolder
+from welm_jax.train import spikes
+from welm_jax.train.checkpoints import IsValid, Progress
+from welm_jax.train.mesh import make_mesh
+from welm_jax.train.recovery import Journal
+from welm_jax.train.spikes import Recovery
+from welm_jax.train.state import TrainState
+
+NOT_A_NUMBER = 10.0  # nats that a loss which is no number counts as
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Why:
+    """What two replays of the suspect batches say about a recovery.
+
+    Attributes:
+      verdict: data if the batches raise the loss from another state too; state if only from the
+        one they met; not reproducible if not even from that.
+      rise: nats per token, on average over the suspects, above what was usual when it happened.
+      rise_again: the same in a replay from the recovery's target.
+      rise_elsewhere: the same from another checkpoint.
+      elsewhere_step: of that checkpoint.
+    """
+
+    verdict: str
+    rise: float
+    rise_again: float
+    rise_elsewhere: float
+    elsewhere_step: int
+
+
+def why(run: RunFolder, event: int) -> Why:
+    """Feeds the suspect batches of a recovery again: was it the data or the state?
+
+    Once from the recovery's target as it happened, once from another checkpoint. Nothing is
+    saved; a fault that the run was armed with comes again by its own rule.
+
+    Args:
+      run: not training at the moment, for it needs the devices.
+      event: id of a recovery in the journal.
+
+    Raises:
+      InputError: there is no such recovery, it was decided by hand, or its target or any other
+        checkpoint is gone.
+    """
+    records = Journal(run.journal).records()
+    if not 1 <= event <= len(records):
+        known = f"1 to {len(records)}" if records else "none yet"
+        raise InputError(f"there is no recovery {event}; known are {known}")
+    record = records[event - 1]
+    if record.onset is None:
+        raise InputError(f"recovery {event} was decided by hand and has no suspect batches")
+    replays = _Replays(run, records, record)
+    suspects = range(record.onset.cursor - 1, record.detected.cursor)
+    usual, seen = record.median, _seen(run, record, suspects)
+    again = replays.losses(replays.target(), record.target_cursor, suspects)
+    elsewhere = replays.elsewhere(len(suspects))
+    other = replays.losses(elsewhere, suspects.start, suspects)
+    rise, rise_again = _rise(seen, usual), _rise(again, usual)
+    rise_elsewhere = _rise(other, _usual(elsewhere[1], other))
+    if rise_again < rise / 2:
+        verdict = "not reproducible"
+    else:
+        verdict = "data" if rise_elsewhere > rise_again / 2 else "state"
+    found = Why(
+        verdict=verdict,
+        rise=rise,
+        rise_again=rise_again,
+        rise_elsewhere=rise_elsewhere,
+        elsewhere_step=elsewhere[1].step,
+    )
+    run_files.write_json(run.suspects / f"{event:06d}_why.json", dataclasses.asdict(found))
+    return found
+
+
+def _rise(losses: Sequence[float], usual: float) -> float:
+    return fmean(loss - usual if math.isfinite(loss) else NOT_A_NUMBER for loss in losses)
+
+
+def _seen(run: RunFolder, record: Recovery, suspects: range) -> list[float]:
+    """The losses of the suspect batches when it happened."""
+    lines = {
+        line["cursor"] - 1: line["loss"]
+        for line in run_files.read_lines(run.metrics)
+        if line["attempt"] == record.id - 1 and line["cursor"] - 1 in suspects
+    }
+    if not lines:
+        raise InputError(f"{run.metrics} has none of the batches {suspects.start} and after")
+    return [lines[cursor] for cursor in sorted(lines)]
+
+
+def _usual(progress: Progress, losses: Sequence[float]) -> float:
+    """What a checkpoint's own last losses were; at the very beginning there are none."""
+    accepted = progress.history.accepted[-spikes.RAMP_WINDOW :]
+    return fmean(accepted) if accepted else losses[0]
+
+
+class _Replays:
+    """The run's own step, batches and checkpoints, without anything being written."""
+
+    def __init__(self, run: RunFolder, records: Sequence[Recovery], record: Recovery):
+        self._run, self._records, self._record = run, records, record
+        self._config = recover.opened_config(run)
+        self._mesh = make_mesh(self._config["MeshConfig"])
+        self._stream = runs.batch_stream(self._config, run_files.read_json(run.mixture))
+        self._step = runs.train_step(self._config)
+
+    def target(self) -> tuple[TrainState, Progress]:
+        """The state that went wrong, as it was saved before."""
+        step, event = self._record.target_step, self._record.id
+        if step == 0:
+            with jax.set_mesh(self._mesh):
+                return runs.new_state(self._config), Progress()
+        restored = self._restored(lambda one, attempt: one == step and attempt < event)
+        if restored is None:
+            raise InputError(
+                f"the state that recovery {event} went back to, of step {step}, is gone; ask about "
+                "the last recovery"
+            )
+        return restored
+
+    def elsewhere(self, count: int) -> tuple[TrainState, Progress]:
+        """Another checkpoint, from which `count` batches do not lead through the onset."""
+        record = self._record
+        with recover.opened_checkpoints(self._run, self._config) as checkpoints:
+            steps = [one.step for one in checkpoints.saved(lambda step, attempt: True)]
+        clear = [
+            step
+            for step in steps
+            if step != record.target_step
+            and (step + count < record.onset.step or step > record.detected.step)
+        ]
+        if not clear:
+            raise InputError(
+                f"recovery {record.id} needs a second checkpoint, which the onset at step "
+                f"{record.onset.step} does not touch; there are {steps}"
+            )
+        nearest = min(clear, key=lambda step: abs(step - record.target_step))
+        return self._restored(lambda one, attempt: one == nearest)
+
+    def losses(
+        self, start: tuple[TrainState, Progress], cursor: int, suspects: range
+    ) -> list[float]:
+        """Trains from a checkpoint on; gives the losses of the suspects, which come last."""
+        state, progress = start
+        skipped = spikes.skipped_ranges(self._records[: self._record.id - 1])
+        multiplier = spikes.multiplier(self._records, progress.attempt)
+        losses = []
+        with jax.set_mesh(self._mesh):
+            for at, batch in runs.batches(self._config, self._stream, self._mesh, cursor, skipped):
+                if at >= suspects.stop:
+                    return losses
+                rate = multiplier * self._config["FaultConfig"].rate(int(state.step))
+                state, metrics = self._step(state, batch, np.float32(rate))
+                if at in suspects:
+                    losses.append(metrics["loss"].item())
+        return losses
+
+    def _restored(self, is_wanted: IsValid) -> tuple[TrainState, Progress] | None:
+        like = runs.like(self._config, self._mesh)
+        with (
+            jax.set_mesh(self._mesh),
+            recover.opened_checkpoints(self._run, self._config) as checkpoints,
+        ):
+            return checkpoints.restore(like, is_wanted)
