@@ -1,6 +1,6 @@
 """Our spike detector, a rival and the rules of two other trainers on the same loss curves.
 
-    python -m benchmarks.spike_detectors            # about three minutes on one core
+    python -m benchmarks.spike_detectors            # a minute and a half of one core
     python -m benchmarks.spike_detectors --seed 7   # other curves
 
 Open loop: nothing is rolled back, and after a trigger a detector is muted for 250 iterations. A

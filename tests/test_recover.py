@@ -92,6 +92,18 @@ def test_bad_data_is_found_gone_back_from_and_skipped(ended):
     assert "the loss jumped and did not come back" in said and "back to step 200" in said
 
 
+def test_it_ends_bit_for_bit_as_a_run_that_was_given_its_journal(recovered, tmp_path):
+    shutil.copytree(recovered.journal, tmp_path / "run" / "recovery_journal")
+    given, (status, _, error) = trained(tmp_path, by="cursor")
+    assert status == 0, error
+    [record] = Journal(recovered.journal).records()
+    fed = {line["cursor"] - 1 for line in run_files.read_lines(given.metrics)}
+    assert len(fed) == 400 and fed.isdisjoint(range(*record.skipped))
+    # Progress, the detector's memory and the digest of every array.
+    ends = [run.checkpoints / "400" / "host" / "metadata" for run in (recovered, given)]
+    assert ends[0].read_bytes() == ends[1].read_bytes()
+
+
 def test_the_suspect_batches_name_their_documents(recovered):
     [record] = Journal(recovered.journal).records()
     rows = run_files.read_json(recovered.suspects / "000001.json")
@@ -226,6 +238,8 @@ def test_help_shows_each_action():
         launch.dispatch(["recover"])
 
 
-def test_what_lies_in_metrics_is_json(recovered):
-    for line in recovered.metrics.read_text().splitlines():
-        json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} where all is finite"))
+def test_what_lies_in_metrics_and_diagnosis_is_json_that_every_reader_takes(stopped):
+    lines = stopped.metrics.read_text().splitlines()
+    assert any('"loss": null' in line for line in lines)
+    for text in (*lines, stopped.incident.read_text()):
+        json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))

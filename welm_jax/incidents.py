@@ -34,11 +34,12 @@ def tell(
     cursors = range(incident.onset.cursor - 1, incident.detected.cursor)[:MOST_SUSPECTS]
     try:
         rows = suspects.describe(stream, cursors)
-    except Failure as error:  # a recovery does not fail for want of its own explanation
+        if isinstance(decision, Recovery):
+            run_files.write_json(run.suspects / f"{decision.id:06d}.json", rows)
+    except (Failure, OSError) as error:  # a recovery does not fail for want of its explanation
         log.say(f"the suspect batches cannot be listed: {error}")
         rows = []
     if isinstance(decision, Recovery):
-        run_files.write_json(run.suspects / f"{decision.id:06d}.json", rows)
         log.say(f"Recovery {decision.id}: {recovery_report.decided(decision)}")
         return
     _write_diagnosis(run, incident, decision, rows)
@@ -49,7 +50,7 @@ def _write_diagnosis(
     run: RunFolder, incident: Incident, decision: Exhausted, suspect_rows: list[dict]
 ) -> None:
     told = {**dataclasses.asdict(incident), "stopped": decision.reason}
-    run_files.write_json(run.diagnosis / "incident.json", told)
+    run_files.write_json(run.incident, told)
     run_files.write_json(run.diagnosis / "suspects.json", suspect_rows)
     lines = list(run_files.read_lines(run.metrics))[-METRICS_KEPT:]
     (run.diagnosis / run.metrics.name).unlink(missing_ok=True)

@@ -135,7 +135,7 @@ def recover(arguments: Sequence[str]) -> None:
     welm recover roll-back --to 1500 --skip 200 --lr-factor 0.8 --run_dir quickstart_run/run
     welm recover replay curve.csv --gin.SpikeConfig.outlier_rise=0.2
     """
-    _, bindings, rest = gin_files.split_arguments(arguments)
+    files, bindings, rest = gin_files.split_arguments(arguments)
     parser = _parser(recover)
     choices = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, (summary, flags) in RECOVER_ACTIONS.items():
@@ -145,7 +145,7 @@ def recover(arguments: Sequence[str]) -> None:
     options = parser.parse_args(rest)
     bound = ("SpikeConfig", "CheckpointConfig") if options.action == "replay" else ()
     wanted = {name: TRAINING[name] for name in bound}
-    config = gin_files.load([], bindings, wanted)
+    config = gin_files.load(files, bindings, wanted, TRAINING)
     run = RunFolder(options.run_dir).require() if "run_dir" in options else None
 
     from welm_jax import recover as actions

@@ -30,16 +30,17 @@ def status(run: RunFolder) -> None:
     console = Console(highlight=False)
     records = Journal(run.journal).records()
     lines = run_files.read_lines(run.metrics)
-    last = max(lines, key=lambda line: (line["attempt"], line["cursor"]), default=None)
+    last = max(lines, key=lambda line: (line.get("attempt", 0), line["cursor"]), default=None)
     if last is None:
         console.print("no step was made yet")
         return
-    multiplier = spikes.multiplier(records, last["attempt"])
+    attempt = last.get("attempt", 0)
+    multiplier = spikes.multiplier(records, attempt)
     skipped = sum(end - begin for begin, end in spikes.skipped_ranges(records))
     console.print(
-        f"attempt {last['attempt']}, step {last['step']}, cursor {last['cursor']}: loss "
-        f"{last['loss']:.3f}, {last['guarded']} updates refused, {skipped} batches skipped, "
-        f"learning rate x {multiplier:.3g}",
+        f"attempt {attempt}, step {last['step']}, cursor {last['cursor']}: loss {last['loss']}, "
+        f"{last.get('guarded', 0)} updates refused, {skipped} batches skipped, learning rate x "
+        f"{multiplier:.3g}",
         soft_wrap=True,
     )
     for record in records:
@@ -94,28 +95,31 @@ def replay(curve: Path, config: SpikeConfig, every_steps: int) -> None:
 
 def readings(curve: Path) -> Iterator[Reading]:
     """The lines of a CSV curve, as the detector takes them."""
-    with curve.open(encoding="utf-8-sig", newline="") as lines:
-        table = csv.DictReader(lines)
-        missing = {"step", "loss"} - set(table.fieldnames or ())
-        if missing:
-            raise InputError(
-                f"{curve} has no column {' and '.join(sorted(missing))}; its columns are "
-                f"{', '.join(table.fieldnames or ['none'])}; name them step, loss, gradient_norm, "
-                "loss_scale"
+    try:
+        text = curve.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{curve} is not UTF-8 text; save it as CSV in UTF-8") from error
+    table = csv.DictReader(text.splitlines())
+    missing = {"step", "loss"} - set(table.fieldnames or ())
+    if missing:
+        raise InputError(
+            f"{curve} has no column {' and '.join(sorted(missing))}; its columns are "
+            f"{', '.join(table.fieldnames or ['none'])}; name them step, loss, gradient_norm, "
+            "loss_scale"
+        )
+    for number, line in enumerate(table, start=1):
+        try:
+            scale = line.get("loss_scale")
+            yield Reading(
+                iteration=number,
+                step=int(float(line["step"])),
+                cursor=number,
+                loss=float(line["loss"]),
+                gradient_norm=float(line.get("gradient_norm") or 1.0),
+                loss_scale=float(scale) if scale else None,
             )
-        for number, line in enumerate(table, start=1):
-            try:
-                scale = line.get("loss_scale")
-                yield Reading(
-                    iteration=number,
-                    step=int(float(line["step"])),
-                    cursor=number,
-                    loss=float(line["loss"]),
-                    gradient_norm=float(line.get("gradient_norm") or 1.0),
-                    loss_scale=float(scale) if scale else None,
-                )
-            except (TypeError, ValueError) as error:
-                raise InputError(f"{curve}, line {number + 1}: {error}") from error
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"{curve}, line {number + 1}: {error}") from error
 
 
 def roll_back(run: RunFolder, step: int, skip: int, lr_factor: float) -> None:

@@ -122,7 +122,7 @@ def content(
 
 def _stopped(run: RunFolder, last: Logged, decided: bool) -> dict[str, Any] | None:
     """Why a person was called, and whether the run still waits for one."""
-    file = run.diagnosis / "incident.json"
+    file = run.incident
     if not file.exists():
         return None
     incident = run_files.read_json(file)

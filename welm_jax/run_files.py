@@ -3,8 +3,9 @@
 import contextlib
 import fcntl
 import json
+import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from etils import epath
@@ -31,6 +32,7 @@ class RunFolder:
         self.journal = self.path / "recovery_journal"  # decided recoveries, a record each
         self.suspects = self.path / "suspects"  # the batches around each incident, a file each
         self.diagnosis = self.path / "diagnosis"  # what a person needs who was called
+        self.incident = self.diagnosis / "incident.json"
         self.report = self.path / "report.html"
 
     def refuse_foreign(self) -> None:
@@ -40,6 +42,7 @@ class RunFolder:
           InputError: it holds files, and they are not those of a run that had just begun.
         """
         begun = {self.tokenizer.name, self.mixture.name, self.operative_config.name}
+        begun.add(self.journal.name)  # a new run may be given the decisions of another
         if self.config.exists() or not self.path.exists():
             return
         foreign = sorted(
@@ -113,7 +116,38 @@ def write_text(file: epath.Path, text: str) -> None:
 
 def write_json(file: epath.Path, content: Any) -> None:
     """Writes JSON as write_text does; Chinese stays readable."""
-    write_text(file, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    write_text(file, _json(content, indent=1) + "\n")
+
+
+def _json(content: Any, indent: int | None = None) -> str:
+    """JSON that every reader takes: a number that is none becomes null."""
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            return None
+        if isinstance(value, Mapping):
+            return {name: finite(one) for name, one in value.items()}
+        return [finite(one) for one in value] if isinstance(value, list | tuple) else value
+
+    return json.dumps(finite(content), ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def write_lasting(file: epath.Path, text: str) -> None:
+    """Writes a file that must outlive a loss of power: it and its folders are on disk on return.
+
+    Readers may see it half written, unlike one of `write_text`; a bucket, which cannot rename,
+    shows it whole or not at all.
+    """
+    with file.open("w") as opened:
+        opened.write(text)
+        opened.flush()
+        if "://" in os.fspath(file):
+            return
+        os.fsync(opened.fileno())
+    for folder in (file.parent, file.parent.parent):
+        opened = os.open(folder, os.O_RDONLY)
+        os.fsync(opened)
+        os.close(opened)
 
 
 def append_lines(file: epath.Path, records: Iterable[dict[str, Any]]) -> None:
@@ -125,7 +159,7 @@ def append_lines(file: epath.Path, records: Iterable[dict[str, Any]]) -> None:
             cut = before.read() != b"\n"
     with file.open("a", encoding="utf-8") as lines:
         lines.write("\n" * cut)
-        lines.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        lines.writelines(_json(record) + "\n" for record in records)
 
 
 def read_lines(file: epath.Path) -> Iterator[dict[str, Any]]:

@@ -40,7 +40,14 @@ from welm_jax.train.step import Batch, make_train_step, on_mesh
 
 # What must not change in the life of a run: class -> fields. The rest may, and is told.
 IDENTITY = {
-    "ModelConfig": ("num_layers", "num_heads", "d_model", "vocab_size", "ties_embeddings"),
+    "ModelConfig": (
+        "num_layers",
+        "num_heads",
+        "d_model",
+        "vocab_size",
+        "ties_embeddings",
+        "compute_dtype",  # float16 comes with a loss scale of its own
+    ),
     "MixtureConfig": ("mixture", "rates", "seed"),
     "StepConfig": ("batch_size", "masks_documents"),
     "LoopConfig": ("seed",),
@@ -121,7 +128,7 @@ def _train(
             train_step=train_step(config),
             like=like(config, mesh),
             new_state=functools.partial(new_state, config),
-            reset_loss_scale=functools.partial(_with_first_loss_scale, config),
+            reset_loss_scale=functools.partial(with_first_loss_scale, config),
             batches=functools.partial(batches, config, stream, mesh),
             checkpoints=checkpoints,
             journal=journal,
@@ -272,7 +279,8 @@ def new_state(config: GinConfig) -> TrainState:
     return initial_state(config["ModelConfig"], adam, seed, scale)
 
 
-def _with_first_loss_scale(config: GinConfig, state: TrainState) -> TrainState:
+def with_first_loss_scale(config: GinConfig, state: TrainState) -> TrainState:
+    """The state with its loss scale as at the beginning, which a recovery asks for."""
     needed = loss_scale.is_needed(config["ModelConfig"])
     first = loss_scale.initial(config["LossScaleConfig"], needed)
     return dataclasses.replace(state, loss_scale=first)

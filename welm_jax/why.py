@@ -88,14 +88,16 @@ def why(run: RunFolder, event: int) -> Why:
     return found
 
 
-def _rise(losses: Sequence[float], usual: float) -> float:
-    return fmean(loss - usual if math.isfinite(loss) else NOT_A_NUMBER for loss in losses)
+def _rise(losses: Sequence[float | None], usual: float) -> float:
+    """How far losses lie above what is usual, in nats; a refused update counts as far above."""
+    known = (math.nan if loss is None else loss for loss in losses)
+    return fmean(loss - usual if math.isfinite(loss) else NOT_A_NUMBER for loss in known)
 
 
-def _seen(run: RunFolder, record: Recovery, suspects: range) -> list[float]:
+def _seen(run: RunFolder, record: Recovery, suspects: range) -> list[float | None]:
     """The losses of the suspect batches when it happened."""
     lines = {
-        line["cursor"] - 1: line["loss"]
+        line["cursor"] - 1: math.nan if line["gradient_norm"] is None else line["loss"]
         for line in run_files.read_lines(run.metrics)
         if line["attempt"] == record.id - 1 and line["cursor"] - 1 in suspects
     }
@@ -156,19 +158,24 @@ class _Replays:
     def losses(
         self, start: tuple[TrainState, Progress], cursor: int, suspects: range
     ) -> list[float]:
-        """Trains from a checkpoint on; gives the losses of the suspects, which come last."""
+        """Trains from a checkpoint on, as it was done; gives the losses of the suspects."""
         state, progress = start
-        skipped = spikes.skipped_ranges(self._records[: self._record.id - 1])
-        multiplier = spikes.multiplier(self._records, progress.attempt)
-        losses = []
+        earlier = self._records[: self._record.id - 1]
+        skipped, attempt, losses = spikes.skipped_ranges(earlier), progress.attempt, []
         with jax.set_mesh(self._mesh):
             for at, batch in runs.batches(self._config, self._stream, self._mesh, cursor, skipped):
                 if at >= suspects.stop:
-                    return losses
-                rate = multiplier * self._config["FaultConfig"].rate(int(state.step))
+                    break
+                step = int(state.step)
+                for due in spikes.applicable(earlier):
+                    if due.id > attempt and due.target_step == step:
+                        attempt, state = due.id, runs.with_first_loss_scale(self._config, state)
+                rate = spikes.multiplier(self._records, attempt)
+                rate *= self._config["FaultConfig"].rate(step)
                 state, metrics = self._step(state, batch, np.float32(rate))
                 if at in suspects:
-                    losses.append(metrics["loss"].item())
+                    refused = not np.isfinite(metrics["gradient_norm"].item())
+                    losses.append(math.nan if refused else metrics["loss"].item())
         return losses
 
     def _restored(self, is_wanted: IsValid) -> tuple[TrainState, Progress] | None:

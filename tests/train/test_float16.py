@@ -15,7 +15,7 @@ from tests.tiny_decoder import (
     random_batch,
     random_parameters,
 )
-from tests.train.test_step import BATCH, HALF, LENGTH, ONE, PARAMETERS, ROWS, first_state
+from tests.train.test_step import BATCH, HALF, LENGTH, ONE, ROWS, first_state
 from welm_jax.model.decoder import Assembler
 from welm_jax.train.loss_scale import LossScaleConfig
 from welm_jax.train.optimizer import OptimizerConfig
@@ -23,8 +23,8 @@ from welm_jax.train.step import StepConfig, make_train_step, summed_loss
 
 
 @functools.cache
-def compiled_gradients(config):
-    assemble = Assembler(config)
+def compiled_gradients(dtype):
+    assemble = Assembler(dataclasses.replace(UNTIED, compute_dtype=dtype))
 
     def scaled_loss(parameters, batch, factor):
         return factor * summed_loss(assemble, parameters, batch, remat="none", chunks=2)
@@ -32,11 +32,11 @@ def compiled_gradients(config):
     return jax.jit(jax.grad(scaled_loss))
 
 
-def mean_gradients(batch, dtype, parameters=PARAMETERS, config=TINY, scale=1.0):
-    """Gradients of the mean loss, out of a backward pass that is scaled."""
+def mean_gradients(batch, dtype, parameters, scale=1.0):
+    """Gradients of the mean loss of UNTIED, out of a backward pass that is scaled."""
     factor = np.float32(scale / batch["decoder_loss_weights"].sum())
     with jax.set_mesh(mesh_of()):
-        found = compiled_gradients(dataclasses.replace(config, compute_dtype=dtype))(
+        found = compiled_gradients(dtype)(
             placed(parameters, mesh_of()), placed_batch(batch, mesh_of()), factor
         )
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64) / scale, found)
@@ -54,9 +54,9 @@ def relative_errors(found, expected):
 
 
 def test_gradients_of_float16_are_those_of_float32_within_half_a_percent():
-    errors = relative_errors(
-        mean_gradients(BATCH, "float16", scale=2.0**10), mean_gradients(BATCH, "float32")
-    )
+    parameters = random_parameters(UNTIED)
+    found = mean_gradients(BATCH, "float16", parameters, scale=2.0**10)
+    errors = relative_errors(found, mean_gradients(BATCH, "float32", parameters))
     assert max(errors.values()) < 5e-3, errors
 
 
@@ -70,7 +70,7 @@ def test_the_gradient_of_a_frequent_id_is_as_good_as_that_of_any_other():
     batch["decoder_input_tokens"][:, every_second] = 7
     parameters = random_parameters(UNTIED)
     found, expected = (
-        mean_gradients(batch, dtype, parameters, UNTIED)["embed"]["embedding"]
+        mean_gradients(batch, dtype, parameters)["embed"]["embedding"]
         for dtype in ("bfloat16", "float32")
     )
     others = np.arange(UNTIED.vocab_size) != 7
@@ -89,11 +89,11 @@ def test_gradients_too_small_for_float16_vanish_unless_scaled():
     small = random_parameters(UNTIED)
     for name in ("final_norm", "head"):
         small[name] = jax.tree.map(lambda leaf: leaf * np.float32(2**-11), small[name])
-    expected = mean_gradients(BATCH, "float32", small, UNTIED)["blocks"]
+    expected = mean_gradients(BATCH, "float32", small)["blocks"]
     assert all(leaf.any() for leaf in jax.tree.leaves(expected))
-    plain = mean_gradients(BATCH, "float16", small, UNTIED)["blocks"]
+    plain = mean_gradients(BATCH, "float16", small)["blocks"]
     assert not any(leaf.any() for leaf in jax.tree.leaves(plain))
-    scaled = mean_gradients(BATCH, "float16", small, UNTIED, scale=2.0**20)["blocks"]
+    scaled = mean_gradients(BATCH, "float16", small, scale=2.0**20)["blocks"]
     errors = relative_errors(scaled, expected)
     assert max(errors.values()) < 5e-3, errors
 
@@ -101,11 +101,11 @@ def test_gradients_too_small_for_float16_vanish_unless_scaled():
 def test_float16_trains_to_the_curve_of_float32():
     """A scale that begins at 2^32 and doubles every 8 iterations: a third of them overflow.
 
-    Refused batches are fed again. The losses of the rest, falling from 5 to about 1 nat a token,
-    stay within 0.02 nats (0.006 were measured over 200 steps, 0.03 with bfloat16).
+    Refused batches are fed again. The losses of the rest, falling from 5.4 to 0.6 nats a token,
+    stay within 0.005 nats (0.0006 measured; over 200 steps on twice the batches, 0.006).
     """
-    mesh, steps = mesh_of(), 100
-    rates = OptimizerConfig(max_learning_rate=0.003, warmup_steps=10, decay_steps=steps)
+    mesh, steps = mesh_of(), 60
+    rates = OptimizerConfig(max_learning_rate=0.005, warmup_steps=5, decay_steps=steps)
     batches = [random_batch(ROWS, LENGTH, TINY.vocab_size, seed) for seed in range(4)]
     scale_config = LossScaleConfig(initial=2.0**32, window=8)
 
@@ -125,9 +125,9 @@ def test_float16_trains_to_the_curve_of_float32():
         return np.array(losses), refused
 
     (expected, none), (found, refused) = curve(TINY), curve(HALF)
-    assert none == 0 and refused > 25
-    assert expected[0] > 4.5 and expected[-1] < 1.5
-    np.testing.assert_allclose(found, expected, rtol=0, atol=0.02)
+    assert none == 0 and refused > 20
+    assert expected[0] > 5 and expected[-1] < 0.7
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0.005)
 
 
 def test_activations_whose_squares_float16_cannot_hold_are_normalised():

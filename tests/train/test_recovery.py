@@ -57,7 +57,7 @@ def test_a_last_record_cut_short_was_never_committed_and_its_number_is_used_agai
 ):
     last = files(tmp_path)[1]
     text = last.read_text()
-    for length in range(len(text)):
+    for length in range(len(text.rstrip())):
         last.write_text(text[:length])
         assert journal.records() == [FIRST]
     journal.commit(SECOND)
@@ -72,10 +72,11 @@ def test_a_record_that_is_there_is_never_written_over(journal):
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_an_edit_by_hand_is_named(journal, tmp_path, number):
+@pytest.mark.parametrize("end", ["\n", "", "\r\n", "\n\n"])  # editors differ
+def test_an_edit_by_hand_is_named(journal, tmp_path, number, end):
     file = files(tmp_path)[number]
     content = json.loads(file.read_text())
-    file.write_text(json.dumps({**content, "lr_multiplier": 1.0}, indent=1) + "\n")
+    file.write_text(json.dumps({**content, "lr_multiplier": 1.0}, indent=1) + end)
     with pytest.raises(StopAndLook, match=rf"00000{number + 1}.json was edited: .*restore it"):
         journal.records()
 
@@ -94,6 +95,10 @@ def test_a_missing_or_damaged_record_is_named(journal, tmp_path):
     first.write_text(text.replace("{", "[", 1))
     with pytest.raises(StopAndLook, match="000001.json is damaged"):
         journal.records()
+    for text in ("[]", "{}", "7", json.dumps({"sha256": ""})):
+        first.write_text(text)
+        with pytest.raises(StopAndLook, match="000001.json is damaged"):
+            journal.records()
     first.unlink()
     with pytest.raises(StopAndLook, match="000001.json is missing"):
         journal.records()

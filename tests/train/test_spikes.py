@@ -79,9 +79,9 @@ def test_an_outlier_rises_by_more_than_the_floor_of_a_calm_curve():
     assert run.verdicts[-3:] == ["accepted", "outlier", "accepted"]
 
 
-def test_an_outlier_rises_by_more_than_eight_deviations_of_a_noisy_curve():
-    # Losses of 2 +- 0.1 have a MAD of 0.1: 8 x 1.4826 x 0.1 = 1.186.
-    run = Run().feed(*[CALM - 0.1, CALM + 0.1] * 120).feed(CALM + 1.18, CALM + 1.19)
+def test_an_outlier_rises_by_more_than_six_deviations_of_a_noisy_curve():
+    # Losses of 2 +- 0.1 have a MAD of 0.1: 6 x 1.4826 x 0.1 = 0.890.
+    run = Run().feed(*[CALM - 0.1, CALM + 0.1] * 120).feed(CALM + 0.88, CALM + 0.90)
     assert run.verdicts[-2:] == ["accepted", "outlier"]
 
 
@@ -99,13 +99,16 @@ def test_fewer_than_32_accepted_losses_are_nothing_to_be_judged_by():
 @pytest.mark.parametrize(
     ("offsets", "found"),
     [
-        ((0, 20, 47), [("frequent", 241, 288)]),
-        ((0, 20, 48), []),
+        ((0, 7, 15), [("frequent", 241, 256)]),
+        ((0, 7, 16), []),
+        ((0, 40, 80, 119), [("frequent", 241, 360)]),
+        ((0, 40, 80, 120), []),
         ((0, 1), []),
         ((0, 1, 2), [("frequent", 241, 243)]),
+        ((0, 60, 61, 62), [("frequent", 301, 303)]),  # the first is not of this trouble
     ],
 )
-def test_three_outliers_in_48_iterations_are_frequent(offsets, found):
+def test_three_outliers_in_16_iterations_or_four_in_120_are_frequent(offsets, found):
     assert settled().feed(*with_outliers(*offsets)).rules() == found
 
 
@@ -316,9 +319,9 @@ def test_judging_changes_nothing_it_was_given_and_is_repeatable(seed):
 
 
 def test_the_memory_has_a_bound():
-    history = settled(1500).feed(*[CALM + 0.5] * 100).history
+    history = settled(1500).feed(*[CALM + 0.5] * 150).history
     kept = ("accepted", "latest", "medians", "outliers")
-    assert [len(getattr(history, name)) for name in kept] == [128, 32, 250, 48]
+    assert [len(getattr(history, name)) for name in kept] == [128, 32, 250, 120]
 
 
 @pytest.mark.parametrize(
@@ -647,7 +650,8 @@ def test_laws_of_a_plan(seed):
             assert len(feedable) >= min(200 * 2 ** (one.level - 1), 1600)
             assert end >= one.detected.cursor and end >= one.onset.cursor + 100
             assert one.degraded or one.onset.step - one.target_step >= 100 * one.level
-        assert 0.1 <= one.lr_multiplier == spikes.multiplier(journal, one.id)
+        assert one.kind == "manual" or one.lr_multiplier <= spikes.multiplier(before, len(before))
+        assert one.lr_multiplier == spikes.multiplier(journal, one.id)
         assert Recovery.from_json(json.loads(json.dumps(asdict(one)))) == one
 
 

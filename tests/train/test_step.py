@@ -243,8 +243,12 @@ def assert_only_the_iteration_is_lost(harmed, unharmed):
 
 @pytest.mark.parametrize(
     ("dtype", "mesh"),
-    [("float32", (1, 1, 1)), ("bfloat16", (1, 1, 1)), ("float16", (1, 1, 1))]
-    + [("float32", (2, 2, 2)), ("float16", (2, 2, 2))],
+    [
+        ("float32", (1, 1, 1)),
+        ("bfloat16", (1, 1, 1)),
+        ("float32", (2, 2, 2)),
+        ("float16", (2, 2, 2)),
+    ],
 )
 def test_a_bad_batch_costs_one_iteration_and_nothing_else(dtype, mesh):
     """One row of one microbatch on one device is enough to refuse the whole update everywhere."""

@@ -28,7 +28,9 @@ STATE, HOST = "state", "host"  # a step's two items
 HOST_FILE = f"{HOST}/metadata"  # the name Orbax gives to an item of JSON
 
 # Orbax tells of each failure in hundreds of lines; here it is told in one.
-logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+logging.getLogger("absl").addFilter(
+    lambda record: record.levelno < logging.ERROR or "orbax" not in record.pathname
+)
 
 IsValid = Callable[[int, int], bool]  # of a checkpoint's step and attempt
 
@@ -325,7 +327,9 @@ class Checkpoints:
         """Deletes what nothing asks to keep; damaged ones, where known, count for nothing."""
         steps = [step for step in self._readable() if step <= newest and step not in self._damaged]
         lasting = [step for step in steps if step % self._config.keep_every_steps == 0]
-        kept = {*steps[-self._config.keep :], *lasting, *self._pinned(steps)}
+        # What was saved out of turn, for a run that was stopped, takes nobody's place.
+        in_turn = [step for step in steps if step % self._config.every_steps == 0]
+        kept = {newest, *in_turn[-self._config.keep :], *lasting, *self._pinned(steps)}
         for step in steps:
             if step not in kept:
                 self._delete(step)

@@ -140,7 +140,7 @@ def run(training: Training) -> tuple[State, Progress]:
         state, progress, incident = _train_to(last_step, training, records, state, progress)
         if incident:
             state = None  # the spiked weights make room for those of the checkpoint
-            training.journal.commit(_decision(training, records, incident))
+            _decide(training, records, incident)
         elif not due or progress.step < last_step:  # done, or asked to stop
             return state, progress
 
@@ -148,11 +148,11 @@ def run(training: Training) -> tuple[State, Progress]:
 def _newest_valid(training: Training, records: Sequence[Recovery]) -> tuple[State, Progress]:
     """Where the lineage that the journal decided goes on; what it abandoned is removed."""
     is_valid = functools.partial(spikes.is_valid, journal=records)
-    training.checkpoints.delete_invalid(is_valid)
     state, progress = training.checkpoints.restore(training.like, is_valid) or (
         training.new_state(),
         Progress(),
     )
+    training.checkpoints.delete_invalid(is_valid)  # only now: all may be needed by a person
     if progress.attempt > len(records):
         raise StopAndLook(
             f"the checkpoint of step {progress.step} follows recovery {progress.attempt}, but the "
@@ -172,8 +172,8 @@ def _applied(
     return training.reset_loss_scale(state), replace(progress, attempt=due.id, history=history)
 
 
-def _decision(training: Training, records: Sequence[Recovery], incident: Incident) -> Recovery:
-    """What is done about an incident.
+def _decide(training: Training, records: Sequence[Recovery], incident: Incident) -> None:
+    """Commits what is done about an incident.
 
     Raises:
       StopAndLook: nothing that could be done without a person.
@@ -185,14 +185,17 @@ def _decision(training: Training, records: Sequence[Recovery], incident: Inciden
         saved = training.checkpoints.saved(functools.partial(spikes.is_valid, journal=records))
         return spikes.plan(incident, saved, records, training.spikes, training.train_steps)
 
-    decision = recovery.agreed(decide, incident)
-    training.on_incident(incident, decision)
+    decision = recovery.agreed(decide, (incident, spikes.skipped_ranges(records)))
+    if jax.process_index() == 0:
+        training.on_incident(incident, decision)
     if isinstance(decision, Exhausted):
         raise StopAndLook(
             f"the loss went wrong at step {incident.onset.step} ({incident.rule}): "
             f"{decision.reason}"
         )
-    return decision
+    if jax.process_index() == 0:
+        training.journal.commit(decision)
+    recovery.together()  # nobody reads the journal before the record is in it
 
 
 def _train_to(
@@ -205,6 +208,7 @@ def _train_to(
     """Trains up to a step, or until an incident or being asked to stop."""
     multiplier = spikes.multiplier(records, progress.attempt)
     skipped = spikes.skipped_ranges(records)
+    _check_books(progress, skipped)
     batches = training.batches(progress.cursor, skipped)
     in_flight: tuple[int, dict[str, Array]] | None = None
     finished_at: float | None = None
@@ -237,6 +241,7 @@ def _train_to(
         if incident or stopping:
             break
         if due and progress.step == made:
+            _check_books(progress, skipped)
             for callback in due:
                 callback(state, progress)
             finished_at = None  # a callback's time is no step's
@@ -289,6 +294,6 @@ def _check_books(progress: Progress, skipped: Sequence[tuple[int, int]]) -> None
     behind = sum(max(0, min(end, progress.cursor) - begin) for begin, end in skipped)
     if progress.cursor != progress.iteration + behind:
         raise StopAndLook(
-            f"cursor {progress.cursor} is not {progress.iteration} iterations and {behind} "
-            "skipped batches: a fault of welm_jax; keep the run folder and report it"
+            f"cursor {progress.cursor} is not {progress.iteration} iterations and {behind} skipped "
+            "batches: the journal is not this run's, or there is a fault in welm_jax"
         )

@@ -9,12 +9,12 @@ made (spikes) nor what a checkpoint is. No append, no rename: it works in a buck
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from etils import epath
 
+from welm_jax import run_files
 from welm_jax.failures import StopAndLook
 from welm_jax.train import faults
 from welm_jax.train.spikes import Exhausted, Recovery
@@ -50,7 +50,7 @@ class Journal:
         """
         contents = self._contents()
         file = self._file(recovery.id)
-        if recovery.id != len(contents) + 1 or _is_whole(file):
+        if recovery.id != len(contents) + 1:
             raise StopAndLook(
                 f"{file} is not the next record: another process writes to this run; let only one "
                 "train it"
@@ -62,11 +62,7 @@ class Journal:
         content["sha256"] = _sha256(content)
         self._folder.mkdir(parents=True, exist_ok=True)
         faults.write_boundary(f"record {recovery.id} comes")
-        with file.open("w") as opened:
-            opened.write(json.dumps(content, indent=1) + "\n")
-            opened.flush()
-            if "://" not in os.fspath(file):  # a bucket keeps an object once it is closed
-                os.fsync(opened.fileno())
+        run_files.write_lasting(file, json.dumps(content, indent=1) + "\n")
         faults.write_boundary(f"record {recovery.id} is written")
 
     def _file(self, number: int) -> epath.Path:
@@ -140,11 +136,21 @@ def agreed(decide: Callable[[], Recovery | Exhausted], seen: object) -> Recovery
     return Exhausted(**content) if kind == Exhausted.__name__ else Recovery.from_json(content)
 
 
+def together() -> None:
+    """Waits until all processes have come here."""
+    import jax
+    from jax.experimental import multihost_utils
+
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("a recovery is decided")
+
+
 def _content(file: epath.Path) -> dict:
     try:
         content = json.loads(file.read_text())
         stated = content.pop("sha256")
-    except (ValueError, KeyError, AttributeError) as error:
+        Recovery.from_json(content), content["previous_sha256"]
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise StopAndLook(f"{file} is damaged ({error!r}); restore it from a copy") from error
     found = _sha256(content)
     if found != stated:
@@ -156,8 +162,12 @@ def _content(file: epath.Path) -> dict:
 
 
 def _is_whole(file: epath.Path) -> bool:
-    """Whether a record was written to its end, which is the line break."""
-    return file.exists() and file.read_bytes().endswith(b"}\n")
+    """Whether a record was written to its end; what a crash cut short is no JSON."""
+    try:
+        json.loads(file.read_bytes())
+    except ValueError:
+        return False
+    return True
 
 
 def _sha256(content: dict) -> str:

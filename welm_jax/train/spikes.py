@@ -17,8 +17,9 @@ from welm_jax.failures import InputError, StopAndLook
 # together, in benchmarks/spike_detectors.py.
 SETTLING = 200  # from scratch: losses fall too fast to be judged
 WINDOW, LEAST_ACCEPTED, REFRESH = 128, 32, 8  # the accepted losses; how often their median is taken
-DEVIATIONS = 8 * 1.4826  # eight standard deviations, were the noise Gaussian: its MAD x 1.4826
-FREQUENT, FREQUENT_SPAN = 3, 48
+DEVIATIONS = 6 * 1.4826  # six standard deviations, were the noise Gaussian: its MAD x 1.4826
+FREQUENT, OUTLIER_SPAN = ((3, 16), (4, 120)), 120  # outliers in so many iterations
+ONSET_SPAN = 48  # trouble began with the first outlier of at least so many iterations
 BIG, BIG_RISE, BIG_SPAN = 2, 1.0, 4
 RAMP_RISE, RAMP_WINDOW, RAMP_EVERY, RAMP_SPAN = 0.35, 32, 4, 1000
 RAMP_ONSET = 0.25 * RAMP_RISE  # where a ramp began: the last median so close to the best
@@ -169,7 +170,7 @@ class History:
       median: theirs, at most 8 readings old.
       threshold: nats above the median beyond which a loss is an outlier; as old.
       latest: the last 32 finite losses, outliers included, since the losses settled.
-      outliers: of 48 iterations, valued by how far they rose above the median.
+      outliers: of 120 iterations, valued by how far they rose above the median.
       nonfinite: of 16 iterations.
       overflows: of 16 iterations; valued 1 if they count, 0 if they were part of the search.
       medians: those of `latest`, one in 4 readings, of 1,000 iterations.
@@ -271,7 +272,7 @@ def _remembering(history: History, reading: Reading, verdict: Verdict) -> Histor
     if verdict == "accepted":
         accepted = (*accepted, reading.loss)[-WINDOW:]
     else:
-        outliers = _marked(outliers, reading, reading.loss - history.median, FREQUENT_SPAN)
+        outliers = _marked(outliers, reading, reading.loss - history.median, OUTLIER_SPAN)
     if judged > history.settled_at:
         latest = (*latest, reading.loss)[-RAMP_WINDOW:]
         if judged % RAMP_EVERY == 0 and len(latest) == RAMP_WINDOW:
@@ -312,7 +313,7 @@ def _rule_met(
     scale_floor: gradients overflow though the loss scale is at its minimum.
     overflow: 8 overflows in 16 iterations that no search for the loss scale explains.
     big: 2 outliers of more than 1 nat in 4 iterations.
-    frequent: an outlier, and 3 in the last 48 iterations.
+    frequent: an outlier, and 3 in the last 16 iterations or 4 in the last 120.
     ramp: the median of the last 32 losses is 0.35 above the best in 1,000 iterations.
     """
     if verdict == "nonfinite" and len(history.nonfinite) >= NONFINITE:
@@ -322,19 +323,24 @@ def _rule_met(
     if verdict == "overflow" and sum(mark.value for mark in history.overflows) >= OVERFLOWS:
         return "overflow", history.overflows[0]
     if verdict == "outlier":
-        recent = reading.iteration - BIG_SPAN
-        rises = [mark.value for mark in history.outliers if mark.iteration > recent]
-        if sum(rise > BIG_RISE for rise in rises) >= BIG:
-            return "big", history.outliers[0]
+        big = [mark for mark in history.outliers if mark.value > BIG_RISE]
+        if len(_recent(big, reading, BIG_SPAN)) >= BIG:
+            return "big", _recent(history.outliers, reading, ONSET_SPAN)[0]
     if history.judged <= history.grace_until:
         return None, None
-    if verdict == "outlier" and len(history.outliers) >= FREQUENT:
-        return "frequent", history.outliers[0]
+    if verdict == "outlier":
+        for count, span in FREQUENT:
+            if len(_recent(history.outliers, reading, span)) >= count:
+                return "frequent", _recent(history.outliers, reading, max(span, ONSET_SPAN))[0]
     if history.medians and history.medians[-1].iteration == reading.iteration:
         best = _best_median(history)
         if history.medians[-1].value > best + RAMP_RISE:
             return "ramp", max(mark for mark in history.medians if mark.value <= best + RAMP_ONSET)
     return None, None
+
+
+def _recent(marks: Iterable[Mark], reading: Reading, span: int) -> list[Mark]:
+    return [mark for mark in marks if mark.iteration > reading.iteration - span]
 
 
 def _best_median(history: History) -> float:
@@ -502,7 +508,7 @@ def manual(saved: Saved, journal: Sequence[Recovery], skip: int, lr_factor: floa
         target_step=saved.step,
         target_cursor=saved.cursor,
         skipped=(start, advance(start, skip, ranges)),
-        lr_multiplier=_lowered(journal, lr_factor),
+        lr_multiplier=lr_factor * (journal[-1].lr_multiplier if journal else 1.0),
         degraded="",
         loss=None,
         median=None,
@@ -537,7 +543,7 @@ def _target(
 def _lowered(journal: Sequence[Recovery], factor: float) -> float:
     # Also what is superseded counts: the lineage in trouble had it in force, or was on its way.
     before = journal[-1].lr_multiplier if journal else 1.0
-    return max(LEAST_MULTIPLIER, factor * before)
+    return min(before, max(LEAST_MULTIPLIER, factor * before))  # a person may have gone below
 
 
 def _exhausted(
