@@ -132,13 +132,14 @@ def main() -> int:
     with multiprocessing.get_context("spawn").Pool() as pool:
         for done, counts in enumerate(pool.imap_unordered(_one, seeds), start=1):
             total += counts
-            if done % 100 == 0:
+            if done % 500 == 0:
                 print(f"{done} schedules: {dict(total)}", flush=True)
+    print(f"in all: {dict(total)}")
     bars = ("lost skips", "abandoned lineages", "other endings")
     for bar in bars:
         value = total[bar]
         print(json.dumps({"bar": bar, "value": value, "target": 0, "holds": value == 0}))
-    return int(any(total[bar] for bar in bars))
+    return int(any(total[bar] for bar in bars) or not total["crashes"])
 
 
 if __name__ == "__main__":
