@@ -101,7 +101,7 @@ def _meanwhile(folder: epath.Path, crash: str, committed: int, draw: random.Rand
     """What a crash leaves, and what happens before the next start."""
     if crash.startswith("record") and crash.endswith("comes"):
         (folder / "recovery_journal").mkdir(parents=True, exist_ok=True)
-        cut = '{\n "id": 1,\n "kind": "automatic"\n}'[: draw.randint(0, 34)]
+        cut = '{\n "id": 1,\n "kind": "automatic"'[: draw.randint(0, 33)]
         (folder / "recovery_journal" / f"{committed + 1:06d}.json").write_text(cut)
     checkpoints = folder / "checkpoints"
     files = sorted(checkpoints.iterdir()) if checkpoints.exists() else []
