@@ -149,12 +149,13 @@ def recover(arguments: Sequence[str]) -> None:
     run = RunFolder(options.run_dir).require() if "run_dir" in options else None
 
     from welm_jax import recover as actions
-    from welm_jax import recovery_report, why
 
     match options.action:
         case "status":
             actions.status(run)
         case "why":
+            from welm_jax import recovery_report, why
+
             answer = why.why(run, options.event)
             print(recovery_report.answered(vars(answer)))
         case "roll-back":

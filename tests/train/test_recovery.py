@@ -91,6 +91,11 @@ def test_a_record_exchanged_for_another_sound_one_is_named(journal, tmp_path):
 
 def test_a_missing_or_damaged_record_is_named(journal, tmp_path):
     first, second = files(tmp_path)
+    text = second.read_text()
+    second.write_text(text.replace(":", ";", 1))  # whole, so that no crash can have done it
+    with pytest.raises(StopAndLook, match="000002.json is damaged"):
+        journal.records()
+    second.write_text(text)
     text = first.read_text()
     first.write_text(text.replace("{", "[", 1))
     with pytest.raises(StopAndLook, match="000001.json is damaged"):

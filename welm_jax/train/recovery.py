@@ -162,11 +162,12 @@ def _content(file: epath.Path) -> dict:
 
 
 def _is_whole(file: epath.Path) -> bool:
-    """Whether a record was written to its end; what a crash cut short is no JSON."""
+    """Whether a record was written to its end, be it damaged since or laid out anew by an editor."""
+    text = file.read_bytes().rstrip()
     try:
-        json.loads(file.read_bytes())
+        json.loads(text)
     except ValueError:
-        return False
+        return text.endswith(b"\n}")  # no brace within a record stands at the beginning of a line
     return True
 
 
