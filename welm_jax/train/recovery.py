@@ -162,7 +162,7 @@ def _content(file: epath.Path) -> dict:
 
 
 def _is_whole(file: epath.Path) -> bool:
-    """Whether a record was written to its end, be it damaged since or laid out anew by an editor."""
+    """Whether a record was written to its end, be it damaged or laid out anew since."""
     text = file.read_bytes().rstrip()
     try:
         json.loads(text)
