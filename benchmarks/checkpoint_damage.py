@@ -33,6 +33,7 @@ from jaxtyping import PyTree
 from orbax.checkpoint._src.handlers import json_checkpoint_handler
 from orbax.checkpoint._src.serialization import replica_slices
 
+from benchmarks import bars
 from welm_jax.failures import StopAndLook
 from welm_jax.model.config import ModelConfig
 from welm_jax.train import optimizer
@@ -209,7 +210,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--flips", type=int, default=500)
     flips = parser.parse_args().flips
-    bars = []
+    measured = []
     with tempfile.TemporaryDirectory() as folder:
         damaged = Damaged(Path(folder))
         for name, damage in (("files", flip_in_files), ("memory", flip_in_memory)):
@@ -219,10 +220,9 @@ def main() -> int:
             print(f"{flips} in {time.perf_counter() - started:.0f} s\n")
             silent = sum(counts["SILENT"] for counts in found.values())
             done = sum(counts.total() for counts in found.values())
-            bars += [(f"silent_flips_in_{name}", silent, 0), (f"flips_in_{name}", done, flips)]
-    for bar, value, target in bars:
-        print(json.dumps({"bar": bar, "value": value, "target": target, "holds": value == target}))
-    return 0 if all(value == target for _, value, target in bars) else 1
+            measured.append((f"silent_flips_in_{name}", silent, "== 0"))
+            measured.append((f"flips_in_{name}", done, f"== {flips}"))
+    return bars.ended(measured)
 
 
 if __name__ == "__main__":

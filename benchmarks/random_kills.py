@@ -19,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks import bars
 from benchmarks.spike_drills import RUN
 
 STEPS = 480
@@ -67,7 +68,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args()
     from tests import tiny_corpus
 
@@ -95,15 +95,12 @@ def main() -> int:
             (os.fspath(gin_file), n, draw.uniform(0, 0.9 * lasted)) for n in range(options.kills)
         ]
         same = killed = 0
-        with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
+        with multiprocessing.get_context("spawn").Pool() as pool:
             for number, seconds, was_killed, ended in pool.imap_unordered(trial, jobs):
                 same, killed = same + (ended == expected), killed + was_killed
                 print(f"{number}: after {seconds:.1f} s, the same: {ended == expected}", flush=True)
-    bars = {"killed before the end": killed, "ended the same": same}
-    for bar, value in bars.items():
-        holds = value == options.kills
-        print(json.dumps({"bar": bar, "value": value, "target": options.kills, "holds": holds}))
-    return int(any(value != options.kills for value in bars.values()))
+    target = f"== {options.kills}"
+    return bars.ended([("killed before the end", killed, target), ("ended the same", same, target)])
 
 
 if __name__ == "__main__":

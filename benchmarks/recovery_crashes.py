@@ -15,7 +15,6 @@ was given the finished journal and never crashed.
 
 import argparse
 import itertools
-import json
 import multiprocessing
 import random
 import sys
@@ -26,6 +25,7 @@ from unittest import mock
 
 from etils import epath
 
+from benchmarks import bars
 from tests.bucket import BucketPath
 from tests.train import toy_runs
 from tests.train.toy_runs import Schedule, ToyState
@@ -34,6 +34,7 @@ from welm_jax.train import faults
 from welm_jax.train.recovery import Journal
 from welm_jax.train.spikes import SpikeConfig
 
+NONE_OF = ("lost skips", "abandoned lineages", "other endings")
 DAMAGED = 0.1  # share of the starts before which a checkpoint is spoilt
 
 
@@ -135,11 +136,8 @@ def main() -> int:
             if done % 500 == 0:
                 print(f"{done} schedules: {dict(total)}", flush=True)
     print(f"in all: {dict(total)}")
-    bars = ("lost skips", "abandoned lineages", "other endings")
-    for bar in bars:
-        value = total[bar]
-        print(json.dumps({"bar": bar, "value": value, "target": 0, "holds": value == 0}))
-    return int(any(total[bar] for bar in bars) or not total["crashes"])
+    measured = [(bar, total[bar], "== 0") for bar in NONE_OF]
+    return bars.ended([*measured, ("crashes", total["crashes"], f">= {25 * options.schedules}")])
 
 
 if __name__ == "__main__":

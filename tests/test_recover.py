@@ -6,6 +6,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import asdict
@@ -13,6 +14,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
+from benchmarks.spike_drills import RUN
 from tests import tiny_corpus
 from welm_jax import launch, recover, run_files, why
 from welm_jax.failures import InputError
@@ -21,40 +23,27 @@ from welm_jax.train import spikes
 from welm_jax.train.recovery import Journal
 from welm_jax.train.spikes import SpikeConfig
 
-RUN = """
-include 'runs/drill.gin'
-TOKENS_DIR = '{tokens}'
-TRAIN_STEPS = {steps}
-BATCH_SIZE = 8
-MAX_LEARNING_RATE = 3e-3
-MixtureConfig.rates = {{'news': 0.7, 'english': 0.3}}
-LoopConfig.log_every_steps = 1000
-LoopConfig.evaluate_every_steps = 100_000
-ModelConfig.num_layers = 1
-ModelConfig.num_heads = 1
-ModelConfig.d_model = 16
-ModelConfig.vocab_size = {vocab_size}
-ModelConfig.compute_dtype = 'float32'
-FaultConfig.kind = '{kind}'
-FaultConfig.by = '{by}'
-FaultConfig.at = 330
-"""
 
-
-def welm(*arguments):
+def welm(*arguments, **environment):
     """A command as a process of its own: one device, and no run-time type checks."""
     line = [sys.executable, "-c", "from welm_jax.launch import main; main()", *map(str, arguments)]
-    environment = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=1"}
-    ended = subprocess.run(line, capture_output=True, text=True, env=environment)
+    environment = {"XLA_FLAGS": "--xla_backend_optimization_level=1", **environment}
+    ended = subprocess.run(line, capture_output=True, text=True, env={**os.environ, **environment})
     return ended.returncode, ended.stdout, ended.stderr
 
 
 def trained(folder, by, kind="spike", steps=400):
     """A run folder of a run that met a spike at 330, and how its training ended."""
-    values = {"tokens": tiny_corpus.tokens_dir(), "vocab_size": tiny_corpus.VOCAB_SIZE}
-    (folder / "run.gin").write_text(RUN.format(by=by, kind=kind, steps=steps, **values))
+    (folder / "run.gin").write_text(spiked(by, kind, steps))
     ended = welm("train", "--gin_file", folder / "run.gin", "--run_dir", folder / "run")
     return RunFolder(folder / "run"), ended
+
+
+def spiked(by, kind="spike", steps=400):
+    """The gin text of a small run with a fault planted at 330."""
+    rates, tokens = {"news": 0.7, "english": 0.3}, tiny_corpus.tokens_dir()
+    corpus = {"tokens": tokens, "rates": rates, "vocab_size": tiny_corpus.VOCAB_SIZE}
+    return RUN.format(by=by, kind=kind, steps=steps, at=330, seed=0, **corpus)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +90,29 @@ def test_it_ends_bit_for_bit_as_a_run_that_was_given_its_journal(recovered, tmp_
     assert len(fed) == 400 and fed.isdisjoint(range(*record.skipped))
     # Progress, the detector's memory and the digest of every array.
     ends = [run.checkpoints / "400" / "host" / "metadata" for run in (recovered, given)]
+    assert ends[0].read_bytes() == ends[1].read_bytes()
+
+
+def test_dying_at_each_write_boundary_of_a_recovery_changes_nothing(recovered, tmp_path):
+    (tmp_path / "run.gin").write_text(spiked("cursor"))
+    train = ("train", "--gin_file", tmp_path / "run.gin", "--run_dir", tmp_path / "run")
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
+    for boundary, name in (
+        (13, "record 1 comes"),  # after two for each of the checkpoints 50 to 300
+        (2, "record 1 is written"),
+        (1, "checkpoint 300 of 0 is deleted"),
+        (1, "checkpoint 250 of 0 is deleted"),
+        (1, "checkpoint 250 of 1 comes"),
+        (2, "checkpoint 250 of 1 is being written"),
+    ):
+        status, out, _ = welm(*train, WELM_CRASH_AT=str(boundary), **cache)
+        assert status == -signal.SIGKILL and out.endswith(f"dying at {name}\n"), out
+        assert f"WELM_CRASH_AT = {boundary}: this process kills itself" in out
+    status, _, error = welm(*train, **cache)
+    assert status == 0, error
+    ends = [
+        folder / "checkpoints/400/host/metadata" for folder in (recovered.path, tmp_path / "run")
+    ]
     assert ends[0].read_bytes() == ends[1].read_bytes()
 
 

@@ -11,8 +11,9 @@ from welm_jax import recovery_report, report, run_files
 from welm_jax.failures import StopAndLook
 from welm_jax.report import Line
 from welm_jax.run_files import RunFolder
+from welm_jax.train.lineage import Recovery
 from welm_jax.train.recovery import Journal
-from welm_jax.train.spikes import Place, Recovery
+from welm_jax.train.spikes import Place
 
 CHINESE = "本报北京１月１日讯"
 HOSTILE = '<script>alert("x")</script> & 价格<b>便宜</b>'
@@ -537,7 +538,7 @@ def test_records_and_suspects_of_others_are_shown_and_never_obeyed(stopped):
 def test_an_edited_journal_is_not_reported(spiked):
     record = spiked.journal / "000001.json"
     record.write_text(record.read_text().replace("0.8", "0.9"))
-    with pytest.raises(StopAndLook, match=r"000001.json was edited"):
+    with pytest.raises(StopAndLook, match=r"000001.json is damaged or was edited"):
         report.write_report(spiked)
 
 

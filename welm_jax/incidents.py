@@ -5,13 +5,17 @@ Deliberately does not know how a spike is found, what is decided about it, or ho
 
 import dataclasses
 
-from welm_jax import recovery_report, run_files
+from welm_jax import recovery_words, run_files
 from welm_jax.data import suspects
 from welm_jax.data.batches import BatchStream
 from welm_jax.failures import Failure
 from welm_jax.run_files import RunFolder
+from welm_jax.train import lineage
+from welm_jax.train.lineage import Recovery
+from welm_jax.train.recovery import Journal
+from welm_jax.train.rollback import Exhausted
 from welm_jax.train.run_log import RunLog
-from welm_jax.train.spikes import Exhausted, Incident, Recovery
+from welm_jax.train.spikes import Incident
 
 MOST_SUSPECTS = 32  # batches that are listed
 METRICS_KEPT = 2_000  # lines of a diagnosis
@@ -29,18 +33,17 @@ def tell(
     Where no recovery is left it writes all that a person needs to the run's diagnosis folder.
     """
     log.flush()
-    log.say(recovery_report.seen(incident))
-    # The last batch fed has the place before its cursor; from the first bad one to the last judged.
-    cursors = range(incident.onset.cursor - 1, incident.detected.cursor)[:MOST_SUSPECTS]
+    log.say(recovery_words.seen(incident))
+    cursors = lineage.suspects(incident, Journal(run.journal).records())
     try:
-        rows = suspects.describe(stream, cursors)
+        rows = suspects.describe(stream, cursors[:MOST_SUSPECTS])
         if isinstance(decision, Recovery):
-            run_files.write_json(run.suspects / f"{decision.id:06d}.json", rows)
+            run_files.write_json(run.suspects_of(decision.id), rows)
     except (Failure, OSError) as error:  # a recovery does not fail for want of its explanation
         log.say(f"the suspect batches cannot be listed: {error}")
         rows = []
     if isinstance(decision, Recovery):
-        log.say(f"Recovery {decision.id}: {recovery_report.decided(decision)}")
+        log.say(f"Recovery {decision.id}: {recovery_words.decided(decision)}")
         return
     _write_diagnosis(run, incident, decision, rows)
     log.say(f"{run.diagnosis} holds what a person needs: incident, suspects, metrics, decisions")

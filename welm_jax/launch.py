@@ -154,10 +154,10 @@ def recover(arguments: Sequence[str]) -> None:
         case "status":
             actions.status(run)
         case "why":
-            from welm_jax import recovery_report, why
+            from welm_jax import recovery_words, why
 
             answer = why.why(run, options.event)
-            print(recovery_report.answered(vars(answer)))
+            print(recovery_words.answered(vars(answer)))
         case "roll-back":
             actions.roll_back(run, options.to, options.skip, options.lr_factor)
         case "replay":

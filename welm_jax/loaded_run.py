@@ -5,25 +5,23 @@ Only reads what training wrote, so that a run may be looked at while it trains.
 
 import dataclasses
 import functools
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 from jaxtyping import PyTree
 from rich.console import Console
 
-from welm_jax import gin_files, run_files, runs
-from welm_jax.configurables import TRAINING
+from welm_jax import run_files
 from welm_jax.decode.generate import generate as continue_prompts
 from welm_jax.evaluate import count_models, held_out
 from welm_jax.failures import InputError
 from welm_jax.model.decoder import Assembler
 from welm_jax.run_files import RunFolder
+from welm_jax.run_parts import RunParts, own_tokenizer
 from welm_jax.text.tokenizer import Tokenizer
-from welm_jax.train import spikes
-from welm_jax.train.checkpoints import Checkpoints, Progress
-from welm_jax.train.mesh import MeshConfig, make_mesh
+from welm_jax.train import lineage
+from welm_jax.train.checkpoints import Progress
 from welm_jax.train.recovery import Journal
 
 
@@ -40,7 +38,7 @@ class LoadedRun:
       mesh: of the first device; to be set around any use.
     """
 
-    mixture: dict[str, Any]
+    mixture: Mapping[str, Any]
     tokenizer: Tokenizer
     assemble: Assembler
     parameters: PyTree
@@ -56,27 +54,22 @@ def load(run: RunFolder) -> LoadedRun:
     Raises:
       InputError: there is no checkpoint, or the tokenizer is not the one of the data.
     """
-    config = gin_files.load([os.fspath(run.require().config)], [], TRAINING)
-    mixture = run_files.read_json(run.mixture)
-    tokenizer = runs.own_tokenizer(run.tokenizer, mixture)
-    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    records = Journal(run.journal).records()
+    parts = RunParts.opened(run, on_first_device=True)
+    tokenizer = own_tokenizer(run.tokenizer, parts.mixture)
+    is_valid = functools.partial(lineage.is_valid, journal=Journal(run.journal).records())
     restored = None
     if run.checkpoints.exists():
-        identity = runs.identity(config, mixture)
-        with jax.set_mesh(mesh), Checkpoints(run.checkpoints, None, identity) as checkpoints:
-            restored = checkpoints.restore(
-                runs.like(config, mesh), functools.partial(spikes.is_valid, journal=records)
-            )
+        with jax.set_mesh(parts.mesh), parts.checkpoints_of(run) as checkpoints:
+            restored = checkpoints.restore(parts.like, is_valid)
     if restored is None:
         raise InputError(f"{run.path} has no checkpoint yet; train it first")
     return LoadedRun(
-        mixture=mixture,
+        mixture=parts.mixture,
         tokenizer=tokenizer,
-        assemble=Assembler(config["ModelConfig"]),
+        assemble=parts.assemble,
         parameters=restored[0].parameters,
         progress=restored[1],
-        mesh=mesh,
+        mesh=parts.mesh,
     )
 
 

@@ -151,7 +151,9 @@ def stages(places: Places) -> Iterator[tuple[str, list[str]]]:
         recover = ["welm", "recover"]
         yield "Train over bad data: the loss jumps, the run goes back and around it", train
         yield "What was decided, and the checkpoints there are", [*recover, "status", *run]
-        yield "Data or state? The bad batches again, from two states", [*recover, "why", "1", *run]
+        if RunFolder(places.run).journal.exists():  # on another corpus the drill may not bite
+            why = [*recover, "why", "1", *run]
+            yield "Data or state? The bad batches again, from two states", why
         yield "Report: the curve, and what was discarded of it", ["welm", "report", *run]
         return
     yield "Train the model", train

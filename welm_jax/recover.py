@@ -5,22 +5,21 @@ Uses the functions that training itself uses, so that a rehearsal decides as a r
 
 import csv
 import functools
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from welm_jax import gin_files, recovery_report, run_files, runs
-from welm_jax.configurables import TRAINING
+from welm_jax import recovery_words, run_files
 from welm_jax.failures import InputError
-from welm_jax.gin_files import GinConfig
 from welm_jax.run_files import RunFolder
-from welm_jax.train import spikes
-from welm_jax.train.checkpoints import Checkpoints
+from welm_jax.run_parts import RunParts
+from welm_jax.train import lineage, rollback, spikes
+from welm_jax.train.lineage import Recovery
 from welm_jax.train.recovery import Journal
-from welm_jax.train.spikes import Reading, Recovery, Saved, SpikeConfig
+from welm_jax.train.rollback import Saved
+from welm_jax.train.spikes import Place, Reading, SpikeConfig
 
 CERTIFIED_AFTER = 100  # judged steps without an incident
 
@@ -35,8 +34,8 @@ def status(run: RunFolder) -> None:
         console.print("no step was made yet")
         return
     attempt = last.get("attempt", 0)
-    multiplier = spikes.multiplier(records, attempt)
-    skipped = sum(end - begin for begin, end in spikes.skipped_ranges(records))
+    multiplier = lineage.multiplier(records, attempt)
+    skipped = sum(end - begin for begin, end in lineage.skipped_ranges(records))
     console.print(
         f"attempt {attempt}, step {last['step']}, cursor {last['cursor']}: loss {last['loss']}, "
         f"{last.get('guarded', 0)} updates refused, {skipped} batches skipped, learning rate x "
@@ -44,12 +43,13 @@ def status(run: RunFolder) -> None:
         soft_wrap=True,
     )
     for record in records:
-        superseded = " (superseded)" if spikes.is_superseded(record, records) else ""
-        words = f"recovery {record.id}{superseded}: {recovery_report.decided(record)}"
+        superseded = " (superseded)" if lineage.is_superseded(record, records) else ""
+        words = f"recovery {record.id}{superseded}: {recovery_words.decided(record)}"
         console.print(words, soft_wrap=True)
     table = Table("checkpoint", "cursor", "what it is")
-    with opened_checkpoints(run, opened_config(run)) as checkpoints:
-        valid = checkpoints.saved(functools.partial(spikes.is_valid, journal=records))
+    parts = RunParts.opened(run, on_first_device=True)
+    with parts.checkpoints_of(run) as checkpoints:
+        valid = checkpoints.saved(functools.partial(lineage.is_valid, journal=records))
         for saved in checkpoints.saved(lambda step, attempt: True):
             words = _label(saved, last["step"], records) if saved in valid else "abandoned"
             table.add_row(str(saved.step), str(saved.cursor), words)
@@ -79,18 +79,18 @@ def replay(curve: Path, config: SpikeConfig, every_steps: int) -> None:
         history, _, incident = spikes.judge(history, last, config)
         if incident:
             triggered += 1
-            print(recovery_report.seen(incident))
+            print(recovery_words.seen(incident))
             # As if it were the first: a curve does not tell what would have come after.
-            decision = spikes.plan(incident, saved, [], config, train_steps=10**9)
-            exhausted = isinstance(decision, spikes.Exhausted)
-            words = decision.reason if exhausted else recovery_report.decided(decision)
+            decision = rollback.plan(incident, saved, [], config, train_steps=10**9)
+            exhausted = isinstance(decision, rollback.Exhausted)
+            words = decision.reason if exhausted else recovery_words.decided(decision)
             print(f"  {words}")
             history = spikes.ignored(history)
-        if last.step % every_steps == 0:
-            saved.append(Saved(step=last.step, cursor=last.cursor))
+        if last.place.step % every_steps == 0:
+            saved.append(Saved(step=last.place.step, cursor=last.place.cursor))
     if last is None:
         raise InputError(f"{curve} has no line below its header")
-    print(f"{triggered} times in {last.iteration:,} iterations")
+    print(f"{triggered} times in {last.place.iteration:,} iterations")
 
 
 def readings(curve: Path) -> Iterator[Reading]:
@@ -111,9 +111,7 @@ def readings(curve: Path) -> Iterator[Reading]:
         try:
             scale = line.get("loss_scale")
             yield Reading(
-                iteration=number,
-                step=int(float(line["step"])),
-                cursor=number,
+                place=Place(iteration=number, step=int(float(line["step"])), cursor=number),
                 loss=float(line["loss"]),
                 gradient_norm=float(line.get("gradient_norm") or 1.0),
                 loss_scale=float(scale) if scale else None,
@@ -129,28 +127,17 @@ def roll_back(run: RunFolder, step: int, skip: int, lr_factor: float) -> None:
       InputError: the run is training, or there is no such checkpoint.
     """
     with run.locked():
-        journal, config = Journal(run.journal), opened_config(run)
+        journal, parts = Journal(run.journal), RunParts.opened(run, on_first_device=True)
         records = journal.records()
-        with opened_checkpoints(run, config) as checkpoints:
-            saved = checkpoints.saved(functools.partial(spikes.is_valid, journal=records))
-        known = {one.step: one for one in (spikes.SEED, *saved)}
+        with parts.checkpoints_of(run) as checkpoints:
+            saved = checkpoints.saved(functools.partial(lineage.is_valid, journal=records))
+        known = {one.step: one for one in (rollback.SEED, *saved)}
         if step not in known:
             raise InputError(
                 f"there is no checkpoint of step {step}; there are {', '.join(map(str, known))}"
             )
-        record = spikes.manual(known[step], records, skip, lr_factor)
+        record = rollback.manual(known[step], records, skip, lr_factor)
         journal.commit(record)
     print(
-        f"recovery {record.id}: {recovery_report.decided(record)} `welm train` goes on from there."
+        f"recovery {record.id}: {recovery_words.decided(record)} `welm train` goes on from there."
     )
-
-
-def opened_config(run: RunFolder) -> GinConfig:
-    """The configuration of a run that exists."""
-    return gin_files.load([os.fspath(run.require().config)], [], TRAINING)
-
-
-def opened_checkpoints(run: RunFolder, config: GinConfig) -> Checkpoints:
-    """Its checkpoints, to be read."""
-    identity = runs.identity(config, run_files.read_json(run.mixture))
-    return Checkpoints(run.checkpoints, None, identity)

@@ -1,39 +1,31 @@
 """What a run's report tells of loss spikes: which steps counted, and what was done about the rest.
 
-Owns the words and figures; report.html.j2 owns the markup. Reads what training wrote and decides
-nothing anew. Of training it knows the journal and `spikes`, which need no jax.
+Owns the figures; report.html.j2 owns the markup. Reads what training wrote and decides nothing
+anew. Of training it knows the journal and its lineage, which need no jax.
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from welm_jax import run_files
+from welm_jax import recovery_words, run_files
 from welm_jax.run_files import RunFolder
-from welm_jax.train import spikes
+from welm_jax.train.lineage import (
+    Recovery,
+    applicable,
+    is_superseded,
+    is_valid,
+    skipped_ranges,
+    suspects,
+)
 from welm_jax.train.recovery import Journal
-from welm_jax.train.spikes import Incident, Recovery
 
 Logged = Mapping[str, Any]  # a line of metrics.jsonl
 
 REFUSED = ("overflow", "nonfinite")  # verdicts on updates that were not made
 SHOWN_BATCHES, SHOWN_DOCUMENTS = 12, 2
 REPETITIVE = 32  # repetitions from which on OLMo-core drops a sequence
-SEEN = {
-    "frequent": "the loss left its usual range again and again",
-    "big": "the loss jumped and did not come back",
-    "ramp": "the loss had crept up",
-    "nonfinite": "the loss was no number, several times in a row",
-    "scale_floor": "gradients overflowed float16 even at the smallest loss scale",
-    "overflow": "gradients overflowed float16 again and again",
-}
-VERDICTS = {
-    "data": "It was the data: from another state, too, the same batches raise the loss.",
-    "state": "It was the state of the model: from another state the same batches do no harm.",
-    "not reproducible": "It did not happen again: the same batches from the same state do no harm.",
-}
 
 
 def lineage(
@@ -60,7 +52,7 @@ def lineage(
     kept: dict[int, Logged] = {}
     discarded: dict[int, list[Logged]] = {}
     for (attempt, step), line in sorted(made.items(), key=lambda item: item[0]):
-        if spikes.is_valid(step, attempt, journal):
+        if is_valid(step, attempt, journal):
             kept[step] = line
         else:
             discarded.setdefault(attempt, []).append(line)
@@ -99,21 +91,21 @@ def content(
     refused = {verdict: verdicts[verdict] for verdict in REFUSED}
     steps = len(made) - sum(refused.values())
     attempt = max((attempt for attempt, _ in made), default=0)
-    due = {record.id for record in spikes.applicable(journal) if record.id > attempt}
+    due = {record.id for record in applicable(journal) if record.id > attempt}
     return {
         "made": steps,
         "discarded": steps - kept,
-        "skipped": sum(end - begin for begin, end in spikes.skipped_ranges(journal)),
+        "skipped": sum(end - begin for begin, end in skipped_ranges(journal)),
         "refused": refused,
         "repetitive": REPETITIVE,
         "stopped": _stopped(run, lines[-1] if lines else {}, bool(due)),
         "recoveries": [
             {
                 "id": record.id,
-                "superseded": spikes.is_superseded(record, journal),
+                "superseded": is_superseded(record, journal),
                 "due": record.id in due,
                 "story": list(_story(run, record)),
-                "batches": _batches(run, record, lines),
+                "batches": _batches(run, record, lines, journal),
             }
             for record in journal
         ],
@@ -131,67 +123,29 @@ def _stopped(run: RunFolder, last: Logged, decided: bool) -> dict[str, Any] | No
     return {
         "waits": there and not decided,
         "step": detected["step"],
-        "seen": _what(
+        "seen": recovery_words.what(
             incident["rule"], incident["loss"], incident["median"], incident["threshold"]
         ),
         "reason": incident["stopped"],
     }
 
 
-def seen(event: Incident | Recovery) -> str:
-    """What the detector saw and when, in plain words; of a recovery that it set off."""
-    what = _what(event.rule, event.loss, event.median, event.threshold)
-    began = f"It began at step {event.onset.step:,}, with batch {event.onset.cursor - 1:,}"
-    return f"At step {event.detected.step:,} {what}. {began}."
-
-
-def _what(rule: str, loss: float | None, median: float | None, threshold: float | None) -> str:
-    """Figures only where the loss is what the rule looked at."""
-    words = SEEN.get(rule, rule)
-    if rule not in ("frequent", "big", "ramp") or loss is None or not math.isfinite(loss):
-        return words
-    passes = median + threshold
-    return f"{words}: {loss:.3f}, where {median:.3f} was usual and {passes:.3f} would have passed"
-
-
-def decided(record: Recovery) -> str:
-    """What a recovery does, in plain words."""
-    back = f"back to step {record.target_step:,}" if record.target_step else "back to the start"
-    if record.detected:
-        back = f"{record.detected.step - record.target_step:,} steps {back}"
-    begin, end = record.skipped
-    past = (
-        f"past the {end - begin:,} batches {begin:,} to {end - 1:,}" if begin < end else "no skip"
-    )
-    rate = f"{record.lr_multiplier:.3g} times the scheduled learning rate"
-    why = f" {record.degraded[0].upper()}{record.degraded[1:]}." if record.degraded else ""
-    return f"{back}; {past}; on with {rate}.{why}"
-
-
-def answered(why: Mapping[str, Any]) -> str:
-    """What feeding the suspect batches again said, in plain words; see `why.Why`."""
-    verdict = VERDICTS.get(why["verdict"], why["verdict"])
-    return (
-        f"{verdict} Over the suspect batches it rose by {why['rise']:.2f} nats "
-        f"when it happened, by {why['rise_again']:.2f} in a replay, by {why['rise_elsewhere']:.2f} "
-        f"from the checkpoint of step {why['elsewhere_step']:,}."
-    )
-
-
 def _story(run: RunFolder, record: Recovery) -> Iterator[str]:
     """A recovery: what was seen, what was decided, and why, if that was asked."""
-    yield seen(record) if record.onset else "A person decided this one."
+    yield recovery_words.seen(record) if record.onset else "A person decided this one."
     if record.level > 1:
         yield f"The same trouble again (level {record.level}): further back, and more skipped."
-    yield f"Decision: {decided(record)}"
-    answer = run.suspects / f"{record.id:06d}_why.json"
+    yield f"Decision: {recovery_words.decided(record)}"
+    answer = run.answer_of(record.id)
     if answer.exists():
-        yield answered(run_files.read_json(answer))
+        yield recovery_words.answered(run_files.read_json(answer))
 
 
-def _batches(run: RunFolder, record: Recovery, lines: Sequence[Logged]) -> dict[str, Any] | None:
+def _batches(
+    run: RunFolder, record: Recovery, lines: Sequence[Logged], journal: Sequence[Recovery]
+) -> dict[str, Any] | None:
     """The first suspect batches: what each was made of, and its loss when it was fed."""
-    file = run.suspects / f"{record.id:06d}.json"
+    file = run.suspects_of(record.id)
     if not (file.exists() and record.onset and record.detected):
         return None
     # The batch at place k left the cursor at k + 1. It was fed last when it became suspect, for
@@ -203,7 +157,7 @@ def _batches(run: RunFolder, record: Recovery, lines: Sequence[Logged]) -> dict[
     ][:SHOWN_BATCHES]
     return {
         "rows": shown,
-        "all": record.detected.cursor - record.onset.cursor + 1,
+        "all": len(suspects(record, journal[: record.id - 1])),
         "file": f"{file.parent.name}/{file.name}",
     }
 

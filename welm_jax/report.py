@@ -18,8 +18,8 @@ from welm_jax import recovery_report, run_files
 from welm_jax.recovery_report import Logged
 from welm_jax.run_files import RunFolder
 from welm_jax.text.records import LEDGER_FILE
+from welm_jax.train.lineage import Recovery, applicable
 from welm_jax.train.recovery import Journal
-from welm_jax.train.spikes import Recovery, applicable
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 MOST_POINTS = 600  # of a curve, more than a screen shows

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import math
 import os
@@ -34,6 +35,14 @@ class RunFolder:
         self.diagnosis = self.path / "diagnosis"  # what a person needs who was called
         self.incident = self.diagnosis / "incident.json"
         self.report = self.path / "report.html"
+
+    def suspects_of(self, event: int) -> epath.Path:
+        """The suspect batches of a recovery."""
+        return self.suspects / f"{event:06d}.json"
+
+    def answer_of(self, event: int) -> epath.Path:
+        """What `welm recover why` found out about a recovery."""
+        return self.suspects / f"{event:06d}_why.json"
 
     def refuse_foreign(self) -> None:
         """Refuses a folder of something else, in which a run would mix with what is there.
@@ -148,6 +157,28 @@ def write_lasting(file: epath.Path, text: str) -> None:
         opened = os.open(folder, os.O_RDONLY)
         os.fsync(opened)
         os.close(opened)
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a JSON object with its `sha256` beside it, so that a change shows."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return {**content, "sha256": hashlib.sha256(canonical.encode()).hexdigest()}
+
+
+def unsealed(text: bytes) -> dict[str, Any]:
+    """The JSON object that `sealed` gave, its sha256 included.
+
+    Raises:
+      ValueError: it is not what was sealed.
+    """
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("not a JSON object")
+    again = sealed({key: value for key, value in found.items() if key != "sha256"})
+    if found.get("sha256") != again["sha256"]:
+        said, found_now = str(found.get("sha256")), again["sha256"]
+        raise ValueError(f"its content has sha256 {found_now[:12]}, it says {said[:12]}")
+    return found
 
 
 def append_lines(file: epath.Path, records: Iterable[dict[str, Any]]) -> None:

@@ -6,52 +6,31 @@ Puts the floors together: data into batches, batches and state into the loop, ca
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import importlib
-import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 from etils import epath
-from jaxtyping import PyTree
 
 from welm_jax import gin_files, incidents, run_files
 from welm_jax.configurables import TRAINING
-from welm_jax.data.batches import BatchStream
 from welm_jax.evaluate import held_out
 from welm_jax.failures import InputError, Preempted
 from welm_jax.gin_files import GinConfig
-from welm_jax.model.decoder import Assembler
 from welm_jax.run_files import RunFolder
+from welm_jax.run_parts import IDENTITY, RunParts, own_tokenizer
 from welm_jax.text.records import TOKENIZER_FILE
-from welm_jax.text.tokenizer import Tokenizer
-from welm_jax.train import loop, loss_scale, recovery, spikes
-from welm_jax.train.checkpoints import Checkpoints, Progress, storage_budget
+from welm_jax.train import faults, loop, recovery
+from welm_jax.train.checkpoints import Checkpoints, Progress
 from welm_jax.train.mesh import check_model, make_mesh
-from welm_jax.train.optimizer import make_adam
 from welm_jax.train.recovery import Journal
 from welm_jax.train.run_log import RunLog
-from welm_jax.train.state import TrainState, abstract_tree, initial_state
-from welm_jax.train.step import Batch, make_train_step, on_mesh
-
-# What must not change in the life of a run: class -> fields. The rest may, and is told.
-IDENTITY = {
-    "ModelConfig": (
-        "num_layers",
-        "num_heads",
-        "d_model",
-        "vocab_size",
-        "ties_embeddings",
-        "compute_dtype",  # float16 comes with a loss scale of its own
-    ),
-    "MixtureConfig": ("mixture", "rates", "seed"),
-    "StepConfig": ("batch_size", "masks_documents"),
-    "LoopConfig": ("seed",),
-}
+from welm_jax.train.state import TrainState
+from welm_jax.train.storage_budget import storage_budget
 
 # Rows of each source that an evaluation in the middle of training looks at.
 ROWS_WHILE_TRAINING = 64
@@ -76,39 +55,36 @@ def train(run: RunFolder, config: GinConfig, user_modules: Sequence[str]) -> Non
         changes = _changes(run, config)
         mixture = _mixture(run, config["MixtureConfig"], user_modules)
         mesh = make_mesh(config["MeshConfig"])
-        _check_fit(config, mixture, mesh)
-        stream = batch_stream(config, mixture)
+        parts = RunParts(config=config, mixture=mixture, mesh=mesh)
+        _check_fit(parts)
         with run.locked():
-            _write_beginning(run, config, mixture)
-            end = _train(run, config, mixture, mesh, stream, changes, stopping)
+            _write_beginning(run, parts)
+            end = _train(run, parts, changes, stopping)
     if end.step < config["LoopConfig"].train_steps:
         raise Preempted(f"stopped at step {end.step}, saved; the same command goes on from there")
-    epochs = ", ".join(f"{name} {count:.2f}" for name, count in stream.epochs(end.cursor).items())
+    epochs = ", ".join(
+        f"{name} {count:.2f}" for name, count in parts.stream.epochs(end.cursor).items()
+    )
     print(f"trained {end.step} steps on {end.tokens:,} tokens; epochs: {epochs}")
 
 
 def _train(
-    run: RunFolder,
-    config: GinConfig,
-    mixture: dict[str, Any],
-    mesh: jax.sharding.Mesh,
-    stream: BatchStream,
-    changes: Sequence[str],
-    stopping: Callable[[], bool],
+    run: RunFolder, parts: RunParts, changes: Sequence[str], stopping: Callable[[], bool]
 ) -> Progress:
     """Trains, logs and saves; returns how far it came."""
-    model, loop_config = config["ModelConfig"], config["LoopConfig"]
+    config, mixture = parts.config, parts.mixture
+    loop_config = config["LoopConfig"]
     journal = Journal(run.journal)
     log = RunLog(
         run,
-        flops_per_token=model.flops_per_token(mixture["sequence_tokens"]),
+        flops_per_token=config["ModelConfig"].flops_per_token(mixture["sequence_tokens"]),
         total_steps=loop_config.train_steps,
         every_steps=loop_config.log_every_steps,
     )
     checkpoints = Checkpoints(
         run.checkpoints,
         config["CheckpointConfig"],
-        identity(config, mixture),
+        parts.identity,
         say=log.say,
         pinned=lambda steps: recovery.pinned(steps, journal.records()),
     )
@@ -117,95 +93,33 @@ def _train(
         log.flush()  # a checkpoint never knows of steps that metrics.jsonl has lost
         checkpoints.save(state, progress)
 
-    with jax.set_mesh(mesh), checkpoints, log:
-        for words in (*_opening_words(config, mixture, mesh), *changes):
+    with jax.set_mesh(parts.mesh), checkpoints, log:
+        for words in (*_opening_words(parts), *changes):
             log.say(words)
         every = [(config["CheckpointConfig"].every_steps, save)]
         if held_out.sources_with_text(mixture):
-            evaluation = _evaluation(Assembler(model), mixture, log)
+            evaluation = _evaluation(parts, log)
             every.append((loop_config.evaluate_every_steps, evaluation))
         training = loop.Training(
-            train_step=train_step(config),
-            like=like(config, mesh),
-            new_state=functools.partial(new_state, config),
-            reset_loss_scale=functools.partial(with_first_loss_scale, config),
-            batches=functools.partial(batches, config, stream, mesh),
+            train_step=parts.train_step,
+            like=parts.like,
+            new_state=parts.new_state,
+            reset_loss_scale=parts.with_first_loss_scale,
+            batches=parts.batches,
             checkpoints=checkpoints,
             journal=journal,
             train_steps=loop_config.train_steps,
-            scales_loss=loss_scale.is_needed(model),
             spikes=config["SpikeConfig"],
             faults=config["FaultConfig"],
             every=every,
             on_step=log.step,
-            on_incident=functools.partial(incidents.tell, run, stream, log),
+            on_incident=functools.partial(incidents.tell, run, parts.stream, log),
             stopping=stopping,
             say=log.say,
         )
         end_state, end = loop.run(training)
         save(end_state, end)
     return end
-
-
-def train_step(config: GinConfig) -> Callable:
-    """The jitted step of a configuration."""
-    return make_train_step(
-        Assembler(config["ModelConfig"]),
-        config["OptimizerConfig"],
-        config["StepConfig"],
-        config["LossScaleConfig"],
-    )
-
-
-def batch_stream(config: GinConfig, mixture: Mapping[str, Any]) -> BatchStream:
-    """The batches that a configuration trains on."""
-    step_config = config["StepConfig"]
-    return BatchStream(mixture, step_config.batch_size, step_config.masks_documents)
-
-
-def batches(
-    config: GinConfig,
-    stream: BatchStream,
-    mesh: jax.sharding.Mesh,
-    cursor: int,
-    skipped: Sequence[tuple[int, int]],
-) -> Iterator[tuple[int, Batch]]:
-    """Yields (cursor, batch on devices) from a cursor on, past the skipped ranges, without end."""
-    faults, vocab_size = config["FaultConfig"], config["ModelConfig"].vocab_size
-    for at, batch in stream.iterate(lambda count: spikes.advance(cursor, count, skipped)):
-        yield at, on_mesh(faults.batch(at, batch, vocab_size), mesh)
-
-
-def identity(config: GinConfig, mixture: Mapping[str, Any]) -> dict[str, str]:
-    """What makes a checkpoint one of this run and of no other, in words for a person."""
-    fields = {
-        f"{name}.{field}": repr(getattr(config[name], field))
-        for name, names in IDENTITY.items()
-        for field in names
-    }
-    data = [[one["name"], one["quota"], one["fingerprint"]] for one in mixture["sources"]]
-    digest = hashlib.sha256(json.dumps(data).encode()).hexdigest()
-    return {**fields, "tokenizer": mixture["tokenizer_sha256"][:12], "data": digest[:12]}
-
-
-def like(config: GinConfig, mesh: jax.sharding.Mesh) -> PyTree:
-    """Shapes, types and shardings of the state of a configuration."""
-    return abstract_tree(config["ModelConfig"], make_adam(config["OptimizerConfig"]), mesh)
-
-
-def own_tokenizer(file: epath.Path, mixture: Mapping[str, Any]) -> Tokenizer:
-    """Opens a tokenizer.
-
-    Raises:
-      InputError: it is not the one of the data.
-    """
-    tokenizer = Tokenizer(file)
-    if tokenizer.sha256 != mixture["tokenizer_sha256"]:
-        raise InputError(
-            f"{file} (sha256 {tokenizer.sha256[:12]}) is not the tokenizer of the data "
-            f"({mixture['tokenizer_sha256'][:12]}); put that one there"
-        )
-    return tokenizer
 
 
 def _changes(run: RunFolder, config: GinConfig) -> list[str]:
@@ -247,9 +161,9 @@ def _mixture(run: RunFolder, declared: Any, user_modules: Sequence[str]) -> dict
     return pretraining.compile_mixture(declared)
 
 
-def _check_fit(config: GinConfig, mixture: dict[str, Any], mesh: jax.sharding.Mesh) -> None:
+def _check_fit(parts: RunParts) -> None:
     """Refuses a configuration that does not fit its data or its devices."""
-    model = config["ModelConfig"]
+    config, mixture, model = parts.config, parts.mixture, parts.config["ModelConfig"]
     if jax.process_count() > 1:
         raise InputError("training with several processes is not built yet; start a single one")
     if mixture["vocab_size"] != model.vocab_size:
@@ -259,37 +173,24 @@ def _check_fit(config: GinConfig, mixture: dict[str, Any], mesh: jax.sharding.Me
             "equal"
         )
     own_tokenizer(epath.Path(config["MixtureConfig"].tokens_dir) / TOKENIZER_FILE, mixture)
-    check_model(mesh, model)
-    config["StepConfig"].check(mesh, mixture["sequence_tokens"])
+    check_model(parts.mesh, model)
+    config["StepConfig"].check(parts.mesh, mixture["sequence_tokens"])
 
 
-def _write_beginning(run: RunFolder, config: GinConfig, mixture: dict[str, Any]) -> None:
+def _write_beginning(run: RunFolder, parts: RunParts) -> None:
     """Writes what the folder says of its run; config.gin comes last and makes it one."""
-    tokenizer = epath.Path(config["MixtureConfig"].tokens_dir) / TOKENIZER_FILE
-    tokenizer.copy(run.tokenizer, overwrite=True)
-    run_files.write_json(run.mixture, mixture)
-    run_files.write_text(run.operative_config, config.operative)
-    run_files.write_text(run.config, config.given)
+    if not run.config.exists():
+        tokenizer = epath.Path(parts.config["MixtureConfig"].tokens_dir) / TOKENIZER_FILE
+        tokenizer.copy(run.tokenizer, overwrite=True)
+    run_files.write_json(run.mixture, parts.mixture)
+    run_files.write_text(run.operative_config, parts.config.operative)
+    run_files.write_text(run.config, parts.config.given)
 
 
-def new_state(config: GinConfig) -> TrainState:
-    """The state before the first step."""
-    adam = make_adam(config["OptimizerConfig"])
-    seed, scale = config["LoopConfig"].seed, config["LossScaleConfig"]
-    return initial_state(config["ModelConfig"], adam, seed, scale)
-
-
-def with_first_loss_scale(config: GinConfig, state: TrainState) -> TrainState:
-    """The state with its loss scale as at the beginning, which a recovery asks for."""
-    needed = loss_scale.is_needed(config["ModelConfig"])
-    first = loss_scale.initial(config["LossScaleConfig"], needed)
-    return dataclasses.replace(state, loss_scale=first)
-
-
-def _evaluation(assemble: Assembler, mixture: dict[str, Any], log: RunLog) -> loop.Callback:
+def _evaluation(parts: RunParts, log: RunLog) -> loop.Callback:
     def evaluate(current: TrainState, progress: Progress) -> None:
         scores = held_out.bits_per_character(
-            assemble, current.parameters, mixture, max_rows=ROWS_WHILE_TRAINING
+            parts.assemble, current.parameters, parts.mixture, max_rows=ROWS_WHILE_TRAINING
         )
         bits = {score.source: score.bits_per_character for score in scores}
         scalars = {f"held_out/{name}": value for name, value in bits.items()}
@@ -300,26 +201,28 @@ def _evaluation(assemble: Assembler, mixture: dict[str, Any], log: RunLog) -> lo
     return evaluate
 
 
-def _opening_words(
-    config: GinConfig, mixture: Mapping[str, Any], mesh: jax.sharding.Mesh
-) -> Iterator[str]:
-    model, tokens = config["ModelConfig"], mixture["sequence_tokens"]
+def _opening_words(parts: RunParts) -> Iterator[str]:
+    config, mesh = parts.config, parts.mesh
+    model, tokens = config["ModelConfig"], parts.mixture["sequence_tokens"]
     kind = mesh.devices.flat[0].device_kind
     sizes = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     yield f"{model.num_parameters:,} parameters on {mesh.size} x {kind} ({sizes})"
     yield storage_budget(
-        like(config, mesh),
+        parts.like,
         config["CheckpointConfig"],
         config["LoopConfig"].train_steps,
         flops_per_step=model.flops_per_token(tokens) * tokens * config["StepConfig"].batch_size,
         device_kind=kind,
         devices=mesh.size,
     )
-    if not held_out.sources_with_text(mixture):
+    if not held_out.sources_with_text(parts.mixture):
         yield "no source has held-out text, so nothing is evaluated on the way"
     fault = config["FaultConfig"]
     if fault.kind != "none":
         yield f"A FAULT IS PLANTED: a {fault.kind} at {fault.by} {fault.at}. This is a drill."
+    if faults.CRASH_AT in os.environ:
+        boundary = os.environ[faults.CRASH_AT]
+        yield f"{faults.CRASH_AT} = {boundary}: this process kills itself at that write boundary"
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 What makes it possible: any batch is a pure function of its place in the stream.
 """
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -11,14 +12,14 @@ from statistics import fmean
 import jax
 import numpy as np
 
-from welm_jax import recover, run_files, runs
-from welm_jax.failures import InputError
+from welm_jax import run_files
+from welm_jax.failures import InputError, StopAndLook
 from welm_jax.run_files import RunFolder
-from welm_jax.train import spikes
+from welm_jax.run_parts import RunParts
+from welm_jax.train import lineage, spikes
 from welm_jax.train.checkpoints import IsValid, Progress
-from welm_jax.train.mesh import make_mesh
+from welm_jax.train.lineage import Recovery
 from welm_jax.train.recovery import Journal
-from welm_jax.train.spikes import Recovery
 from welm_jax.train.state import TrainState
 
 NOT_A_NUMBER = 10.0  # nats that a loss which is no number counts as
@@ -66,11 +67,11 @@ def why(run: RunFolder, event: int) -> Why:
     if record.onset is None:
         raise InputError(f"recovery {event} was decided by hand and has no suspect batches")
     replays = _Replays(run, records, record)
-    suspects = range(record.onset.cursor - 1, record.detected.cursor)
-    usual, seen = record.median, _seen(run, record, suspects)
+    suspects = lineage.suspects(record, records[: event - 1])
+    usual, seen = record.median, _seen(run, suspects)
     again = replays.losses(replays.target(), record.target_cursor, suspects)
     elsewhere = replays.elsewhere(len(suspects))
-    other = replays.losses(elsewhere, suspects.start, suspects)
+    other = replays.losses(elsewhere, suspects[0], suspects)
     rise, rise_again = _rise(seen, usual), _rise(again, usual)
     rise_elsewhere = _rise(other, _usual(elsewhere[1], other))
     if rise_again < rise / 2:
@@ -84,7 +85,7 @@ def why(run: RunFolder, event: int) -> Why:
         rise_elsewhere=rise_elsewhere,
         elsewhere_step=elsewhere[1].step,
     )
-    run_files.write_json(run.suspects / f"{event:06d}_why.json", dataclasses.asdict(found))
+    run_files.write_json(run.answer_of(event), dataclasses.asdict(found))
     return found
 
 
@@ -94,15 +95,16 @@ def _rise(losses: Sequence[float | None], usual: float) -> float:
     return fmean(loss - usual if math.isfinite(loss) else NOT_A_NUMBER for loss in known)
 
 
-def _seen(run: RunFolder, record: Recovery, suspects: range) -> list[float | None]:
-    """The losses of the suspect batches when it happened."""
+def _seen(run: RunFolder, suspects: Sequence[int]) -> list[float | None]:
+    """The losses of the suspect batches when it happened, which is when they were fed last."""
+    wanted = set(suspects)
     lines = {
         line["cursor"] - 1: math.nan if line["gradient_norm"] is None else line["loss"]
         for line in run_files.read_lines(run.metrics)
-        if line["attempt"] == record.id - 1 and line["cursor"] - 1 in suspects
+        if line["cursor"] - 1 in wanted
     }
     if not lines:
-        raise InputError(f"{run.metrics} has none of the batches {suspects.start} and after")
+        raise InputError(f"{run.metrics} has none of the batches {suspects[0]} and after")
     return [lines[cursor] for cursor in sorted(lines)]
 
 
@@ -117,17 +119,14 @@ class _Replays:
 
     def __init__(self, run: RunFolder, records: Sequence[Recovery], record: Recovery):
         self._run, self._records, self._record = run, records, record
-        self._config = recover.opened_config(run)
-        self._mesh = make_mesh(self._config["MeshConfig"])
-        self._stream = runs.batch_stream(self._config, run_files.read_json(run.mixture))
-        self._step = runs.train_step(self._config)
+        self._parts = RunParts.opened(run)
 
     def target(self) -> tuple[TrainState, Progress]:
         """The state that went wrong, as it was saved before."""
         step, event = self._record.target_step, self._record.id
         if step == 0:
-            with jax.set_mesh(self._mesh):
-                return runs.new_state(self._config), Progress()
+            with jax.set_mesh(self._parts.mesh):
+                return self._parts.new_state(), Progress()
         restored = self._restored(lambda one, attempt: one == step and attempt < event)
         if restored is None:
             raise InputError(
@@ -139,7 +138,7 @@ class _Replays:
     def elsewhere(self, count: int) -> tuple[TrainState, Progress]:
         """Another checkpoint, from which `count` batches do not lead through the onset."""
         record = self._record
-        with recover.opened_checkpoints(self._run, self._config) as checkpoints:
+        with self._parts.checkpoints_of(self._run) as checkpoints:
             steps = [one.step for one in checkpoints.saved(lambda step, attempt: True)]
         clear = [
             step
@@ -147,41 +146,40 @@ class _Replays:
             if step != record.target_step
             and (step + count < record.onset.step or step > record.detected.step)
         ]
-        if not clear:
-            raise InputError(
-                f"recovery {record.id} needs a second checkpoint, which the onset at step "
-                f"{record.onset.step} does not touch; there are {steps}"
-            )
-        nearest = min(clear, key=lambda step: abs(step - record.target_step))
-        return self._restored(lambda one, attempt: one == nearest)
+        for nearest in sorted(clear, key=lambda step: abs(step - record.target_step)):
+            with contextlib.suppress(StopAndLook):  # a damaged one
+                restored = self._restored(lambda one, attempt, nearest=nearest: one == nearest)
+                if restored:
+                    return restored
+        raise InputError(
+            f"recovery {record.id} needs a second checkpoint, which the onset at step "
+            f"{record.onset.step} does not touch; there are {steps}"
+        )
 
     def losses(
-        self, start: tuple[TrainState, Progress], cursor: int, suspects: range
+        self, start: tuple[TrainState, Progress], cursor: int, suspects: Sequence[int]
     ) -> list[float]:
         """Trains from a checkpoint on, as it was done; gives the losses of the suspects."""
         state, progress = start
-        earlier = self._records[: self._record.id - 1]
-        skipped, attempt, losses = spikes.skipped_ranges(earlier), progress.attempt, []
-        with jax.set_mesh(self._mesh):
-            for at, batch in runs.batches(self._config, self._stream, self._mesh, cursor, skipped):
-                if at >= suspects.stop:
+        earlier, parts = self._records[: self._record.id - 1], self._parts
+        skipped, attempt, losses = lineage.skipped_ranges(earlier), progress.attempt, []
+        with jax.set_mesh(parts.mesh):
+            for at, batch in parts.batches(cursor, skipped):
+                if at > suspects[-1]:
                     break
                 step = int(state.step)
-                for due in spikes.applicable(earlier):
+                for due in lineage.applicable(earlier):
                     if due.id > attempt and due.target_step == step:
-                        attempt, state = due.id, runs.with_first_loss_scale(self._config, state)
-                rate = spikes.multiplier(self._records, attempt)
-                rate *= self._config["FaultConfig"].rate(step)
-                state, metrics = self._step(state, batch, np.float32(rate))
+                        attempt, state = due.id, parts.with_first_loss_scale(state)
+                rate = lineage.multiplier(self._records, attempt)
+                rate *= parts.config["FaultConfig"].rate(step)
+                state, metrics = parts.train_step(state, batch, np.float32(rate))
                 if at in suspects:
                     refused = not np.isfinite(metrics["gradient_norm"].item())
                     losses.append(math.nan if refused else metrics["loss"].item())
         return losses
 
     def _restored(self, is_wanted: IsValid) -> tuple[TrainState, Progress] | None:
-        like = runs.like(self._config, self._mesh)
-        with (
-            jax.set_mesh(self._mesh),
-            recover.opened_checkpoints(self._run, self._config) as checkpoints,
-        ):
-            return checkpoints.restore(like, is_wanted)
+        parts = self._parts
+        with jax.set_mesh(parts.mesh), parts.checkpoints_of(self._run) as checkpoints:
+            return checkpoints.restore(parts.like, is_wanted)

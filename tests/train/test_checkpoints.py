@@ -18,12 +18,13 @@ from etils import epath
 
 from benchmarks import checkpoint_damage
 from tests.tiny_decoder import mesh_of
-from welm_jax import gin_files
+from welm_jax import run_files
 from welm_jax.failures import InputError, StopAndLook
-from welm_jax.train import digests, faults, optimizer, spikes, state
-from welm_jax.train.checkpoints import CheckpointConfig, Checkpoints, Progress, storage_budget
+from welm_jax.train import digests, faults, optimizer, spikes
+from welm_jax.train.checkpoints import CheckpointConfig, Checkpoints, Progress
 from welm_jax.train.optimizer import OptimizerConfig
-from welm_jax.train.spikes import History, Saved
+from welm_jax.train.rollback import Saved
+from welm_jax.train.spikes import History
 
 ADAM = optimizer.make_adam(OptimizerConfig(max_learning_rate=1.0, warmup_steps=0, decay_steps=1))
 CONFIG = CheckpointConfig(every_steps=1, keep=3)
@@ -87,9 +88,8 @@ def a_history():
     history = History()
     for at in range(1, 300):
         loss = 2 + np.sin(at) / 100 + (at in (260, 270)) + (np.inf if at == 280 else 0)
-        reading = spikes.Reading(
-            iteration=at, step=at, cursor=at, loss=loss, gradient_norm=0.1, loss_scale=None
-        )
+        place = spikes.Place(iteration=at, step=at, cursor=at)
+        reading = spikes.Reading(place=place, loss=loss, gradient_norm=0.1, loss_scale=None)
         history, _, _ = spikes.judge(history, reading, spikes.SpikeConfig())
     return history
 
@@ -225,7 +225,7 @@ def rewritten_host(folder):
     host = json.loads(file.read_text())
     del host["sha256"]
     yield host
-    file.write_text(json.dumps(digests.sealed(host)))
+    file.write_text(json.dumps(run_files.sealed(host)))
 
 
 def take_the_digests_of(other, folder):
@@ -261,18 +261,25 @@ def test_a_damaged_checkpoint_is_passed_over_with_one_line(tmp_path, damage):
 
 
 def test_if_all_are_damaged_nothing_begins_anew(tmp_path):
-    save(tmp_path, 1, 2)
-    flip(tmp_path / "2/host/metadata")
+    save(tmp_path, 1, 1001)
+    flip(tmp_path / "1001/host/metadata")
     shutil.rmtree(tmp_path / "1/state")
     with pytest.raises(StopAndLook) as caught:
         restored_step(tmp_path)
-    assert "the checkpoint of step 2 is passed over: its host/metadata is damaged" in str(
+    assert "the checkpoint of step 1001 is passed over: its host/metadata is damaged" in str(
         caught.value
     )
     assert "\n" not in str(caught.value)
     # The damaged one may be valid, nobody knows; so this is no fresh start either.
-    with pytest.raises(StopAndLook, match="step 2 is passed over"):
+    with pytest.raises(StopAndLook, match="step 1001 is passed over"):
         restored_step(tmp_path, lambda step, attempt: False)
+
+
+def test_damaged_checkpoints_of_the_first_1000_steps_do_not_keep_a_run_from_its_seed(tmp_path):
+    save(tmp_path, 1000)
+    flip(tmp_path / "1000/host/metadata")
+    step, said = restored_step(tmp_path)
+    assert step is None and said[0].startswith("the checkpoint of step 1000 is passed over: ")
 
 
 def test_a_checkpoint_of_another_run_is_refused_and_never_deleted(tmp_path):
@@ -639,39 +646,6 @@ def test_without_digests_flips_would_be_silent(damaged, monkeypatch):
     assert damaged.outcome() == "SILENT"
     monkeypatch.setattr(digests, "records", compared)
     assert damaged.outcome() == "digest"
-
-
-# The room it takes.
-
-
-def test_the_budget_of_the_largest_preset():
-    preset = gin_files.load(["models/welm_10b.gin"], [], {"ModelConfig": "welm_jax.model.config"})[
-        "ModelConfig"
-    ]
-    tree = state.abstract_tree(preset, ADAM, mesh_of())
-    # 12 bytes for each of 10.39e9 parameters. 71,500 steps: 12 newest, 71 thousands, of which the
-    # newest 600 steps hold 71,000, and the one being written: 83. A batch of 2,048 sequences of
-    # 2,048 tokens at 64.3e9 FLOPs each, on 128 devices of 312e12 FLOP/s: 6.76 s a step.
-    assert storage_budget(
-        tree,
-        CheckpointConfig(),
-        71_500,
-        flops_per_step=2048 * 2048 * preset.flops_per_token(2048),
-        device_kind="NVIDIA A100-SXM4-80GB",
-        devices=128,
-    ) == (
-        "checkpoints: 125 GB each, up to 83 at once in 10.3 TB; 2.49 GB written per step on "
-        "average, up to 369 MB/s"
-    )
-
-
-def test_the_budget_of_a_short_run_on_devices_without_a_known_peak():
-    tree = {"a": jax.ShapeDtypeStruct((1000, 1000), jnp.float32)}
-    config = CheckpointConfig(every_steps=10, keep=12)
-    words = storage_budget(tree, config, 25, flops_per_step=1, device_kind="cpu", devices=1)
-    assert words == (  # of steps 10, 20 and 25
-        "checkpoints: 4 MB each, up to 3 at once in 12 MB; 480 kB written per step on average"
-    )
 
 
 # What may be configured.

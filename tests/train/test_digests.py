@@ -129,24 +129,3 @@ def test_misfits_name_what_is_there_and_what_is_wanted():
     ]
     assert digests.misfits(found, {}) != []
     assert digests.misfits({}, {}) == []
-
-
-def test_sealed_json_opens_and_any_changed_byte_is_seen():
-    content = {"progress": {"step": 3, "losses": [0.1, float("inf")]}, "名": "值"}
-    text = json.dumps(digests.sealed(content)).encode()
-    opened = digests.unsealed(text)
-    assert opened.pop("sha256") and opened == content
-    for at, bit in itertools.product(range(len(text)), range(8)):
-        changed = bytearray(text)
-        changed[at] ^= 1 << bit
-        try:
-            opened = digests.unsealed(bytes(changed))
-        except ValueError:
-            continue
-        assert opened == digests.unsealed(text)  # such as a blank that became another blank
-
-
-@pytest.mark.parametrize("text", [b"[]", b"{}", b"", b"7", b'{"step": 3}'])
-def test_json_that_was_never_sealed_is_refused(text):
-    with pytest.raises(ValueError):
-        digests.unsealed(text)

@@ -14,9 +14,10 @@ from jax._src.array import ArrayImpl  # where every reading on the host passes
 from tests.train import toy_runs
 from tests.train.toy_runs import Schedule, ToyState
 from welm_jax.failures import InputError, StopAndLook
-from welm_jax.train import loop, spikes
+from welm_jax.train import loop, rollback, spikes
 from welm_jax.train.recovery import Journal
-from welm_jax.train.spikes import Exhausted, SpikeConfig
+from welm_jax.train.rollback import Exhausted
+from welm_jax.train.spikes import SpikeConfig
 
 SPIKE = Schedule(bad_cursors=frozenset(range(420, 432)))
 
@@ -153,8 +154,8 @@ def test_a_manual_decision_takes_effect_at_the_next_start(folder):
     schedule = Schedule(train_steps=400)
     toy_runs.run(folder, replace(schedule, train_steps=300))
     journal = Journal(folder / "recovery_journal")
-    saved = spikes.Saved(step=200, cursor=200)
-    journal.commit(spikes.manual(saved, journal.records(), skip=30, lr_factor=0.5))
+    saved = rollback.Saved(step=200, cursor=200)
+    journal.commit(rollback.manual(saved, journal.records(), skip=30, lr_factor=0.5))
     state, progress = toy_runs.run(folder, schedule)
     assert fed(state) == [*range(200), *range(230, 430)]
     assert progress.attempt == 1 and state.updates[200][1] == 0.5

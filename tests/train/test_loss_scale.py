@@ -11,6 +11,8 @@ from welm_jax.failures import InputError
 from welm_jax.train import loss_scale
 from welm_jax.train.loss_scale import LossScaleConfig
 
+HALF = dataclasses.replace(TINY, compute_dtype="float16")
+
 
 @functools.partial(jax.jit, static_argnums=0)
 def scan(config, finite):
@@ -20,7 +22,7 @@ def scan(config, finite):
         now = loss_scale.adjusted(now, finite, config)
         return now, (now.scale, now.good_steps, now.hysteresis_left)
 
-    return jax.lax.scan(iterate, loss_scale.initial(config, enabled=True), finite)[1]
+    return jax.lax.scan(iterate, loss_scale.initial(config, HALF), finite)[1]
 
 
 def after_each(pattern, **config):
@@ -101,7 +103,7 @@ def test_only_float16_is_scaled():
         for dtype in ("bfloat16", "float16", "float32")
     }
     assert needed == {"bfloat16": False, "float16": True, "float32": False}
-    off = loss_scale.initial(LossScaleConfig(), enabled=False)
+    off = loss_scale.initial(LossScaleConfig(), TINY)
     assert off.scale == 1 and off.scale.dtype == jnp.float32
 
 

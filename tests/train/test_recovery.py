@@ -9,8 +9,9 @@ from etils import epath
 
 from welm_jax.failures import StopAndLook
 from welm_jax.train import recovery
+from welm_jax.train.lineage import Recovery
 from welm_jax.train.recovery import Journal
-from welm_jax.train.spikes import Place, Recovery
+from welm_jax.train.spikes import Place
 
 PLACE = Place(iteration=421, step=421, cursor=421)
 FIRST = Recovery(
@@ -77,7 +78,7 @@ def test_an_edit_by_hand_is_named(journal, tmp_path, number, end):
     file = files(tmp_path)[number]
     content = json.loads(file.read_text())
     file.write_text(json.dumps({**content, "lr_multiplier": 1.0}, indent=1) + end)
-    with pytest.raises(StopAndLook, match=rf"00000{number + 1}.json was edited: .*restore it"):
+    with pytest.raises(StopAndLook, match=f"{file.name} is damaged or was edited .*restore it"):
         journal.records()
 
 
@@ -120,39 +121,71 @@ def test_the_target_and_two_before_it_stay_until_the_run_is_past_them(newest, pi
 
 
 TWO_PROCESSES = """
-import dataclasses, sys
+import sys
 import jax
-process, port, loss = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+process, port, saw, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=process)
-from tests.train.test_recovery import FIRST
+from dataclasses import replace
+from etils import epath
+from tests.train import toy_runs
 from welm_jax.failures import StopAndLook
 from welm_jax.train import recovery
-from welm_jax.train.spikes import Exhausted
+from welm_jax.train.recovery import Journal
+from welm_jax.train.rollback import Exhausted
+from tests.train.test_recovery import FIRST
 
 def decide():
     assert process == 0, "only process 0 decides: listings may differ"
+    if saw == "nothing":
+        raise OSError("no such folder")
     return FIRST
 
 try:
-    assert recovery.agreed(decide, loss) == FIRST
-    assert recovery.agreed(lambda: Exhausted(reason="none"), 1).reason == "none"
-    print("agreed")
+    assert recovery.agreed(decide, saw) == FIRST
+    assert recovery.agreed(lambda: Exhausted(reason="none" * 5000), 1).reason == "none" * 5000
+    folder = epath.Path(folder)
+    schedule = toy_runs.Schedule(bad_cursors=frozenset(range(420, 432)))
+    training = toy_runs.training(folder / f"{process}", schedule)  # arrays of its own
+    training = replace(training, journal=Journal(folder / "recovery_journal"))
+    state, progress = toy_runs.loop.run(training)
+    print("ended", progress.cursor, hash(state.updates))
 except StopAndLook as error:
     print("stopped:", error)
 """
 
 
-@pytest.mark.parametrize(("losses", "said"), [((9.0, 9.0), "agreed"), ((9.0, 9.5), "stopped: ")])
-def test_two_processes_agree_on_what_both_saw_and_stop_on_what_one_did_not(losses, said, free_port):
+def in_two_processes(saw, port, folder):
+    """What each of two processes printed at last, given what each of them saw."""
     with contextlib.ExitStack() as stack:
         processes = []
-        for process, loss in enumerate(losses):
-            line = [sys.executable, "-c", TWO_PROCESSES, str(process), free_port, str(loss)]
+        for process, one in enumerate(saw):
+            line = [sys.executable, "-c", TWO_PROCESSES, str(process), port, one, str(folder)]
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
             processes.append(stack.enter_context(subprocess.Popen(line, **pipes)))
             stack.callback(processes[-1].kill)
         ended = [one.communicate(timeout=120) for one in processes]
-    for process, (out, err) in enumerate(ended):
-        assert f"\n{said}" in f"\n{out}", err  # gloo speaks first
-        if said != "agreed":
-            assert f"disagree on a recovery; here it rests on {losses[process]};" in out
+    for out, err in ended:
+        assert out.endswith("\n"), err
+    return [out.splitlines()[-1] for out, _ in ended]  # gloo speaks first
+
+
+def test_two_processes_recover_as_one_and_one_of_them_writes(free_port, tmp_path):
+    first, second = in_two_processes(("the same", "the same"), free_port, tmp_path)
+    assert first == second and first.startswith("ended 921 ")
+    [record] = Journal(epath.Path(tmp_path) / "recovery_journal").records()
+    assert record.skipped == (300, 521)
+
+
+@pytest.mark.parametrize(
+    ("saw", "said"),
+    [
+        (("a", "b"), ("disagree on a recovery; here it rests on a;", "rests on b;")),
+        (("nothing", "nothing"), ("process 0 failed: OSError('no such folder')",) * 2),
+    ],
+)
+def test_two_processes_stop_together_if_one_saw_something_else_or_cannot_decide(
+    saw, said, free_port, tmp_path
+):
+    ended = in_two_processes(saw, free_port, tmp_path)
+    assert all(words in end for words, end in zip(said, ended, strict=True)), ended
+    assert not (tmp_path / "recovery_journal").exists()

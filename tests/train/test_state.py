@@ -15,7 +15,7 @@ ADAM = optimizer.make_adam(OptimizerConfig(max_learning_rate=1e-3, warmup_steps=
 
 def fresh(mesh):
     with jax.set_mesh(mesh):
-        return initial_state(TINY, ADAM, seed=3)
+        return initial_state(TINY, ADAM, 3, LossScaleConfig())
 
 
 def test_a_fresh_state_does_not_depend_on_the_mesh():

@@ -42,7 +42,7 @@ def first_state(mesh, config=TINY, parameters=PARAMETERS, scale_config=UNSCALED)
         step=jnp.int32(0),
         parameters=parameters,
         adam=jax.jit(optimizer.make_adam(OPTIMIZER).init)(parameters),
-        loss_scale=loss_scale.initial(scale_config, loss_scale.is_needed(config)),
+        loss_scale=loss_scale.initial(scale_config, config),
     )
 
 

@@ -16,11 +16,12 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 from etils import epath
 
-from welm_jax.train import faults, loop, spikes
+from welm_jax.train import faults, lineage, loop
 from welm_jax.train.checkpoints import Progress
 from welm_jax.train.faults import FaultConfig
 from welm_jax.train.recovery import Journal
-from welm_jax.train.spikes import History, Saved, SpikeConfig
+from welm_jax.train.rollback import Saved
+from welm_jax.train.spikes import History, SpikeConfig
 
 EVERY_STEPS = 50
 FIRST_SCALE = 2.0**16
@@ -166,7 +167,7 @@ def training(
 
     def batches(cursor: int, skipped) -> Iterator[tuple[int, int]]:
         for number in itertools.count():
-            at = spikes.advance(cursor, number, skipped)
+            at = lineage.advance(cursor, number, skipped)
             yield at, at
 
     return loop.Training(
@@ -178,7 +179,6 @@ def training(
         checkpoints=checkpoints,
         journal=Journal(folder / "recovery_journal"),
         train_steps=schedule.train_steps,
-        scales_loss=True,
         spikes=spike_config or SpikeConfig(max_skipped_fraction=1.0),
         faults=FaultConfig(),
         every=[(EVERY_STEPS, checkpoints.save)],

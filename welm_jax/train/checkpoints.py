@@ -7,7 +7,6 @@ it does not know: that is the journal's rule, which callers bring along.
 
 import contextlib
 import logging
-import math
 import re
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -19,9 +18,11 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jaxtyping import PyTree
 
+from welm_jax import run_files
 from welm_jax.failures import Failure, InputError, StopAndLook, require_positive
-from welm_jax.train import digests, faults, utilization
-from welm_jax.train.spikes import History, Saved
+from welm_jax.train import digests, faults
+from welm_jax.train.rollback import FROM_SEED, Saved
+from welm_jax.train.spikes import History
 from welm_jax.train.state import TrainState
 
 STATE, HOST = "state", "host"  # a step's two items
@@ -152,7 +153,7 @@ class Checkpoints:
             return
         faults.write_boundary(f"checkpoint {step} of {attempt} comes")
         tree = state.as_tree()
-        host = digests.sealed(
+        host = run_files.sealed(
             {
                 "progress": asdict(progress),
                 "identity": dict(self._identity),
@@ -201,19 +202,22 @@ class Checkpoints:
                 faults.write_boundary(f"checkpoint {step} of {progress.attempt} is deleted")
 
     def restore(self, like: PyTree, is_valid: IsValid) -> tuple[TrainState, Progress] | None:
-        """The newest checkpoint that is valid and sound, or None where none was ever valid.
+        """The newest checkpoint that is valid and sound, or None where there is none.
 
-        A damaged one is passed over with a line, and left alone until its step is saved anew.
+        A damaged one is passed over with a line, and left alone until its step is saved anew. None
+        also stands for some that are damaged if a start from the seed loses no more steps with them
+        than the plan of a recovery may.
 
         Args:
           like: shapes, types and shardings to restore into, as `state.abstract_tree` gives them.
           is_valid: the journal's rule.
 
         Raises:
-          StopAndLook: all are damaged, or they are those of another run or model.
+          StopAndLook: all are damaged, and much would be lost; or they are those of another run
+            or model.
         """
         self._settle()
-        reasons = []
+        reasons, lost = [], 0
         for step in reversed(self._steps()):
             try:
                 progress, leaves = self._host(step)
@@ -223,11 +227,12 @@ class Checkpoints:
             except _Unusable as error:
                 reasons.append(f"the checkpoint of step {step} is passed over: {error}")
                 self._damaged.add(step)
+                lost = max(lost, step)
                 self._say(reasons[-1])
                 continue
             self._sound[step] = progress.attempt
             return TrainState.from_tree(tree), progress
-        if reasons:
+        if lost > FROM_SEED:
             raise StopAndLook(
                 f"no checkpoint in {self._folder} can be used; {reasons[0]}; put a copy there, or "
                 "begin anew with another --run_dir"
@@ -251,14 +256,13 @@ class Checkpoints:
     def _host(self, step: int) -> tuple[Progress, dict[str, Any]]:
         """A step's progress and leaves by its JSON; StopAndLook if they are another run's."""
         try:
-            host = digests.unsealed((self._at(step) / HOST_FILE).read_bytes())
+            host = run_files.unsealed((self._at(step) / HOST_FILE).read_bytes())
+            fields, identity, leaves = (host[key] for key in ("progress", "identity", "leaves"))
+            progress = Progress(**{**fields, "history": History.from_json(fields["history"])})
         except FileNotFoundError as error:
             raise _Unusable(f"it has no {HOST_FILE}") from error
         except (OSError, ValueError) as error:
             raise _Unusable(f"its {HOST_FILE} is damaged ({_in_a_line(error)})") from error
-        try:
-            fields, identity, leaves = (host[key] for key in ("progress", "identity", "leaves"))
-            progress = Progress(**{**fields, "history": History.from_json(fields["history"])})
         except (KeyError, TypeError) as error:
             raise StopAndLook(
                 f"{self._at(step)} is of another version of welm_jax ({_in_a_line(error)}); go on "
@@ -312,7 +316,7 @@ class Checkpoints:
         step = progress.step
         try:
             self._manager.wait_until_finished()
-            if digests.unsealed((self._at(step) / HOST_FILE).read_bytes())["sha256"] != sha256:
+            if run_files.unsealed((self._at(step) / HOST_FILE).read_bytes())["sha256"] != sha256:
                 raise _Unusable("another one lies in its place")
         except Exception as error:
             self._failure = self._not_saved(step, error)
@@ -349,48 +353,6 @@ class Checkpoints:
             f"saving the checkpoint of step {step} in {self._folder} failed ({_in_a_line(error)}); "
             "look at the disk and its free space, then start again"
         )
-
-
-def storage_budget(
-    like: PyTree,
-    config: CheckpointConfig,
-    train_steps: int,
-    *,
-    flops_per_step: int,
-    device_kind: str,
-    devices: int,
-) -> str:
-    """One line on the room and the bandwidth that checkpoints take, before compression.
-
-    The number at once counts the one being written, and not what recoveries pin. The bandwidth is
-    what devices at their peak would ask for, an upper bound; without a known peak it is left out.
-
-    Args:
-      like: shapes and types of the train state.
-      config: how often and how many.
-      train_steps: of the whole run.
-      flops_per_step: by ModelConfig.flops_per_token.
-      device_kind: jax's name of the devices.
-      devices: how many there are.
-    """
-    size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(like))
-    steps = [*range(config.every_steps, train_steps, config.every_steps), train_steps]
-    lasting = {step for step in steps if step % config.keep_every_steps == 0}
-    at_once = min(len(steps), len({*steps[-config.keep :], *lasting}) + 1)
-    per_step = size * len(steps) / train_steps
-    budget = (
-        f"checkpoints: {_bytes(size)} each, up to {at_once} at once in {_bytes(size * at_once)}; "
-        f"{_bytes(per_step)} written per step on average"
-    )
-    peak = utilization.peak_flops(device_kind)
-    if peak is None:
-        return budget
-    return f"{budget}, up to {_bytes(per_step * peak * devices / flops_per_step)}/s"
-
-
-def _bytes(size: int | float) -> str:
-    thousands = min(int(math.log(max(size, 1), 1000)), 4)
-    return f"{size / 1000**thousands:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[thousands]}"
 
 
 def _in_a_line(error: BaseException) -> str:

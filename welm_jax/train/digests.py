@@ -1,11 +1,9 @@
-"""Digests: numbers that change if what they are of does, for arrays on devices and for JSON.
+"""Digests of arrays on devices: numbers that change if what they are of does.
 
 Knows nothing of files: what is compared with what, and when, is the business of checkpoints.
 """
 
 import functools
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -24,27 +22,6 @@ FIRST_FACTOR, SECOND_FACTOR = np.uint32(0x7FEB352D), np.uint32(0x846CA68B)
 # XLA for CPUs sums in stages, for the accuracy of floats, and keeps a copy of the array between
 # them. Sums of integers are exact in any order.
 IN_ONE_STAGE = {"xla_disable_hlo_passes": "tree_reduction_rewriter"}
-
-
-def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a JSON object with its `sha256` beside it."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return {**content, "sha256": hashlib.sha256(canonical.encode()).hexdigest()}
-
-
-def unsealed(text: bytes) -> dict[str, Any]:
-    """The JSON object that `sealed` gave, its sha256 included.
-
-    Raises:
-      ValueError: it is not what was sealed.
-    """
-    found = json.loads(text)
-    if not isinstance(found, dict):
-        raise ValueError("not a JSON object")
-    content = {key: value for key, value in found.items() if key != "sha256"}
-    if found.get("sha256") != sealed(content)["sha256"]:
-        raise ValueError("its content is not that of its sha256")
-    return found
 
 
 def records(tree: PyTree[Shaped[Array, "..."]]) -> dict[str, dict[str, Any]]:

@@ -70,9 +70,14 @@ class FaultConfig:
         targets[:rows] = random.integers(0, vocab_size, targets[:rows].shape)
         return {**batch, "decoder_target_tokens": targets}
 
+    @property
+    def is_by_step(self) -> bool:
+        """Whether a step's number must be known for sure before it is made."""
+        return self.kind != "none" and self.by == "step"
+
     def rate(self, step: int) -> float:
         """What the learning rate of this step, counted from 0, is multiplied with."""
-        severity = self.severity(step) if self.by == "step" else 0.0
+        severity = self.severity(step) if self.is_by_step else 0.0
         if severity and self.kind == "nan":
             return math.nan
         return 1.0 + severity * (RATE_FACTOR - 1.0)

@@ -16,11 +16,13 @@ import numpy as np
 from jaxtyping import Array
 
 from welm_jax.failures import InputError, StopAndLook, require_positive
-from welm_jax.train import recovery, spikes
+from welm_jax.train import lineage, recovery, rollback, spikes
 from welm_jax.train.checkpoints import IsValid, Progress
 from welm_jax.train.faults import FaultConfig
+from welm_jax.train.lineage import Recovery
 from welm_jax.train.recovery import Journal
-from welm_jax.train.spikes import Exhausted, Incident, Reading, Recovery, Saved, SpikeConfig
+from welm_jax.train.rollback import Exhausted, Saved
+from welm_jax.train.spikes import Incident, Place, Reading, SpikeConfig
 from welm_jax.train.step import Batch
 
 State = Any  # a TrainState; the loop only hands it on
@@ -80,7 +82,6 @@ class Training:
       checkpoints: where states are kept.
       journal: where recoveries are decided.
       train_steps: the step after which training is done.
-      scales_loss: whether the step scales its loss (float16).
       spikes: what a spike is and what to do.
       faults: what to plant.
       every: (steps, callback); called after each multiple of its steps, with no step in flight.
@@ -100,7 +101,6 @@ class Training:
     checkpoints: Store
     journal: Journal
     train_steps: int
-    scales_loss: bool
     spikes: SpikeConfig
     faults: FaultConfig
     every: Sequence[tuple[int, Callback]]
@@ -132,7 +132,7 @@ def run(training: Training) -> tuple[State, Progress]:
         records = training.journal.records()
         if state is None:
             state, progress = _newest_valid(training, records)
-        due = next((one for one in spikes.applicable(records) if one.id > progress.attempt), None)
+        due = next((one for one in lineage.applicable(records) if one.id > progress.attempt), None)
         if due and due.target_step == progress.step:
             state, progress = _applied(training, due, state, progress)
             continue
@@ -147,7 +147,7 @@ def run(training: Training) -> tuple[State, Progress]:
 
 def _newest_valid(training: Training, records: Sequence[Recovery]) -> tuple[State, Progress]:
     """Where the lineage that the journal decided goes on; what it abandoned is removed."""
-    is_valid = functools.partial(spikes.is_valid, journal=records)
+    is_valid = functools.partial(lineage.is_valid, journal=records)
     state, progress = training.checkpoints.restore(training.like, is_valid) or (
         training.new_state(),
         Progress(),
@@ -182,10 +182,10 @@ def _decide(training: Training, records: Sequence[Recovery], incident: Incident)
     def decide() -> Recovery | Exhausted:
         if training.spikes.action == "stop":
             return Exhausted(reason="SpikeConfig.action is 'stop'")
-        saved = training.checkpoints.saved(functools.partial(spikes.is_valid, journal=records))
-        return spikes.plan(incident, saved, records, training.spikes, training.train_steps)
+        saved = training.checkpoints.saved(functools.partial(lineage.is_valid, journal=records))
+        return rollback.plan(incident, saved, records, training.spikes, training.train_steps)
 
-    decision = recovery.agreed(decide, (incident, spikes.skipped_ranges(records)))
+    decision = recovery.agreed(decide, (incident, lineage.skipped_ranges(records)))
     if jax.process_index() == 0:
         training.on_incident(incident, decision)
     if isinstance(decision, Exhausted):
@@ -206,8 +206,8 @@ def _train_to(
     progress: Progress,
 ) -> tuple[State, Progress, Incident | None]:
     """Trains up to a step, or until an incident or being asked to stop."""
-    multiplier = spikes.multiplier(records, progress.attempt)
-    skipped = spikes.skipped_ranges(records)
+    multiplier = lineage.multiplier(records, progress.attempt)
+    skipped = lineage.skipped_ranges(records)
     _check_books(progress, skipped)
     batches = training.batches(progress.cursor, skipped)
     in_flight: tuple[int, dict[str, Array]] | None = None
@@ -236,7 +236,7 @@ def _train_to(
         made = begun + 1
         due = [callback for steps, callback in training.every if made % steps == 0]
         stopping = training.stopping()
-        if due or stopping or incident or made == last_step:
+        if due or stopping or incident or made == last_step or training.faults.is_by_step:
             settle()
         if incident or stopping:
             break
@@ -264,12 +264,10 @@ def _counted(
         tokens=progress.tokens + batch_tokens,
     )
     reading = Reading(
-        iteration=progress.iteration,
-        step=progress.step,
-        cursor=progress.cursor,
+        place=Place(iteration=progress.iteration, step=progress.step, cursor=progress.cursor),
         loss=numbers["loss"],
         gradient_norm=numbers["gradient_norm"],
-        loss_scale=numbers["loss_scale"] if training.scales_loss else None,
+        loss_scale=numbers.get("loss_scale"),  # float16 has one
     )
     history, verdict, incident = spikes.judge(progress.history, reading, training.spikes)
     if incident and training.spikes.action == "log":

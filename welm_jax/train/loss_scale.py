@@ -67,15 +67,15 @@ def is_needed(config: ModelConfig) -> bool:
     return config.compute_dtype == "float16"
 
 
-def initial(config: LossScaleConfig, enabled: bool) -> LossScale:
+def initial(config: LossScaleConfig, model: ModelConfig) -> LossScale:
     """The scale before the first iteration, and again after a recovery.
 
     Args:
       config: names the first scale.
-      enabled: whether the loss is scaled at all; if not, the scale is 1.
+      model: whose gradients are scaled; if they need not be, the scale is 1.
     """
     return LossScale(
-        scale=jnp.float32(config.initial if enabled else 1.0),
+        scale=jnp.float32(config.initial if is_needed(model) else 1.0),
         good_steps=jnp.int32(0),
         hysteresis_left=jnp.int32(HYSTERESIS),
     )

@@ -15,12 +15,12 @@ import numpy as np
 from etils import epath
 
 from welm_jax import run_files
-from welm_jax.failures import StopAndLook
+from welm_jax.failures import Failure, StopAndLook
 from welm_jax.train import faults
-from welm_jax.train.spikes import Exhausted, Recovery
+from welm_jax.train.lineage import Recovery
+from welm_jax.train.rollback import Exhausted
 
 PINNED_STEPS = 1_000  # past its target, before a recovery's checkpoints may go
-LONGEST_DECISION = 4096  # bytes of JSON that processes tell each other
 
 
 class Journal:
@@ -55,11 +55,8 @@ class Journal:
                 f"{file} is not the next record: another process writes to this run; let only one "
                 "train it"
             )
-        content = {
-            **dataclasses.asdict(recovery),
-            "previous_sha256": contents[-1]["sha256"] if contents else "",
-        }
-        content["sha256"] = _sha256(content)
+        before = contents[-1]["sha256"] if contents else ""
+        content = run_files.sealed({**dataclasses.asdict(recovery), "previous_sha256": before})
         self._folder.mkdir(parents=True, exist_ok=True)
         faults.write_boundary(f"record {recovery.id} comes")
         run_files.write_lasting(file, json.dumps(content, indent=1) + "\n")
@@ -112,27 +109,36 @@ def agreed(decide: Callable[[], Recovery | Exhausted], seen: object) -> Recovery
       seen: what the decision rests on; anything with a faithful repr.
 
     Raises:
-      StopAndLook: on all processes, before anything is written: one of them saw something else.
+      StopAndLook: on all processes, before anything is written: one of them saw something else, or
+        process 0 could not decide.
     """
     import jax  # here alone: a report reads journals without it
     from jax.experimental import multihost_utils
 
     if jax.process_count() == 1:
         return decide()
-    told = np.zeros(LONGEST_DECISION, np.uint8)
+    text = b""
     if jax.process_index() == 0:
-        made = decide()
-        text = json.dumps([type(made).__name__, dataclasses.asdict(made)]).encode()
-        told[: len(text)] = np.frombuffer(text, np.uint8)
-    told = bytes(multihost_utils.broadcast_one_to_all(told)).rstrip(b"\0")
-    mine = np.frombuffer(hashlib.sha256(told + repr(seen).encode()).digest(), np.uint8)
+        try:
+            made = decide()
+            told = [type(made).__name__, dataclasses.asdict(made)]
+        except Exception as error:  # the others wait for a word
+            words = str(error) if isinstance(error, Failure) else f"process 0 failed: {error!r}"
+            told = [Failure.__name__, words]
+        text = json.dumps(told).encode()
+    length = multihost_utils.broadcast_one_to_all(np.int32(len(text)))
+    text = np.frombuffer(text or bytes(length), np.uint8)
+    text = multihost_utils.broadcast_one_to_all(text).tobytes()
+    mine = np.frombuffer(hashlib.sha256(text + repr(seen).encode()).digest(), np.uint8)
     for process, other in enumerate(multihost_utils.process_allgather(mine)):
         if bytes(other) != bytes(mine):
             raise StopAndLook(
                 f"processes {jax.process_index()} and {process} disagree on a recovery; here it "
                 f"rests on {seen}; look for another code, data or device; nothing was written"
             )
-    kind, content = json.loads(told)
+    kind, content = json.loads(text)
+    if kind == Failure.__name__:
+        raise StopAndLook(content)
     return Exhausted(**content) if kind == Exhausted.__name__ else Recovery.from_json(content)
 
 
@@ -147,18 +153,14 @@ def together() -> None:
 
 def _content(file: epath.Path) -> dict:
     try:
-        content = json.loads(file.read_text())
-        stated = content.pop("sha256")
+        content = run_files.unsealed(file.read_bytes())
         Recovery.from_json(content), content["previous_sha256"]
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise StopAndLook(f"{file} is damaged ({error!r}); restore it from a copy") from error
-    found = _sha256(content)
-    if found != stated:
+    except (ValueError, KeyError, TypeError) as error:
         raise StopAndLook(
-            f"{file} was edited: its content has sha256 {found[:12]}, it says {stated[:12]}; "
-            "restore it from a copy (`welm recover roll-back` adds decisions)"
-        )
-    return {**content, "sha256": stated}
+            f"{file} is damaged or was edited ({error}); restore it from a copy "
+            "(`welm recover roll-back` adds decisions)"
+        ) from error
+    return content
 
 
 def _is_whole(file: epath.Path) -> bool:
@@ -169,7 +171,3 @@ def _is_whole(file: epath.Path) -> bool:
     except ValueError:
         return text.endswith(b"\n}")  # no brace within a record stands at the beginning of a line
     return True
-
-
-def _sha256(content: dict) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -82,9 +82,11 @@ class RunLog:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what waits."""
+        """Writes what waits: all to metrics.jsonl, what the console shows to TensorBoard."""
         run_files.append_lines(self._run.metrics, self._waiting)
         for record in self._waiting:
+            if record["step"] % self._every_steps:
+                continue  # a writer of events costs more than all else that is done for a step
             numbers = {name: one for name, one in record.items() if isinstance(one, int | float)}
             self.scalars(numbers.pop("attempt"), numbers.pop("step"), numbers)
         self._waiting.clear()

@@ -68,7 +68,7 @@ def initial_state(
     config: ModelConfig,
     adam: optax.GradientTransformation,
     seed: int,
-    scale_config: LossScaleConfig | None = None,
+    scale_config: LossScaleConfig,
 ) -> TrainState:
     """The state before the first step, sharded over the mesh that is set.
 
@@ -76,16 +76,14 @@ def initial_state(
       config: the decoder's.
       adam: whose moments it holds.
       seed: of the parameters.
-      scale_config: names the first loss scale; None stands for the defaults.
+      scale_config: names the first loss scale.
     """
     parameters = initial_parameters(config, seed)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         parameters=parameters,
         adam=jax.jit(adam.init)(parameters),
-        loss_scale=loss_scale.initial(
-            scale_config or LossScaleConfig(), loss_scale.is_needed(config)
-        ),
+        loss_scale=loss_scale.initial(scale_config, config),
     )
 
 
@@ -94,7 +92,7 @@ def abstract_tree(
 ) -> dict[str, Any]:
     """Shapes, types and shardings of `TrainState.as_tree` on a mesh, without any array."""
     with jax.set_mesh(mesh):
-        tree = jax.eval_shape(lambda: initial_state(config, adam, seed=0).as_tree())
+        tree = jax.eval_shape(lambda: initial_state(config, adam, 0, LossScaleConfig()).as_tree())
 
     def placed(leaf):
         sharding = NamedSharding(mesh, leaf.sharding.spec if leaf.sharding else PartitionSpec())

@@ -88,8 +88,8 @@ def make_train_step(
       A function of state, batch and the factor on the scheduled learning rate (float32 scalar)
       that gives the next state and float32 scalars: loss (nats per counted token), gradient_norm
       (before clipping; like the loss not scaled), learning_rate (the factor in it), tokens
-      (counted), loss_scale (the one that was used). isfinite of the first two says whether the
-      update was made.
+      (counted), and with float16 loss_scale (the one that was used). isfinite of the first two
+      says whether the update was made.
     """
     adam = optimizer.make_adam(optimizer_config)
     schedule = optimizer.make_schedule(optimizer_config)
@@ -116,16 +116,16 @@ def make_train_step(
         decays = optimizer.decays(state.parameters)
         parameters = jax.tree.map(moved, state.parameters, directions, decays)
         parameters = selected(finite, parameters, state.parameters)
-        scale = state.loss_scale
-        if scales_loss:
-            scale = loss_scale.adjusted(scale, finite, scale_config)
         metrics = {
             "loss": mean_loss,
             "gradient_norm": norm,
             "learning_rate": learning_rate,
             "tokens": tokens,
-            "loss_scale": state.loss_scale.scale,
         }
+        scale = state.loss_scale
+        if scales_loss:
+            metrics["loss_scale"] = scale.scale
+            scale = loss_scale.adjusted(scale, finite, scale_config)
         return TrainState(step=step, parameters=parameters, adam=moments, loss_scale=scale), metrics
 
     return jax.jit(train_step, donate_argnums=0)
