@@ -32,10 +32,12 @@ def welm(*arguments, **environment):
     return ended.returncode, ended.stdout, ended.stderr
 
 
-def trained(folder, by, kind="spike", steps=400):
+def trained(folder, by, kind="spike", steps=400, **environment):
     """A run folder of a run that met a spike at 330, and how its training ended."""
     (folder / "run.gin").write_text(spiked(by, kind, steps))
-    ended = welm("train", "--gin_file", folder / "run.gin", "--run_dir", folder / "run")
+    ended = welm(
+        "train", "--gin_file", folder / "run.gin", "--run_dir", folder / "run", **environment
+    )
     return RunFolder(folder / "run"), ended
 
 
@@ -48,7 +50,8 @@ def spiked(by, kind="spike", steps=400):
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory):
-    run, ended = trained(tmp_path_factory.mktemp("recovered"), by="cursor")
+    folder = tmp_path_factory.mktemp("recovered")
+    run, ended = trained(folder, by="cursor", JAX_LOG_COMPILES="1")
     assert ended[0] == 0, ended[2]
     return run, ended
 
@@ -79,6 +82,12 @@ def test_bad_data_is_found_gone_back_from_and_skipped(ended):
     assert fed == list(range(record.skipped[1], record.skipped[1] + 200))
     assert "A FAULT IS PLANTED: a spike at cursor 330. This is a drill." in said
     assert "the loss jumped and did not come back" in said and "back to step 200" in said
+
+
+def test_going_back_compiles_nothing_anew(ended):
+    _, (_, said, error) = ended
+    assert "recovery 1 takes effect at step 200" in said
+    assert len(re.findall(r"Finished XLA compilation of jit\(train_step\)", error)) == 1
 
 
 def test_it_ends_bit_for_bit_as_a_run_that_was_given_its_journal(recovered, tmp_path):
@@ -130,6 +139,15 @@ def test_status_says_where_the_run_stands(recovered, capsys):
     assert "steps back to step 200; past the " in out and "target of a recovery" in out
 
 
+def test_the_rise_is_that_of_what_stood_out_above_what_was_around_it():
+    losses = {at: 5.0 - 0.01 * at for at in range(100)}  # still falling
+    losses |= {40: 6.0, 60: 5.8, 80: math.nan}
+    around = 5.0 - 0.01 * 49  # the median of the other 97
+    rise = why._rise(losses, {40, 60, 80}, 7.0)
+    assert rise == pytest.approx((6.0 - around + 5.8 - around + 10.0) / 3)
+    assert why._rise({3: 8.0}, {3}, 7.0) == 1.0
+
+
 def test_why_names_the_data(recovered):
     status, out, error = welm("recover", "why", "1", "--run_dir", recovered.path)
     assert status == 0 and "It was the data" in out, error
@@ -168,7 +186,9 @@ def test_a_roll_back_by_hand_is_carried_out_by_the_next_train(recovered, tmp_pat
     launch.dispatch([*line, "--run_dir", str(run.path)])
     assert "back to step 350; past the 5 batches" in capsys.readouterr().out
     recover.status(run)
-    assert re.search(r"400 .* abandoned", capsys.readouterr().out)
+    told = capsys.readouterr().out
+    assert re.search(r"400 .* abandoned", told)
+    assert "recovery 2 (not carried out yet): back to step 350" in told
     with run.locked(), pytest.raises(InputError, match="is in use: another process trains there"):
         recover.roll_back(run, 350, skip=5, lr_factor=0.5)
     assert trained(tmp_path, by="cursor")[1][0] == 0
@@ -202,8 +222,10 @@ def test_a_replay_says_where_it_would_have_triggered_and_what_then(tmp_path, cap
     assert "0 times in 900 iterations" in capsys.readouterr().out
 
 
-def test_a_replay_judges_as_training_did(recovered, tmp_path):
-    lines = [line for line in run_files.read_lines(recovered.metrics) if not line["attempt"]]
+@pytest.mark.parametrize("name", ["recovered", "stopped"])
+def test_a_replay_judges_as_training_did(name, tmp_path, request):
+    run = request.getfixturevalue(name)
+    lines = [line for line in run_files.read_lines(run.metrics) if not line["attempt"]]
     norms = [line["gradient_norm"] for line in lines]
     curve = write_curve(
         tmp_path / "curve.csv", [line["loss"] for line in lines], gradient_norm=norms
@@ -214,7 +236,7 @@ def test_a_replay_judges_as_training_did(recovered, tmp_path):
         verdicts.append(verdict)
         incidents += [incident] if incident else []
     assert verdicts == [line["verdict"] for line in lines]
-    [record] = Journal(recovered.journal).records()
+    [record, *_] = Journal(run.journal).records()
     assert asdict(incidents[0])["onset"] == asdict(record)["onset"]
 
 
@@ -230,6 +252,7 @@ def test_a_curve_with_what_is_no_number(tmp_path, capsys):
     [
         ("Step,value\n1,2\n", "has no column loss and step; its columns are Step, value"),
         ("step,loss\n1,2\n2,three\n", "line 3: could not convert string to float: 'three'"),
+        ("step,loss,loss_scale\n1,2,0\n", "line 2: loss_scale 0.0; it is 1 or more"),
         ("step,loss\n", "has no line below its header"),
         ("", "its columns are none"),
     ],

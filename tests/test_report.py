@@ -160,7 +160,7 @@ def test_a_step_made_twice_counts_once_and_the_last_line_wins(run):
     run_files.append_lines(run.metrics, [step(20, 1.0), step(3, 2.0), step(21, 4.0)])
     with run.metrics.open("a") as file:
         file.write('{"step": 22, "lo')  # cut by a kill
-    steps, branches = recovery_report.lineage(run_files.read_lines(run.metrics), [])
+    steps, branches = recovery_report.kept_and_discarded(run_files.read_lines(run.metrics), [])
     assert [line["step"] for line in steps] == list(range(1, 22))
     assert (steps[2]["loss"], steps[19]["loss"]) == (2.0, 1.0)
     assert branches == []
@@ -286,7 +286,7 @@ TWICE = [
 
 def test_the_last_attempts_count_from_the_steps_they_grew_from():
     journal = [recovery(1, 10, (10, 35)), recovery(2, 20, (45, 70))]
-    steps, branches = recovery_report.lineage(TWICE, journal)
+    steps, branches = recovery_report.kept_and_discarded(TWICE, journal)
     assert [(line["step"], line["attempt"]) for line in steps] == [
         *[(n, 0) for n in range(1, 11)],
         *[(n, 1) for n in range(11, 21)],
@@ -301,7 +301,7 @@ def test_a_decision_that_goes_back_further_discards_what_the_one_before_had_kept
     journal = [recovery(1, 10, (10, 35)), recovery(2, 5, (5, 70))]
     lines = [line for line in TWICE if line["attempt"] < 2]
     lines += [at(2, n, n + 65) for n in range(6, 9)]
-    steps, branches = recovery_report.lineage(lines, journal)
+    steps, branches = recovery_report.kept_and_discarded(lines, journal)
     assert [(line["step"], line["attempt"]) for line in steps] == [
         *[(n, 0) for n in range(1, 6)],
         *[(n, 2) for n in range(6, 9)],
@@ -314,7 +314,7 @@ def test_a_decision_that_goes_back_further_discards_what_the_one_before_had_kept
 def test_a_refused_update_is_no_step():
     lines = [at(0, 1, 1), at(0, 2, 2, loss=2.5)]
     lines += [at(0, 2, 3, loss=math.nan, verdict="nonfinite"), at(0, 2, 4, verdict="overflow")]
-    steps, _ = recovery_report.lineage([*lines, at(0, 3, 5)], [])
+    steps, _ = recovery_report.kept_and_discarded([*lines, at(0, 3, 5)], [])
     assert [(line["step"], line["loss"]) for line in steps] == [(1, 3.0), (2, 2.5), (3, 3.0)]
 
 
@@ -492,8 +492,11 @@ def test_refused_updates_are_counted_once(run):
 
 @pytest.fixture
 def stopped(spiked):
-    """A run that stopped at step 40 of its second attempt, for a person to look."""
-    place = {"iteration": 40, "step": 40, "cursor": 65}
+    """A run that stopped at step 39 of its second attempt, for a person to look.
+
+    Its metrics end with step 40, which was in flight when the trouble was seen.
+    """
+    place = {"iteration": 39, "step": 39, "cursor": 64}
     incident = {"rule": "big", "onset": place, "detected": place, "loss": 9.0, "median": 3.0}
     incident |= {"threshold": 1.0, "stopped": "going back does not help"}
     run_files.write_json(spiked.diagnosis / "incident.json", incident)
@@ -503,7 +506,7 @@ def stopped(spiked):
 def test_a_run_that_stopped_says_why_at_the_top(stopped):
     text = Page(written(stopped)).text
     top = text[: text.index("Held-out text")]
-    assert "Training stopped at step 40 and waits for a person." in top
+    assert "Training stopped at step 39 and waits for a person." in top
     assert "the loss jumped and did not come back: 9.000, where 3.000 was usual" in top
     assert "Why it did not go on: going back does not help." in top
 
@@ -516,7 +519,7 @@ def test_a_stop_that_a_person_dealt_with_is_history(stopped):
     gone_on = Page(written(stopped)).text
     for text in (decided, gone_on):
         assert "waits for a person" not in text
-        assert "A person was called at step 40, for the loss jumped" in text
+        assert "A person was called at step 39, for the loss jumped" in text
         assert "going back does not help" in text
 
 

@@ -45,7 +45,11 @@ def tell(
     if isinstance(decision, Recovery):
         log.say(f"Recovery {decision.id}: {recovery_words.decided(decision)}")
         return
-    _write_diagnosis(run, incident, decision, rows)
+    try:
+        _write_diagnosis(run, incident, decision, rows)
+    except OSError as error:  # nor does it hide why the run stops
+        log.say(f"the diagnosis cannot be written: {error}")
+        return
     log.say(f"{run.diagnosis} holds what a person needs: incident, suspects, metrics, decisions")
 
 

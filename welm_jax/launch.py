@@ -1,6 +1,7 @@
 """The one door: `welm <verb>`. Imports a floor only when the verb needs it."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -147,6 +148,8 @@ def recover(arguments: Sequence[str]) -> None:
     wanted = {name: TRAINING[name] for name in bound}
     config = gin_files.load(files, bindings, wanted, TRAINING)
     run = RunFolder(options.run_dir).require() if "run_dir" in options else None
+    if options.action != "why":  # the accelerators may be training
+        os.environ["JAX_PLATFORMS"] = "cpu"
 
     from welm_jax import recover as actions
 

@@ -5,7 +5,8 @@ Uses the functions that training itself uses, so that a rehearsal decides as a r
 
 import csv
 import functools
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -16,12 +17,9 @@ from welm_jax.failures import InputError
 from welm_jax.run_files import RunFolder
 from welm_jax.run_parts import RunParts
 from welm_jax.train import lineage, rollback, spikes
-from welm_jax.train.lineage import Recovery
+from welm_jax.train.lineage import Saved
 from welm_jax.train.recovery import Journal
-from welm_jax.train.rollback import Saved
 from welm_jax.train.spikes import Place, Reading, SpikeConfig
-
-CERTIFIED_AFTER = 100  # judged steps without an incident
 
 
 def status(run: RunFolder) -> None:
@@ -42,24 +40,22 @@ def status(run: RunFolder) -> None:
         f"{multiplier:.3g}",
         soft_wrap=True,
     )
+    due = lineage.due(records, attempt)
     for record in records:
         superseded = " (superseded)" if lineage.is_superseded(record, records) else ""
-        words = f"recovery {record.id}{superseded}: {recovery_words.decided(record)}"
+        state = " (not carried out yet)" if record in due else superseded
+        words = f"recovery {record.id}{state}: {recovery_words.decided(record)}"
         console.print(words, soft_wrap=True)
     table = Table("checkpoint", "cursor", "what it is")
     parts = RunParts.opened(run, on_first_device=True)
     with parts.checkpoints_of(run) as checkpoints:
         valid = checkpoints.saved(functools.partial(lineage.is_valid, journal=records))
         for saved in checkpoints.saved(lambda step, attempt: True):
-            words = _label(saved, last["step"], records) if saved in valid else "abandoned"
+            targeted = any(record.target_step == saved.step for record in records)
+            words = "target of a recovery" if targeted else "valid"
+            words = words if saved in valid else "abandoned"
             table.add_row(str(saved.step), str(saved.cursor), words)
     console.print(table)
-
-
-def _label(saved: Saved, last_step: int, records: Sequence[Recovery]) -> str:
-    if any(record.target_step == saved.step for record in records):
-        return "target of a recovery"
-    return "certified" if saved.step <= last_step - CERTIFIED_AFTER else "too young to be sure"
 
 
 def replay(curve: Path, config: SpikeConfig, every_steps: int) -> None:
@@ -67,7 +63,7 @@ def replay(curve: Path, config: SpikeConfig, every_steps: int) -> None:
 
     Args:
       curve: CSV with columns step and loss, and perhaps gradient_norm and loss_scale; a line an
-        iteration.
+        iteration. An empty field is a number that was not finite, as null in metrics.jsonl.
       config: what a spike is.
       every_steps: between two checkpoints.
 
@@ -109,12 +105,14 @@ def readings(curve: Path) -> Iterator[Reading]:
         )
     for number, line in enumerate(table, start=1):
         try:
-            scale = line.get("loss_scale")
+            scale = float(line["loss_scale"]) if line.get("loss_scale") else None
+            if scale is not None and not 1 <= scale < math.inf:
+                raise ValueError(f"loss_scale {scale}; it is 1 or more")
             yield Reading(
                 place=Place(iteration=number, step=int(float(line["step"])), cursor=number),
-                loss=float(line["loss"]),
-                gradient_norm=float(line.get("gradient_norm") or 1.0),
-                loss_scale=float(scale) if scale else None,
+                loss=float(line["loss"] or "nan"),
+                gradient_norm=float(line.get("gradient_norm", "1") or "nan"),
+                loss_scale=scale,
             )
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{curve}, line {number + 1}: {error}") from error
@@ -131,7 +129,7 @@ def roll_back(run: RunFolder, step: int, skip: int, lr_factor: float) -> None:
         records = journal.records()
         with parts.checkpoints_of(run) as checkpoints:
             saved = checkpoints.saved(functools.partial(lineage.is_valid, journal=records))
-        known = {one.step: one for one in (rollback.SEED, *saved)}
+        known = {one.step: one for one in (lineage.SEED, *saved)}
         if step not in known:
             raise InputError(
                 f"there is no checkpoint of step {step}; there are {', '.join(map(str, known))}"

@@ -13,7 +13,7 @@ from welm_jax import recovery_words, run_files
 from welm_jax.run_files import RunFolder
 from welm_jax.train.lineage import (
     Recovery,
-    applicable,
+    due,
     is_superseded,
     is_valid,
     skipped_ranges,
@@ -28,7 +28,7 @@ SHOWN_BATCHES, SHOWN_DOCUMENTS = 12, 2
 REPETITIVE = 32  # repetitions from which on OLMo-core drops a sequence
 
 
-def lineage(
+def kept_and_discarded(
     lines: Iterable[Logged], journal: Sequence[Recovery]
 ) -> tuple[list[Logged], list[list[Logged]]]:
     """Tells the steps that led to the newest model from those that a rollback discarded.
@@ -66,7 +66,7 @@ def lineage(
 def told(run: RunFolder) -> list[str]:
     """What befell a run, in plain words, and where it stands."""
     journal = Journal(run.journal).records()
-    steps, _ = lineage(run_files.read_lines(run.metrics), journal)
+    steps, _ = kept_and_discarded(run_files.read_lines(run.metrics), journal)
     words = [words for record in journal for words in _story(run, record)]
     last = steps[-1]
     return [
@@ -83,7 +83,7 @@ def content(
     Args:
       run: the folder.
       lines: of metrics.jsonl.
-      kept: steps that count, of `lineage`.
+      kept: steps that count, of `kept_and_discarded`.
       journal: its records.
     """
     made = {(line.get("attempt", 0), line["cursor"]): line.get("verdict") for line in lines}
@@ -91,19 +91,19 @@ def content(
     refused = {verdict: verdicts[verdict] for verdict in REFUSED}
     steps = len(made) - sum(refused.values())
     attempt = max((attempt for attempt, _ in made), default=0)
-    due = {record.id for record in applicable(journal) if record.id > attempt}
+    due_now = {record.id for record in due(journal, attempt)}
     return {
         "made": steps,
         "discarded": steps - kept,
         "skipped": sum(end - begin for begin, end in skipped_ranges(journal)),
         "refused": refused,
         "repetitive": REPETITIVE,
-        "stopped": _stopped(run, lines[-1] if lines else {}, bool(due)),
+        "stopped": _stopped(run, lines[-1] if lines else {}, bool(due_now)),
         "recoveries": [
             {
                 "id": record.id,
                 "superseded": is_superseded(record, journal),
-                "due": record.id in due,
+                "due": record.id in due_now,
                 "story": list(_story(run, record)),
                 "batches": _batches(run, record, lines, journal),
             }
@@ -119,9 +119,10 @@ def _stopped(run: RunFolder, last: Logged, decided: bool) -> dict[str, Any] | No
         return None
     incident = run_files.read_json(file)
     detected = incident["detected"]
-    there = bool(last) and (last["step"], last["cursor"]) == (detected["step"], detected["cursor"])
+    # One iteration more was in flight when it was seen.
+    gone_on = bool(last) and last["cursor"] > detected["cursor"] + 1
     return {
-        "waits": there and not decided,
+        "waits": not gone_on and not decided,
         "step": detected["step"],
         "seen": recovery_words.what(
             incident["rule"], incident["loss"], incident["median"], incident["threshold"]

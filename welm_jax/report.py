@@ -42,7 +42,7 @@ def content(run: RunFolder) -> dict[str, Any]:
     """Everything that the template shows, by the names it uses."""
     lines = list(run_files.read_lines(run.metrics))
     journal = Journal(run.journal).records()
-    steps, branches = recovery_report.lineage(lines, journal)
+    steps, branches = recovery_report.kept_and_discarded(lines, journal)
     mixture = run_files.read_json(run.mixture) if run.mixture.exists() else None
     held_out = run_files.read_json(run.held_out) if run.held_out.exists() else None
     return {

@@ -24,7 +24,7 @@ from welm_jax.gin_files import GinConfig
 from welm_jax.run_files import RunFolder
 from welm_jax.run_parts import IDENTITY, RunParts, own_tokenizer
 from welm_jax.text.records import TOKENIZER_FILE
-from welm_jax.train import faults, loop, recovery
+from welm_jax.train import faults, lineage, loop
 from welm_jax.train.checkpoints import Checkpoints, Progress
 from welm_jax.train.mesh import check_model, make_mesh
 from welm_jax.train.recovery import Journal
@@ -86,7 +86,7 @@ def _train(
         config["CheckpointConfig"],
         parts.identity,
         say=log.say,
-        pinned=lambda steps: recovery.pinned(steps, journal.records()),
+        pinned=lambda steps: lineage.pinned(steps, journal.records()),
     )
 
     def save(state: TrainState, progress: Progress) -> None:

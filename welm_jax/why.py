@@ -6,8 +6,8 @@ What makes it possible: any batch is a pure function of its place in the stream.
 import contextlib
 import dataclasses
 import math
-from collections.abc import Sequence
-from statistics import fmean
+from collections.abc import Collection, Mapping, Sequence
+from statistics import fmean, median
 
 import jax
 import numpy as np
@@ -16,12 +16,13 @@ from welm_jax import run_files
 from welm_jax.failures import InputError, StopAndLook
 from welm_jax.run_files import RunFolder
 from welm_jax.run_parts import RunParts
-from welm_jax.train import lineage, spikes
+from welm_jax.train import lineage
 from welm_jax.train.checkpoints import IsValid, Progress
 from welm_jax.train.lineage import Recovery
 from welm_jax.train.recovery import Journal
 from welm_jax.train.state import TrainState
 
+CALM = 32  # batches before the suspects, whose losses are what was usual
 NOT_A_NUMBER = 10.0  # nats that a loss which is no number counts as
 
 
@@ -32,7 +33,8 @@ class Why:
     Attributes:
       verdict: data if the batches raise the loss from another state too; state if only from the
         one they met; not reproducible if not even from that.
-      rise: nats per token, on average over the suspects, above what was usual when it happened.
+      rise: nats per token, on average over the suspects that stood out when it happened, above
+        the median of the batches around them.
       rise_again: the same in a replay from the recovery's target.
       rise_elsewhere: the same from another checkpoint.
       elsewhere_step: of that checkpoint.
@@ -68,12 +70,14 @@ def why(run: RunFolder, event: int) -> Why:
         raise InputError(f"recovery {event} was decided by hand and has no suspect batches")
     replays = _Replays(run, records, record)
     suspects = lineage.suspects(record, records[: event - 1])
-    usual, seen = record.median, _seen(run, suspects)
-    again = replays.losses(replays.target(), record.target_cursor, suspects)
-    elsewhere = replays.elsewhere(len(suspects))
-    other = replays.losses(elsewhere, suspects[0], suspects)
-    rise, rise_again = _rise(seen, usual), _rise(again, usual)
-    rise_elsewhere = _rise(other, _usual(elsewhere[1], other))
+    places = [*replays.calm_before(suspects[0]), *suspects]
+    seen, bad = _seen(run, places, suspects)
+    again = replays.losses(replays.target(), record.target_cursor, places)
+    elsewhere = replays.elsewhere(len(places))
+    other = replays.losses(elsewhere, places[0], places)
+    rise, rise_again, rise_elsewhere = (
+        _rise(losses, bad, record.median) for losses in (seen, again, other)
+    )
     if rise_again < rise / 2:
         verdict = "not reproducible"
     else:
@@ -89,29 +93,36 @@ def why(run: RunFolder, event: int) -> Why:
     return found
 
 
-def _rise(losses: Sequence[float | None], usual: float) -> float:
-    """How far losses lie above what is usual, in nats; a refused update counts as far above."""
-    known = (math.nan if loss is None else loss for loss in losses)
-    return fmean(loss - usual if math.isfinite(loss) else NOT_A_NUMBER for loss in known)
+def _seen(
+    run: RunFolder, places: Sequence[int], suspects: Sequence[int]
+) -> tuple[dict[int, float], set[int]]:
+    """The loss at each place when it happened, and the suspects that stood out then.
 
-
-def _seen(run: RunFolder, suspects: Sequence[int]) -> list[float | None]:
-    """The losses of the suspect batches when it happened, which is when they were fed last."""
-    wanted = set(suspects)
+    What was suspect was fed last when it happened, for from then on it was skipped.
+    """
+    wanted = set(places)
     lines = {
-        line["cursor"] - 1: math.nan if line["gradient_norm"] is None else line["loss"]
+        line["cursor"] - 1: line
         for line in run_files.read_lines(run.metrics)
         if line["cursor"] - 1 in wanted
     }
-    if not lines:
-        raise InputError(f"{run.metrics} has none of the batches {suspects[0]} and after")
-    return [lines[cursor] for cursor in sorted(lines)]
+    bad = {at for at in suspects if at in lines and lines[at]["verdict"] != "accepted"}
+    if not wanted <= lines.keys():
+        raise InputError(f"{run.metrics} lacks some of the batches {places[0]} to {places[-1]}")
+    losses = {
+        at: math.nan if None in (line["loss"], line["gradient_norm"]) else line["loss"]
+        for at, line in lines.items()
+    }
+    return losses, bad or set(suspects[-CALM:])  # a slow ramp may have no outlier
 
 
-def _usual(progress: Progress, losses: Sequence[float]) -> float:
-    """What a checkpoint's own last losses were; at the very beginning there are none."""
-    accepted = progress.history.accepted[-spikes.RAMP_WINDOW :]
-    return fmean(accepted) if accepted else losses[0]
+def _rise(losses: Mapping[int, float], bad: Collection[int], known: float) -> float:
+    """How far the bad batches' losses lie above the others', in nats; no number counts as far."""
+    others = [loss for at, loss in losses.items() if at not in bad and math.isfinite(loss)]
+    usual = median(others) if others else known
+    return fmean(
+        losses[at] - usual if math.isfinite(losses[at]) else NOT_A_NUMBER for at in sorted(bad)
+    )
 
 
 class _Replays:
@@ -119,7 +130,15 @@ class _Replays:
 
     def __init__(self, run: RunFolder, records: Sequence[Recovery], record: Recovery):
         self._run, self._records, self._record = run, records, record
+        self._earlier = records[: record.id - 1]
         self._parts = RunParts.opened(run)
+
+    def calm_before(self, place: int) -> list[int]:
+        """The last batches fed before a place, none from before the recovery's target."""
+        skipped = lineage.skipped_ranges(self._earlier)
+        begin = self._record.target_cursor
+        fed = [at for at in range(begin, place) if lineage.advance(at, 0, skipped) == at]
+        return fed[-CALM:]
 
     def target(self) -> tuple[TrainState, Progress]:
         """The state that went wrong, as it was saved before."""
@@ -157,26 +176,26 @@ class _Replays:
         )
 
     def losses(
-        self, start: tuple[TrainState, Progress], cursor: int, suspects: Sequence[int]
-    ) -> list[float]:
-        """Trains from a checkpoint on, as it was done; gives the losses of the suspects."""
+        self, start: tuple[TrainState, Progress], cursor: int, places: Sequence[int]
+    ) -> dict[int, float]:
+        """Trains from a checkpoint on, as it was done; gives the losses at these places."""
         state, progress = start
-        earlier, parts = self._records[: self._record.id - 1], self._parts
-        skipped, attempt, losses = lineage.skipped_ranges(earlier), progress.attempt, []
+        parts, wanted = self._parts, set(places)
+        skipped, attempt, losses = lineage.skipped_ranges(self._earlier), progress.attempt, {}
         with jax.set_mesh(parts.mesh):
             for at, batch in parts.batches(cursor, skipped):
-                if at > suspects[-1]:
+                if at > places[-1]:
                     break
                 step = int(state.step)
-                for due in lineage.applicable(earlier):
-                    if due.id > attempt and due.target_step == step:
+                for due in lineage.due(self._earlier, attempt):
+                    if due.target_step == step:
                         attempt, state = due.id, parts.with_first_loss_scale(state)
                 rate = lineage.multiplier(self._records, attempt)
                 rate *= parts.config["FaultConfig"].rate(step)
                 state, metrics = parts.train_step(state, batch, np.float32(rate))
-                if at in suspects:
+                if at in wanted:
                     refused = not np.isfinite(metrics["gradient_norm"].item())
-                    losses.append(math.nan if refused else metrics["loss"].item())
+                    losses[at] = math.nan if refused else metrics["loss"].item()
         return losses
 
     def _restored(self, is_wanted: IsValid) -> tuple[TrainState, Progress] | None:

@@ -1,7 +1,8 @@
 """Incidents, checkpoints and journals to plan with."""
 
 from welm_jax.train import rollback
-from welm_jax.train.rollback import Exhausted, Saved
+from welm_jax.train.lineage import Saved
+from welm_jax.train.rollback import Exhausted
 from welm_jax.train.spikes import Incident, Place, SpikeConfig
 
 CONFIG = SpikeConfig()

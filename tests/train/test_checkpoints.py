@@ -22,8 +22,8 @@ from welm_jax import run_files
 from welm_jax.failures import InputError, StopAndLook
 from welm_jax.train import digests, faults, optimizer, spikes
 from welm_jax.train.checkpoints import CheckpointConfig, Checkpoints, Progress
+from welm_jax.train.lineage import Saved
 from welm_jax.train.optimizer import OptimizerConfig
-from welm_jax.train.rollback import Saved
 from welm_jax.train.spikes import History
 
 ADAM = optimizer.make_adam(OptimizerConfig(max_learning_rate=1.0, warmup_steps=0, decay_steps=1))

@@ -3,9 +3,10 @@ import random
 import pytest
 
 from tests.train.incidents import drawn_journal
+from tests.train.test_recovery import FIRST
 from welm_jax.failures import StopAndLook
 from welm_jax.train import lineage, rollback
-from welm_jax.train.rollback import Saved
+from welm_jax.train.lineage import Saved
 
 
 def test_ranges_and_places_by_hand():
@@ -69,3 +70,13 @@ def test_a_lineage_that_the_journal_does_not_know_is_a_reason_to_stop():
     assert lineage.multiplier([], 0) == 1.0
     with pytest.raises(StopAndLook, match="recovery 2 was applied, but the journal ends with 0"):
         lineage.multiplier([], 2)
+
+
+@pytest.mark.parametrize(
+    ("newest", "pins"),
+    [(300, {200, 250, 300}), (350, {200, 250, 300}), (1300, {200, 250, 300}), (1301, set())],
+)
+def test_the_target_and_two_before_it_stay_until_the_run_is_past_them(newest, pins):
+    steps = sorted({50, 100, 150, 200, 250, 300, newest})
+    assert lineage.pinned(steps, [FIRST]) == pins
+    assert lineage.pinned(steps, []) == lineage.pinned([], [FIRST]) == set()

@@ -14,7 +14,7 @@ from jax._src.array import ArrayImpl  # where every reading on the host passes
 from tests.train import toy_runs
 from tests.train.toy_runs import Schedule, ToyState
 from welm_jax.failures import InputError, StopAndLook
-from welm_jax.train import loop, rollback, spikes
+from welm_jax.train import lineage, loop, rollback, spikes
 from welm_jax.train.recovery import Journal
 from welm_jax.train.rollback import Exhausted
 from welm_jax.train.spikes import SpikeConfig
@@ -154,7 +154,7 @@ def test_a_manual_decision_takes_effect_at_the_next_start(folder):
     schedule = Schedule(train_steps=400)
     toy_runs.run(folder, replace(schedule, train_steps=300))
     journal = Journal(folder / "recovery_journal")
-    saved = rollback.Saved(step=200, cursor=200)
+    saved = lineage.Saved(step=200, cursor=200)
     journal.commit(rollback.manual(saved, journal.records(), skip=30, lr_factor=0.5))
     state, progress = toy_runs.run(folder, schedule)
     assert fed(state) == [*range(200), *range(230, 430)]

@@ -9,8 +9,8 @@ import pytest
 from tests.train.incidents import CONFIG, drawn_journal, every_50, incident, planned
 from welm_jax.failures import InputError
 from welm_jax.train import lineage, rollback
-from welm_jax.train.lineage import Recovery
-from welm_jax.train.rollback import Exhausted, Saved
+from welm_jax.train.lineage import Recovery, Saved
+from welm_jax.train.rollback import Exhausted
 from welm_jax.train.spikes import Place, SpikeConfig
 
 
@@ -218,16 +218,13 @@ def test_a_person_decides_freely():
         (10, math.nan, "cannot be multiplied with nan; give e.g. 0.8"),
     ):
         with pytest.raises(InputError, match=text):
-            rollback.manual(rollback.SEED, [], skip, factor)
+            rollback.manual(lineage.SEED, [], skip, factor)
 
 
 def test_what_follows_a_person_is_no_repeat():
     by_hand = rollback.manual(Saved(step=900, cursor=907), [], 0, 1.0)
     found = planned(incident(1000), every_50(500, 1000), [by_hand])
     assert (found.level, found.target_step, found.id) == (1, 900, 2)
-
-
-# Ranges and lineages.
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -19,8 +19,8 @@ from etils import epath
 from welm_jax.train import faults, lineage, loop
 from welm_jax.train.checkpoints import Progress
 from welm_jax.train.faults import FaultConfig
+from welm_jax.train.lineage import Saved
 from welm_jax.train.recovery import Journal
-from welm_jax.train.rollback import Saved
 from welm_jax.train.spikes import History, SpikeConfig
 
 EVERY_STEPS = 50

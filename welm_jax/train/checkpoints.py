@@ -21,7 +21,7 @@ from jaxtyping import PyTree
 from welm_jax import run_files
 from welm_jax.failures import Failure, InputError, StopAndLook, require_positive
 from welm_jax.train import digests, faults
-from welm_jax.train.rollback import FROM_SEED, Saved
+from welm_jax.train.lineage import FROM_SEED, Saved
 from welm_jax.train.spikes import History
 from welm_jax.train.state import TrainState
 
@@ -235,7 +235,7 @@ class Checkpoints:
         if lost > FROM_SEED:
             raise StopAndLook(
                 f"no checkpoint in {self._folder} can be used; {reasons[0]}; put a copy there, or "
-                "begin anew with another --run_dir"
+                "delete what is damaged to begin from the seed"
             )
         return None
 

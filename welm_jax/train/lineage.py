@@ -12,6 +12,24 @@ from welm_jax.failures import StopAndLook
 from welm_jax.train.spikes import Incident, Place
 
 Ranges = tuple[tuple[int, int], ...]
+FROM_SEED = 1000  # steps that a start from the seed may lose
+PINNED_STEPS = 1000  # past its target, before a recovery's checkpoints may go
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A checkpoint to which a run may go back.
+
+    Attributes:
+      step: optimizer updates made by then.
+      cursor: batches of the stream behind it.
+    """
+
+    step: int
+    cursor: int
+
+
+SEED = Saved(step=0, cursor=0)  # the start, which the seed gives again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +38,7 @@ class Recovery:
 
     Attributes:
       id: place in the journal, from 1.
-      kind: decided by `plan`, or by a person.
+      kind: decided by `rollback.plan`, or by a person.
       rule: of the incident; "manual" for a person's.
       level: 1, and one more each time the same trouble comes again; 0 for a person's.
       onset: None for a person's; so are detected, loss, median and threshold.
@@ -113,6 +131,16 @@ def applicable(journal: Sequence[Recovery]) -> tuple[Recovery, ...]:
     return tuple(record for record in journal if not is_superseded(record, journal))
 
 
+def due(journal: Sequence[Recovery], attempt: int) -> list[Recovery]:
+    """The decisions that a lineage will carry out, the next one first.
+
+    Args:
+      journal: all decisions.
+      attempt: highest id that the lineage has applied.
+    """
+    return [record for record in applicable(journal) if record.id > attempt]
+
+
 def is_valid(step: int, attempt: int, journal: Iterable[Recovery]) -> bool:
     """Whether a checkpoint belongs to the lineage that the journal describes.
 
@@ -139,3 +167,18 @@ def multiplier(journal: Sequence[Recovery], attempt: int) -> float:
             "back the missing records"
         )
     return journal[attempt - 1].lr_multiplier if attempt else 1.0
+
+
+def pinned(steps: Sequence[int], records: Sequence[Recovery]) -> set[int]:
+    """The checkpoints that must stay whatever their age.
+
+    Those are the last recovery's target and the two before it, until the run is well past it:
+    should the spike come again, the next recovery goes back further.
+
+    Args:
+      steps: of all checkpoints.
+      records: the journal.
+    """
+    if not records or not steps or max(steps) > records[-1].target_step + PINNED_STEPS:
+        return set()
+    return set(sorted(step for step in steps if step <= records[-1].target_step)[-3:])

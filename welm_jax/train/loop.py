@@ -19,9 +19,9 @@ from welm_jax.failures import InputError, StopAndLook, require_positive
 from welm_jax.train import lineage, recovery, rollback, spikes
 from welm_jax.train.checkpoints import IsValid, Progress
 from welm_jax.train.faults import FaultConfig
-from welm_jax.train.lineage import Recovery
+from welm_jax.train.lineage import Recovery, Saved
 from welm_jax.train.recovery import Journal
-from welm_jax.train.rollback import Exhausted, Saved
+from welm_jax.train.rollback import Exhausted
 from welm_jax.train.spikes import Incident, Place, Reading, SpikeConfig
 from welm_jax.train.step import Batch
 
@@ -132,7 +132,7 @@ def run(training: Training) -> tuple[State, Progress]:
         records = training.journal.records()
         if state is None:
             state, progress = _newest_valid(training, records)
-        due = next((one for one in lineage.applicable(records) if one.id > progress.attempt), None)
+        due = next(iter(lineage.due(records, progress.attempt)), None)
         if due and due.target_step == progress.step:
             state, progress = _applied(training, due, state, progress)
             continue
@@ -186,16 +186,18 @@ def _decide(training: Training, records: Sequence[Recovery], incident: Incident)
         return rollback.plan(incident, saved, records, training.spikes, training.train_steps)
 
     decision = recovery.agreed(decide, (incident, lineage.skipped_ranges(records)))
-    if jax.process_index() == 0:
+
+    def write() -> None:
         training.on_incident(incident, decision)
+        if isinstance(decision, Recovery):
+            training.journal.commit(decision)
+
+    recovery.by_first(write)  # nobody reads the journal before the record is in it
     if isinstance(decision, Exhausted):
         raise StopAndLook(
             f"the loss went wrong at step {incident.onset.step} ({incident.rule}): "
             f"{decision.reason}"
         )
-    if jax.process_index() == 0:
-        training.journal.commit(decision)
-    recovery.together()  # nobody reads the journal before the record is in it
 
 
 def _train_to(

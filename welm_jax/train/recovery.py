@@ -3,24 +3,25 @@
 Writing a record is the commit point of a recovery. All that follows from it (which checkpoints are
 abandoned, which batches are skipped, which rate is in force) is derived from the journal at every
 start, so that a crash at any moment loses nothing. Deliberately does not know how a decision is
-made (spikes) nor what a checkpoint is. No append, no rename: it works in a bucket.
+made (rollback) nor what a checkpoint is. No append, no rename: it works in a bucket.
 """
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable
 
 import numpy as np
 from etils import epath
 
 from welm_jax import run_files
-from welm_jax.failures import Failure, StopAndLook
+from welm_jax.failures import StopAndLook
 from welm_jax.train import faults
 from welm_jax.train.lineage import Recovery
 from welm_jax.train.rollback import Exhausted
 
-PINNED_STEPS = 1_000  # past its target, before a recovery's checkpoints may go
+NAME = r"\d{6}\.json"
 
 
 class Journal:
@@ -68,7 +69,7 @@ class Journal:
     def _contents(self) -> list[dict]:
         if not self._folder.exists():
             return []
-        files = sorted(file for file in self._folder.iterdir() if file.suffix == ".json")
+        files = sorted(file for file in self._folder.iterdir() if re.fullmatch(NAME, file.name))
         if files and not _is_whole(files[-1]):
             files.pop()
         contents, before = [], ""
@@ -84,21 +85,6 @@ class Journal:
             before = content["sha256"]
             contents.append(content)
         return contents
-
-
-def pinned(steps: Sequence[int], records: Sequence[Recovery]) -> set[int]:
-    """The checkpoints that must stay whatever their age.
-
-    Those are the last recovery's target and the two before it, until the run is well past it:
-    should the spike come again, the next recovery goes back further.
-
-    Args:
-      steps: of all checkpoints.
-      records: the journal.
-    """
-    if not records or not steps or max(steps) > records[-1].target_step + PINNED_STEPS:
-        return set()
-    return set(sorted(step for step in steps if step <= records[-1].target_step)[-3:])
 
 
 def agreed(decide: Callable[[], Recovery | Exhausted], seen: object) -> Recovery | Exhausted:
@@ -117,19 +103,13 @@ def agreed(decide: Callable[[], Recovery | Exhausted], seen: object) -> Recovery
 
     if jax.process_count() == 1:
         return decide()
-    text = b""
-    if jax.process_index() == 0:
-        try:
-            made = decide()
-            told = [type(made).__name__, dataclasses.asdict(made)]
-        except Exception as error:  # the others wait for a word
-            words = str(error) if isinstance(error, Failure) else f"process 0 failed: {error!r}"
-            told = [Failure.__name__, words]
-        text = json.dumps(told).encode()
-    length = multihost_utils.broadcast_one_to_all(np.int32(len(text)))
-    text = np.frombuffer(text or bytes(length), np.uint8)
-    text = multihost_utils.broadcast_one_to_all(text).tobytes()
-    mine = np.frombuffer(hashlib.sha256(text + repr(seen).encode()).digest(), np.uint8)
+
+    def as_json() -> str:
+        decision = decide()
+        return json.dumps([type(decision).__name__, dataclasses.asdict(decision)])
+
+    text = by_first(as_json)
+    mine = np.frombuffer(hashlib.sha256(f"{text}{seen!r}".encode()).digest(), np.uint8)
     for process, other in enumerate(multihost_utils.process_allgather(mine)):
         if bytes(other) != bytes(mine):
             raise StopAndLook(
@@ -137,18 +117,34 @@ def agreed(decide: Callable[[], Recovery | Exhausted], seen: object) -> Recovery
                 f"rests on {seen}; look for another code, data or device; nothing was written"
             )
     kind, content = json.loads(text)
-    if kind == Failure.__name__:
-        raise StopAndLook(content)
     return Exhausted(**content) if kind == Exhausted.__name__ else Recovery.from_json(content)
 
 
-def together() -> None:
-    """Waits until all processes have come here."""
+def by_first(act: Callable[[], str | None]) -> str | None:
+    """Lets process 0 alone act; all wait for it, and have what it returned.
+
+    Raises:
+      StopAndLook: on the others, if process 0 fails; there its own error.
+    """
     import jax
     from jax.experimental import multihost_utils
 
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("a recovery is decided")
+    if jax.process_count() == 1:
+        return act()
+    told, failure = b"", None
+    if jax.process_index() == 0:
+        try:
+            told = json.dumps([act(), None]).encode()
+        except Exception as error:  # the others wait for a word
+            told, failure = json.dumps([None, f"process 0 failed: {error}"]).encode(), error
+    length = multihost_utils.broadcast_one_to_all(np.int32(len(told)))
+    told = np.frombuffer(told or bytes(length), np.uint8)
+    returned, words = json.loads(multihost_utils.broadcast_one_to_all(told).tobytes())
+    if failure:
+        raise failure
+    if words:
+        raise StopAndLook(words)
+    return returned
 
 
 def _content(file: epath.Path) -> dict:

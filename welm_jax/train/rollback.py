@@ -10,29 +10,12 @@ from dataclasses import dataclass
 
 from welm_jax.failures import InputError
 from welm_jax.train import lineage
-from welm_jax.train.lineage import Recovery
+from welm_jax.train.lineage import FROM_SEED, SEED, Recovery, Saved
 from welm_jax.train.spikes import MOST_BATCHES, Incident, SpikeConfig
 
 REPEAT = 3  # an onset within so many rollbacks of the last target is the same trouble again
 LEAST_MULTIPLIER = 0.1
-FROM_SEED = 1000  # steps that may be lost to a start from the seed
 MOST_NEARBY, NEARBY, MOST_RECOVERIES = 3, 1000, 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class Saved:
-    """A checkpoint to which a run may go back.
-
-    Attributes:
-      step: optimizer updates made by then.
-      cursor: batches of the stream behind it.
-    """
-
-    step: int
-    cursor: int
-
-
-SEED = Saved(step=0, cursor=0)  # the start, which the seed gives again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +44,7 @@ def plan(
 
     Args:
       incident: what happened.
-      saved: checkpoints that are readable and valid; see `is_valid`.
+      saved: checkpoints that are readable and valid; see `lineage.is_valid`.
       journal: all decisions so far, in order of id.
       config: how far to go back, and so on.
       train_steps: of the whole run.

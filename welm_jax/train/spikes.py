@@ -1,7 +1,7 @@
 """Loss spikes: from the history of losses to an incident.
 
 Pure functions over plain numbers, so that a run, a replay of its curve and a test judge alike. It
-does not know where losses come from, nor what is done about an incident (rollback).
+does not know where losses come from, nor how a decision follows from an incident (rollback).
 """
 
 import math
