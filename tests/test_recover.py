@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -237,7 +236,7 @@ def test_a_replay_judges_as_training_did(name, tmp_path, request):
         incidents += [incident] if incident else []
     assert verdicts == [line["verdict"] for line in lines]
     [record, *_] = Journal(run.journal).records()
-    assert asdict(incidents[0])["onset"] == asdict(record)["onset"]
+    assert incidents[0].onset.cursor == record.onset.cursor
 
 
 def test_a_curve_with_what_is_no_number(tmp_path, capsys):
