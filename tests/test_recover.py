@@ -101,7 +101,7 @@ def test_it_ends_bit_for_bit_as_a_run_that_was_given_its_journal(recovered, tmp_
     assert ends[0].read_bytes() == ends[1].read_bytes()
 
 
-def test_dying_at_each_write_boundary_of_a_recovery_changes_nothing(recovered, tmp_path):
+def test_dying_at_the_write_boundaries_of_a_recovery_changes_nothing(recovered, tmp_path):
     (tmp_path / "run.gin").write_text(spiked("cursor"))
     train = ("train", "--gin_file", tmp_path / "run.gin", "--run_dir", tmp_path / "run")
     cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
