@@ -252,6 +252,8 @@ def test_a_curve_with_what_is_no_number(tmp_path, capsys):
         ("Step,value\n1,2\n", "has no column loss and step; its columns are Step, value"),
         ("step,loss\n1,2\n2,three\n", "line 3: could not convert string to float: 'three'"),
         ("step,loss,loss_scale\n1,2,0\n", "line 2: loss_scale 0.0; it is 1 or more"),
+        ("step,loss\n1,2\n2\n", "line 3: it does not have the header's 2 fields"),
+        ("step,loss\n1,2,3\n", "line 2: it does not have the header's 2 fields"),
         ("step,loss\n", "has no line below its header"),
         ("", "its columns are none"),
     ],

@@ -62,7 +62,7 @@ def load(run: RunFolder) -> LoadedRun:
         with jax.set_mesh(parts.mesh), parts.checkpoints_of(run) as checkpoints:
             restored = checkpoints.restore(parts.like, is_valid)
     if restored is None:
-        raise InputError(f"{run.path} has no checkpoint yet; train it first")
+        raise InputError(f"{run.path} has no checkpoint that can be used; `welm train` makes one")
     return LoadedRun(
         mixture=parts.mixture,
         tokenizer=tokenizer,

@@ -33,7 +33,7 @@ def status(run: RunFolder) -> None:
         return
     attempt = last.get("attempt", 0)
     multiplier = lineage.multiplier(records, attempt)
-    skipped = sum(end - begin for begin, end in lineage.skipped_ranges(records))
+    skipped = lineage.size(lineage.skipped_ranges(records))
     console.print(
         f"attempt {attempt}, step {last['step']}, cursor {last['cursor']}: loss {last['loss']}, "
         f"{last.get('guarded', 0)} updates refused, {skipped} batches skipped, learning rate x "
@@ -105,6 +105,8 @@ def readings(curve: Path) -> Iterator[Reading]:
         )
     for number, line in enumerate(table, start=1):
         try:
+            if None in line or None in line.values():
+                raise ValueError(f"it does not have the header's {len(table.fieldnames)} fields")
             scale = float(line["loss_scale"]) if line.get("loss_scale") else None
             if scale is not None and not 1 <= scale < math.inf:
                 raise ValueError(f"loss_scale {scale}; it is 1 or more")

@@ -16,6 +16,7 @@ from welm_jax.train.lineage import (
     due,
     is_superseded,
     is_valid,
+    size,
     skipped_ranges,
     suspects,
 )
@@ -95,7 +96,7 @@ def content(
     return {
         "made": steps,
         "discarded": steps - kept,
-        "skipped": sum(end - begin for begin, end in skipped_ranges(journal)),
+        "skipped": size(skipped_ranges(journal)),
         "refused": refused,
         "repetitive": REPETITIVE,
         "stopped": _stopped(run, lines[-1] if lines else {}, bool(due_now)),

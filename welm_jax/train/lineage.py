@@ -107,6 +107,11 @@ def skipped_ranges(journal: Iterable[Recovery]) -> Ranges:
     return merged(record.skipped for record in journal)
 
 
+def size(ranges: Iterable[Sequence[int]]) -> int:
+    """How many batches lie in ranges that do not overlap."""
+    return sum(end - start for start, end in ranges)
+
+
 def suspects(event: Incident | Recovery, journal: Iterable[Recovery]) -> list[int]:
     """The places of the batches fed from the onset to the detection.
 

@@ -179,7 +179,7 @@ def _exhausted(
             f"{since[0].detected.step}, and no more than {MOST_RECOVERIES} are without a person"
         )
     ranges = lineage.merged([*lineage.skipped_ranges(journal), recovery.skipped])
-    batches = sum(end - start for start, end in ranges)
+    batches = lineage.size(ranges)
     if batches > config.max_skipped_fraction * train_steps:
         return Exhausted(
             reason=f"{batches:,} batches would be skipped in all, {batches / train_steps:.1%} of "
