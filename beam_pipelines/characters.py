@@ -4,9 +4,11 @@ One frozen table, written out by hand: unicodedata differs between Python versio
 key that follows the interpreter is no key. Knows nothing of what the counts are used for.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,6 +27,8 @@ class Kind(IntEnum):
     HAN = 8
     KANA = 9
     HANGUL = 10
+    BRACE = 11
+    TAG = 12  # the marks of topics and headlines in forums and feeds
 
 
 # Inclusive ranges of code points; a later line wins where two overlap.
@@ -42,6 +46,8 @@ _RANGES = (
     (Kind.HAN, "2E80-2FDF 3005-3007 3021-3029 3038-303B 3400-4DBF 4E00-9FFF F900-FAFF 20000-3FFFF"),
     (Kind.KANA, "3041-309F 30A1-30FA 30FC-30FF 31F0-31FF FF66-FF9F 1B000-1B16F"),
     (Kind.HANGUL, "1100-11FF 3130-318F A960-A97F AC00-D7FF FFA0-FFDC"),
+    (Kind.BRACE, "7B 7D FF5B FF5D"),
+    (Kind.TAG, "23 FF03 3010-3011"),
 )
 
 
@@ -82,6 +88,41 @@ class TextBatch:
         kinds = np.bincount(cells, minlength=len(texts) * len(Kind))
         return cls(texts, codes, lengths, kinds.reshape(len(texts), len(Kind)))
 
+    @property
+    def visible(self) -> np.ndarray:
+        """Characters of each text that are neither blank nor control, int64 [texts]."""
+        return self.lengths - self.kinds[:, Kind.BLANK] - self.kinds[:, Kind.CONTROL]
+
+    @functools.cached_property
+    def lines(self) -> "Lines":
+        """The lines with anything visible in them."""
+        ends = np.cumsum(self.lengths)
+        breaks = np.flatnonzero(self.codes == ord("\n")) + 1
+        edges = np.union1d(breaks, np.concatenate([[0], ends]))  # a text's end ends its line
+        shown = np.flatnonzero(~np.isin(KINDS[self.codes], (Kind.BLANK, Kind.CONTROL)))
+        first = np.searchsorted(shown, edges[:-1])
+        last = np.searchsorted(shown, edges[1:]) - 1
+        full = last >= first
+        first, last = shown[first[full]], shown[last[full]]
+        texts = np.searchsorted(ends, first, side="right")
+        return Lines(texts, self.codes[first], self.codes[last], last - first + 1)
+
+
+class Lines(NamedTuple):
+    """Lines of all texts of a batch.
+
+    Attributes:
+      texts: the index of each line's text, int64 [lines].
+      first: its first visible character, uint32 [lines].
+      last: its last.
+      lengths: characters from the one to the other, int64 [lines].
+    """
+
+    texts: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+    lengths: np.ndarray
+
 
 def owners(lengths: np.ndarray) -> np.ndarray:
     """The index of the text that each character belongs to."""
@@ -117,3 +158,27 @@ def scramble(numbers: np.ndarray) -> np.ndarray:
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return numbers ^ (numbers >> np.uint64(31))
+
+
+def _fold_table() -> np.ndarray:
+    """Code point -> what it counts as where texts are compared, 0 for what does not count.
+
+    Blanks and punctuation go, full-width forms become ASCII, ASCII becomes lower case.
+    """
+    table = np.arange(len(KINDS), dtype=np.uint32)
+    table[0xFF01:0xFF5F] = np.arange(0x21, 0x7F)
+    is_upper = (table >= ord("A")) & (table <= ord("Z"))
+    table[is_upper] += 32
+    ignored = (Kind.BLANK, Kind.CONTROL, Kind.PUNCTUATION, Kind.CLAUSE_MARK, Kind.BRACE, Kind.TAG)
+    table[np.isin(KINDS, ignored)] = 0
+    return table
+
+
+_FOLD = _fold_table()
+
+
+def folded(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The code points of all texts that count where texts are compared, and how many each has."""
+    codes = _FOLD[np.frombuffer("".join(texts).encode("utf-32-le"), np.uint32)]
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    return codes[codes > 0], np.bincount(owners(lengths)[codes > 0], minlength=len(texts))

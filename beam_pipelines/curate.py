@@ -10,22 +10,29 @@ to find duplicates; then the text that stays passes the one shuffle of text, int
 not depend on how the input was cut into files.
 """
 
+import codecs
 import json
 import pickle
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from beam_pipelines import dedup
-from beam_pipelines.clean_rules import apply_rules
-from beam_pipelines.curated_files import ASIDE, DOCUMENTS, LEDGER, progress_shown, replacing
+from beam_pipelines import dedup, filters
+from beam_pipelines.curated_files import (
+    ASIDE,
+    DEAD_LETTERS,
+    DOCUMENTS,
+    LEDGER,
+    progress_shown,
+    replacing,
+)
 from beam_pipelines.data_card import Ledger
-from beam_pipelines.document import SPLITS, DropReason
+from beam_pipelines.document import SPLITS
 from beam_pipelines.document_passes import (
     ASIDE_SCHEMA,
     Dealing,
@@ -33,12 +40,13 @@ from beam_pipelines.document_passes import (
     release_file,
     write_shard,
 )
-from beam_pipelines.language import LANGUAGES, identify_languages
-from beam_pipelines.read_sources import InputFile, Record, list_inputs
+from beam_pipelines.filters import FilterConfig
+from beam_pipelines.near_signatures import SIGNATURES, Method, Signature
+from beam_pipelines.read_sources import InputFile, list_inputs
 from beam_pipelines.runner import open_pipeline, read_command_line, require_local, running
-from welm_jax.failures import InputError, require_positive, run_door
+from welm_jax.failures import InputError, StopAndLook, require_positive, run_door
 
-STAGES = ("read", "language", "rules", "exact_duplicates", "near_duplicates", "written")
+STAGES = (*filters.STAGES, "exact_duplicates", "near_duplicates", "contamination", "written")
 _PART_BYTES = 128 << 20  # raw bytes whose keys meet in one worker's memory
 
 
@@ -49,59 +57,62 @@ class CurationConfig:
     Attributes:
       raw_dir: the raw corpus, laid out as read_sources.LAYOUT.
       output_dir: the curated corpus; appears when all is done and replaces an earlier one.
-      languages: which of language.LANGUAGES to keep.
+      encodings: source -> encoding of its files, where that is not UTF-8; gb18030, for instance.
+      max_dead_letters: share of the bytes that may be unreadable before nothing is written.
+      near_duplicates: how they are found: the recommended way, or the paper's.
+      evaluation_dir: JSONL files of text that must not be in the corpus; none if empty.
       held_out_fraction: share of each source's documents kept from training; at least one is.
       shards: output files per source and split.
     """
 
     raw_dir: str
     output_dir: str
-    languages: tuple[str, ...] = ("zh", "en")
+    encodings: Mapping[str, str] = field(default_factory=dict)
+    max_dead_letters: float = 0.01
+    near_duplicates: Method = "minhash"
+    evaluation_dir: str = ""
     held_out_fraction: float = 0.02
     shards: int = 1
 
     def __post_init__(self):
-        if not self.languages or set(self.languages) - set(LANGUAGES):
-            raise InputError(f"languages {self.languages}: choose from {', '.join(LANGUAGES)}")
+        for encoding in self.encodings.values():
+            try:
+                codecs.lookup(encoding)
+            except LookupError as error:
+                raise InputError(f"encodings: {error}; gb18030 and big5 are known") from error
         if not 0 < self.held_out_fraction < 1:
             raise InputError(f"held_out_fraction {self.held_out_fraction}: set it between 0 and 1")
         require_positive(self, "shards")
         require_local(self.raw_dir, self.output_dir)
 
 
-def judge(
-    records: list[Record], source: str, ledger: Ledger, wanted: Sequence[str]
-) -> list[Record]:
-    """Takes records of one source through the stages that look at one text at a time."""
-    records = ledger.sift(source, "read", records, [record.failure for record in records])
-    languages = identify_languages([record.outcome.text for record in records])
-    records = [
-        Record(record.offset, record.length, replace(record.outcome, language=language))
-        for record, language in zip(records, languages, strict=True)
-    ]
-    reasons = [
-        None if language in wanted else DropReason(f"language_{language}") for language in languages
-    ]
-    records = ledger.sift(source, "language", records, reasons)
-    reasons = apply_rules([record.outcome.text for record in records])
-    return ledger.sift(source, "rules", records, reasons)
-
-
-def recipe(pipeline, inputs: Sequence[InputFile], config: CurationConfig, folder: Path) -> None:
+def recipe(
+    pipeline,
+    inputs: Sequence[InputFile],
+    config: CurationConfig,
+    filter_config: FilterConfig,
+    folder: Path,
+) -> None:
     """Lays out section 2 of the paper as a Beam pipeline, which leaves its files in `folder`."""
     import apache_beam as beam
 
-    judged = partial(judge, wanted=config.languages)
+    signature = SIGNATURES[config.near_duplicates]
+    clean = partial(
+        clean_file,
+        judge=partial(filters.judge, config=filter_config),
+        signature=signature,
+        evaluation_dir=config.evaluation_dir,
+        folder=folder,
+    )
     dealing = Dealing(shards=config.shards, held_out_fraction=config.held_out_fraction)
     cleaned = (
         pipeline
         | "raw files" >> beam.Create(list(enumerate(inputs)))
         | "spread over workers" >> beam.Reshuffle()
-        | "language and rules"
-        >> beam.MapTuple(lambda file, raw: clean_file(file, raw, judged, folder))
+        | "filters" >> beam.MapTuple(clean)
     )
     parts = 1 + sum(raw.path.stat().st_size for raw in inputs) // _PART_BYTES
-    exact, near = find_duplicates(cleaned, parts)
+    exact, near = find_duplicates(cleaned, parts, signature)
     files = cleaned | "files" >> beam.Map(lambda done: (done.file, None))
     released = (
         {"file": files, "exact": exact, "near": near}
@@ -125,8 +136,8 @@ def recipe(pipeline, inputs: Sequence[InputFile], config: CurationConfig, folder
     )
 
 
-def find_duplicates(cleaned, parts: int):
-    """Shuffles the keys of cleaned files; returns exact and near drops, each as (file, row).
+def find_duplicates(cleaned, parts: int, signature: Signature):
+    """Shuffles the keys of cleaned files; returns exact and near drops, as (file, dedup.Lost).
 
     The more parts the keys are dealt to, the less memory each takes; the result is the same.
     """
@@ -148,15 +159,18 @@ def find_duplicates(cleaned, parts: int):
     challenges = (
         {"sketches": sketches, "pairs": pairs}
         | "look up the better copy" >> beam.CoGroupByKey()
-        | "challenge the other" >> beam.FlatMapTuple(lambda _, met: dedup.challenges(met))
+        | "challenge the other" >> beam.FlatMapTuple(dedup.challenges)
     )
     near = (
         {"sketches": sketches, "challenges": challenges}
         | "look up the other" >> beam.CoGroupByKey()
-        | "near duplicates" >> beam.FlatMapTuple(lambda _, met: dedup.lost_places(met))
+        | "near duplicates" >> beam.FlatMapTuple(lambda _, met: dedup.lost_to(met, signature))
     )
-    repeats = exact | "repeats" >> beam.FlatMapTuple(lambda _, more: dedup.places(more))
-    return repeats, near
+    repeats = exact | "repeats" >> beam.FlatMapTuple(lambda _, more: more)
+    return tuple(
+        lost | f"{kind} ones by file" >> beam.Map(lambda one: (one.file, one))
+        for kind, lost in (("exact", repeats), ("near", near))
+    )
 
 
 def write_documents(pipeline, released, sources: Sequence[str], dealing: Dealing, folder: Path):
@@ -191,15 +205,47 @@ def _lowest_and_highest(draws: Iterable[tuple[int, int]]) -> tuple[int, int]:
     return min(lowest), max(highest)
 
 
+def _asked(config: CurationConfig, filter_config: FilterConfig, inputs: Sequence[InputFile]) -> str:
+    """All that the first pass depends on: a killed job goes on only if none of it changed."""
+    files = [raw.path for raw in inputs]
+    for name in (filter_config.offensive_words, filter_config.classifier):
+        files += [Path(name)] if name else []
+    files += sorted(Path(config.evaluation_dir).rglob("*")) if config.evaluation_dir else []
+    stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return json.dumps([asdict(config), asdict(filter_config), stats])
+
+
+def _check_dead_letters(ledger: Ledger, allowed: float, folder: Path) -> None:
+    """Stops where too much could not be read; names the file that lost most."""
+    totals = [ledger.totals(source, STAGES) for source in ledger.sources]
+    read, lost = (sum(one[kind].bytes for one in totals) for kind in ("read", "dead_lettered"))
+    if lost <= allowed * read:
+        return
+    letters = [
+        json.loads(line)
+        for file in sorted((folder / DEAD_LETTERS).iterdir())
+        for line in file.read_text().splitlines()
+    ]
+    worst = max(letters, key=lambda letter: letter["length"])
+    raise StopAndLook(
+        f"{lost / read:.1%} of the bytes cannot be read; CurationConfig.max_dead_letters allows "
+        f"{allowed:.1%}: most of all {worst['length']:,} at offset {worst['offset']:,} of "
+        f"{worst['file']} ({worst['reason']}); mend it, or allow more; nothing was written"
+    )
+
+
 def _ledger_file(folder: Path) -> Path:
     return folder / ASIDE / "ledger.pickle"
 
 
-def curate(config: CurationConfig, beam_arguments: Sequence[str] = ()) -> None:
+def curate(
+    config: CurationConfig, filter_config: FilterConfig, beam_arguments: Sequence[str] = ()
+) -> None:
     """Curates a corpus and prints its ledger.
 
     Args:
       config: what to do.
+      filter_config: what a text must be like.
       beam_arguments: Beam's own options; without --runner the work is done in this process.
 
     Raises:
@@ -207,22 +253,24 @@ def curate(config: CurationConfig, beam_arguments: Sequence[str] = ()) -> None:
         kept; nothing is written.
       StopAndLook: the ledger does not add up; nothing is written.
     """
-    inputs = list_inputs(config.raw_dir)
+    inputs = list_inputs(config.raw_dir, config.encodings)
     sources = sorted({raw.source for raw in inputs})
     pipeline = open_pipeline(beam_arguments)
     output = Path(config.output_dir).absolute()
-    with replacing(output, sign=f"{DOCUMENTS}/*/train-*.parquet") as folder:
+    asked = _asked(config, filter_config, inputs)
+    with replacing(output, f"{DOCUMENTS}/*/train-*.parquet", asked) as folder:
         pattern, outputs = "[!.]*.parquet", len(sources) * config.shards * len(SPLITS)
         stages = (
             ("raw files read and cleaned", folder / ASIDE, pattern, len(inputs)),
             ("files of documents written", folder / DOCUMENTS, pattern, outputs),
         )
         with progress_shown(*stages), running(pipeline):
-            recipe(pipeline, inputs, config, folder)
+            recipe(pipeline, inputs, config, filter_config, folder)
         ledger = pickle.loads(_ledger_file(folder).read_bytes())
         shutil.rmtree(folder / ASIDE)
         Console().print(ledger.to_table(STAGES))
         ledger.check(STAGES)
+        _check_dead_letters(ledger, config.max_dead_letters, folder)
         empty = [s for s in sources if not ledger.totals(s, STAGES)["kept"].documents]
         if empty == sources:
             raise InputError(
@@ -230,18 +278,19 @@ def curate(config: CurationConfig, beam_arguments: Sequence[str] = ()) -> None:
             )
         for source in empty:
             print(f"{source}: no document is kept (the reasons are above)", file=sys.stderr)
-        asked = {name: value for name, value in asdict(config).items() if name[-4:] != "_dir"}
-        content = ledger.to_json(STAGES, asked)
+        both = asdict(config) | asdict(filter_config)
+        said = {name: value for name, value in both.items() if name[-4:] != "_dir"}
+        content = ledger.to_json(STAGES, said)
         (folder / LEDGER).write_text(json.dumps(content, indent=1) + "\n")
     print(f"{config.output_dir}: documents and {LEDGER}, digest {content['digest']}")
 
 
 def main(arguments: Sequence[str]) -> None:
     """The command line; see the module's docstring."""
-    config, _, beam_arguments = read_command_line(
-        "beam_pipelines.curate", __doc__, arguments, "CurationConfig", {}
+    configs, _, beam_arguments = read_command_line(
+        "beam_pipelines.curate", __doc__, arguments, ("CurationConfig", "FilterConfig"), {}
     )
-    curate(config, beam_arguments)
+    curate(configs["CurationConfig"], configs["FilterConfig"], beam_arguments)
 
 
 if __name__ == "__main__":

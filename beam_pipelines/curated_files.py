@@ -18,11 +18,22 @@ from welm_jax.failures import InputError
 LEDGER = "ledger.json"
 ASIDE = "aside"  # what the first pass of curation leaves for the second
 DOCUMENTS = "documents"
+DEAD_LETTERS = "dead_letters"
 
 
 def aside_file(folder: Path, file: int) -> Path:
     """Where the documents of one raw file lie between the two passes."""
     return folder / ASIDE / f"{file:06d}.parquet"
+
+
+def done_file(folder: Path, file: int) -> Path:
+    """What the first pass said of one raw file, once it was done with it."""
+    return folder / ASIDE / f"{file:06d}.done"
+
+
+def duplicates_file(folder: Path, file: int) -> Path:
+    """The documents of one raw file that duplicates displaced, and which: a line each."""
+    return folder / "duplicates" / f"{file:06d}.jsonl"
 
 
 def shard_file(folder: Path, source: str, split: str, shard: int, shards: int) -> Path:
@@ -32,7 +43,7 @@ def shard_file(folder: Path, source: str, split: str, shard: int, shards: int) -
 
 def dead_letter_file(folder: Path, raw: str) -> Path:
     """Where the unreadable places of a raw file, by its name in the corpus, are listed."""
-    return folder / "dead_letters" / f"{raw.replace('/', '-')}.jsonl"
+    return folder / DEAD_LETTERS / f"{raw.replace('/', '-')}.jsonl"
 
 
 @contextmanager
@@ -45,12 +56,15 @@ def appearing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing(output_dir: Path, sign: str) -> Iterator[Path]:
+def replacing(output_dir: Path, sign: str, asked: str = "") -> Iterator[Path]:
     """Gives a folder to work in; on success it becomes output_dir, else no trace of it is left.
+
+    Only a kill leaves the folder; who asks for the same then finds what was done.
 
     Args:
       output_dir: the output; an earlier one goes as a whole, and only then.
       sign: pattern of files that every earlier output has and no other folder.
+      asked: what the work depends on; empty for work that always begins anew.
 
     Raises:
       InputError: output_dir holds something that is not an earlier output.
@@ -62,15 +76,21 @@ def replacing(output_dir: Path, sign: str) -> Iterator[Path]:
             "give the output a folder of its own"
         )
     place = output_dir.with_name(f".{output_dir.name}.partial")
-    shutil.rmtree(place, ignore_errors=True)  # of a run that was killed
+    if not asked or not _holds(place / "asked", asked):  # of a run that was killed
+        shutil.rmtree(place, ignore_errors=True)
     try:
-        (place / "new").mkdir(parents=True)
+        (place / "new").mkdir(parents=True, exist_ok=True)
+        (place / "asked").write_text(asked, encoding="utf-8")
         yield place / "new"
         if output_dir.exists():
             output_dir.rename(place / "old")
         (place / "new").rename(output_dir)
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _holds(file: Path, text: str) -> bool:
+    return file.is_file() and file.read_text(encoding="utf-8") == text
 
 
 @contextmanager

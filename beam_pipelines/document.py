@@ -4,8 +4,10 @@ Knows nothing of files, of rules, or of the order in which the stages run.
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import pyarrow as pa
 
@@ -35,7 +37,7 @@ class Document:
       language: zh, en, ja, ko or other; empty until the language stage has looked.
       text: any Unicode string without lone surrogates.
       timestamp: as the corpus gives it.
-      attributes: scores, counts and hashes of the text, as a JSON object.
+      attributes: scores, counts and hashes of the text.
     """
 
     doc_id: str
@@ -44,13 +46,14 @@ class Document:
     language: str = ""
     text: str
     timestamp: str | None = None
-    attributes: str = "{}"
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class DropReason(StrEnum):
     """Why a document that could be read is not in the corpus; one name a rule."""
 
     EMPTY = "empty"
+    NOT_TEXT = "not_text"
     LANGUAGE_ZH = "language_zh"
     LANGUAGE_EN = "language_en"
     LANGUAGE_JA = "language_ja"
@@ -59,22 +62,34 @@ class DropReason(StrEnum):
     TOO_SHORT = "too_short"
     NO_CLAUSE = "no_clause"
     FEW_LETTERS = "few_letters"
+    SHORT_LINES = "short_lines"
+    BULLETS = "bullets"
+    CUT_SHORT = "cut_short"
+    CODE = "code"
+    TAGS = "tags"
     REPETITIVE = "repetitive"
     MOJIBAKE = "mojibake"
+    PLACEHOLDER = "placeholder"
     BOILERPLATE = "boilerplate"
+    BOILERPLATE_LINE = "boilerplate_line"
+    OFFENSIVE = "offensive"
+    NOISE = "noise"
     EXACT_DUPLICATE = "exact_duplicate"
     NEAR_DUPLICATE = "near_duplicate"
+    CONTAMINATED = "contaminated"
 
 
 class DeadLetterReason(StrEnum):
     """Why a piece of a file could not be read as a document."""
 
-    NOT_UTF8 = "not_utf8"
+    UNDECODABLE = "undecodable"
     NOT_JSON = "not_json"
     NO_TEXT = "no_text"
     LONE_SURROGATE = "lone_surrogate"
     TOO_LONG = "too_long"
-    DAMAGED_GZIP = "damaged_gzip"
+    DAMAGED_FILE = "damaged_file"
+    DECOMPRESSION_BOMB = "decompression_bomb"
+    NOT_RECONCILED = "not_reconciled"
 
 
 def document_id(*fields: str | None) -> str:
@@ -89,9 +104,9 @@ def document_id(*fields: str | None) -> str:
       The BLAKE2b-128 digest, 32 hexadecimal digits.
     """
     digest = hashlib.blake2b(digest_size=16)
-    for field in fields:
-        data = b"" if field is None else field.encode()
-        digest.update(b"%d:" % (-1 if field is None else len(data)))
+    for one in fields:
+        data = b"" if one is None else one.encode()
+        digest.update(b"%d:" % (-1 if one is None else len(data)))
         digest.update(data)
     return digest.hexdigest()
 

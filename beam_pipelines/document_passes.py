@@ -5,6 +5,7 @@ shuffle of text. Knows nothing of Beam, nor of how a text is judged.
 """
 
 import json
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from beam_pipelines import dedup
-from beam_pipelines.curated_files import appearing, aside_file, dead_letter_file, shard_file
+from beam_pipelines import decontaminate, dedup
+from beam_pipelines.curated_files import (
+    appearing,
+    aside_file,
+    dead_letter_file,
+    done_file,
+    duplicates_file,
+    shard_file,
+)
 from beam_pipelines.data_card import Counts, Ledger
 from beam_pipelines.document import SCHEMA, SPLITS, DeadLetterReason, DropReason, draw
+from beam_pipelines.near_signatures import Signature
 from beam_pipelines.read_sources import InputFile, Record, RecordReader
 
-ASIDE_SCHEMA = SCHEMA.append(pa.field("source_bytes", pa.int64()))
+ASIDE_SCHEMA = SCHEMA.append(pa.field("source_bytes", pa.int64())).append(
+    pa.field("shared_places", pa.int64())  # with evaluation text
+)
 _BATCH_RECORDS = 256
 _BATCH_BYTES = 4 << 20
 _ROW_GROUP = 1024
@@ -66,17 +77,27 @@ def clean_file(
     file: int,
     raw: InputFile,
     judge: Callable[[list[Record], str, Ledger], list[Record]],
+    signature: Signature,
+    evaluation_dir: str,
     folder: Path,
 ) -> Cleaned:
     """First pass: reads a raw file, has each text judged, sets aside those that pass.
+
+    A file that an earlier job had done, before it was killed, is not read again.
 
     Args:
       file: the number of the file in the corpus.
       raw: the file.
       judge: takes a batch of records, their source and the ledger; returns those that pass.
+      signature: by which near duplicates are found.
+      evaluation_dir: of the texts that must not be in the corpus; empty for none.
       folder: of the job.
     """
-    ledger, keys, dead_letters, row = Ledger(), [np.empty(0, dedup.KEY)], [], 0
+    done = done_file(folder, file)
+    if done.exists():
+        return pickle.loads(done.read_bytes())
+    index = decontaminate.read_index(evaluation_dir) if evaluation_dir else None
+    ledger, keys, dead_letters, row = Ledger(), [np.empty(0, dedup.key_type(signature))], [], 0
     reader = RecordReader(raw)
     with (
         appearing(aside_file(folder, file)) as path,
@@ -90,15 +111,25 @@ def clean_file(
             columns = {
                 name: [getattr(record.outcome, name) for record in passed] for name in SCHEMA.names
             }
-            keys.append(dedup.make_keys(columns["text"], columns["doc_id"], file, row))
-            columns["attributes"] = [dedup.attributes(key) for key in keys[-1]]
+            texts = columns["text"]
+            keys.append(dedup.make_keys(texts, columns["doc_id"], file, row, signature))
+            columns["attributes"] = [
+                json.dumps({**scores, **dedup.attributes(key)})
+                for scores, key in zip(columns["attributes"], keys[-1], strict=True)
+            ]
             columns["source_bytes"] = [record.length for record in passed]
+            columns["shared_places"] = (
+                decontaminate.shared_places(texts, index) if index else [0] * len(passed)
+            )
             aside.write_table(pa.table(columns, schema=ASIDE_SCHEMA))
             row += len(passed)
     if dead_letters:
         _write_dead_letters(raw, dead_letters, folder)
     ledger.inputs[raw.name] = reader.fingerprint()
-    return Cleaned(file, np.concatenate(keys), ledger)
+    cleaned = Cleaned(file, np.concatenate(keys), ledger)
+    with appearing(done) as path:
+        path.write_bytes(pickle.dumps(cleaned))
+    return cleaned
 
 
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
@@ -121,7 +152,7 @@ def _write_dead_letters(raw: InputFile, records: Iterable[Record], folder: Path)
 
 
 class Released(NamedTuple):
-    """Documents of one raw file that no duplicate has displaced.
+    """Documents of one raw file that no duplicate has displaced, and that no evaluation has.
 
     Attributes:
       shards: ((source, output shard), rows of ASIDE_SCHEMA).
@@ -140,26 +171,37 @@ class _Row(NamedTuple):
 
 
 def release_file(
-    file: int, drops: Mapping[str, Iterable[int]], dealing: Dealing, folder: Path
+    file: int, drops: Mapping[str, Iterable[dedup.Lost]], dealing: Dealing, folder: Path
 ) -> Iterator[Released]:
-    """Second pass: reads what was set aside of a raw file and releases what is no duplicate.
+    """Second pass: reads what was set aside of a raw file and releases what may be trained on.
 
     Args:
       file: the number of the file.
-      drops: `exact` and `near`: the rows that each stage drops.
+      drops: `exact` and `near`: the documents that each stage drops.
       dealing: where a document goes.
       folder: of the job.
     """
-    exact = dict.fromkeys(drops["exact"], DropReason.EXACT_DUPLICATE)
-    near = dict.fromkeys(drops["near"], DropReason.NEAR_DUPLICATE)
-    begin = 0
+    lost = {kind: {one.row: one.displaced_by for one in drops[kind]} for kind in ("exact", "near")}
+    displaced, begin = [], 0
     with pq.ParquetFile(aside_file(folder, file)) as aside:
         for batch in aside.iter_batches(_ROW_GROUP):
             table, ledger = pa.Table.from_batches([batch]), Ledger()
             source = table["source"][0].as_py()
             rows = [_Row(begin + index, counts) for index, counts in enumerate(_counts(table))]
-            for stage, reasons in (("exact_duplicates", exact), ("near_duplicates", near)):
-                rows = ledger.sift(source, stage, rows, [reasons.get(row.index) for row in rows])
+            for kind in ("exact", "near"):
+                reason = DropReason(f"{kind}_duplicate")
+                reasons = [reason if row.index in lost[kind] else None for row in rows]
+                displaced += [
+                    {"doc_id": table["doc_id"][row.index - begin].as_py(), "reason": reason}
+                    | {"displaced_by": lost[kind][row.index]}
+                    for row in rows
+                    if row.index in lost[kind]
+                ]
+                rows = ledger.sift(source, f"{kind}_duplicates", rows, reasons)
+            shared = table["shared_places"].to_numpy()
+            is_leaked = [shared[row.index - begin] > decontaminate.MOST_SHARED for row in rows]
+            reasons = [DropReason.CONTAMINATED if leaked else None for leaked in is_leaked]
+            rows = ledger.sift(source, "contamination", rows, reasons)
             kept = table.take(pa.array([row.index - begin for row in rows], pa.int64()))
             begin += len(table)
             ids = kept["doc_id"].to_pylist()
@@ -168,6 +210,8 @@ def release_file(
             draws = [draw(doc_id, "held out") for doc_id in ids]
             extremes = [(source, (min(draws), max(draws)))] if draws else []
             yield Released(dealt, extremes, ledger)
+    with appearing(duplicates_file(folder, file)) as path:
+        path.write_text("".join(json.dumps(one) + "\n" for one in displaced))
 
 
 def write_shard(

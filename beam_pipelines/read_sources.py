@@ -1,36 +1,43 @@
 """Raw files -> documents, with every byte accounted for.
 
-Owns the byte layer: the common readers end a half-cut gzip file without a word and die of one
-undecodable byte. Here whatever cannot be read becomes a dead letter with its place, and the rest
-of the file goes on. Knows nothing of what makes a document worth keeping.
+Whatever cannot be read becomes a dead letter with its place, and the rest of the file goes on; the
+common readers die of one undecodable byte. Knows nothing of what makes a document worth keeping.
 """
 
-import gzip
-import hashlib
 import json
 import re
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from beam_pipelines import warc
 from beam_pipelines.data_card import Counts
 from beam_pipelines.document import DeadLetterReason, Document, DropReason, document_id
+from beam_pipelines.raw_bytes import COMPRESSED, RawBytes
 from welm_jax.failures import InputError
 
-LAYOUT = "RAW_DIR/<source>/*.jsonl or *.txt, plain or .gz, with <source> in [a-z0-9_]"
+LAYOUT = (
+    "RAW_DIR/<source>/*.jsonl, *.txt, *.wet, *.warc (each plain, .gz, .xz or .zst) or *.parquet, "
+    "with <source> in [a-z0-9_]"
+)
 MAX_RECORD_BYTES = 16 << 20
-_CHUNK_BYTES = 1 << 20
+_BATCH_ROWS = 256
+_FIELDS = ("text", "id", "url", "timestamp")
+_FORMATS = ("jsonl", "txt", "wet", "warc", "parquet")
 _BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputFile:
-    """One file of the raw corpus: where it lies, and the source that its folder names."""
+    """One file of the raw corpus: where it lies, the source that its folder names, its encoding."""
 
     path: Path
     source: str
+    encoding: str = "utf-8"
 
     @property
     def name(self) -> str:
@@ -38,9 +45,10 @@ class InputFile:
         return f"{self.source}/{self.path.name}"
 
     @property
-    def holds_json_lines(self) -> bool:
-        """Whether each line is a record; otherwise the whole file is one document."""
-        return self.path.name.removesuffix(".gz").endswith(".jsonl")
+    def format(self) -> str:
+        """One of _FORMATS."""
+        parts = self.path.name.split(".")
+        return parts[-2 if self.path.suffix in COMPRESSED else -1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,8 @@ class Record:
 
     Attributes:
       offset: where it begins.
-      length: its bytes, newline included; a file's records together are all of its bytes.
+      length: its bytes, with the newline or the header; a file's records together are all of its
+        bytes. Of a Parquet file, which has none that are a row's, those of the texts.
       outcome: the document, or why there is none.
     """
 
@@ -69,8 +78,12 @@ class Record:
         return Counts(1, self.length, len(self.outcome.text) if is_document else 0)
 
 
-def list_inputs(raw_dir: str) -> list[InputFile]:
+def list_inputs(raw_dir: str, encodings: Mapping[str, str]) -> list[InputFile]:
     """Lists the files of a raw corpus, in the order of their names.
+
+    Args:
+      raw_dir: laid out as LAYOUT.
+      encodings: of the sources that are not UTF-8.
 
     Raises:
       InputError: the folder or its sources are missing, a source has no file that can be read, or
@@ -89,79 +102,152 @@ def list_inputs(raw_dir: str) -> list[InputFile]:
         files = [path for path in sorted(folder.iterdir()) if _is_readable(path)]
         if not files:
             raise InputError(f"{folder} holds no file that can be read: the layout is {LAYOUT}")
-        inputs += [InputFile(path=path, source=folder.name) for path in files]
+        encoding = encodings.get(folder.name, "utf-8")
+        inputs += [InputFile(path=path, source=folder.name, encoding=encoding) for path in files]
+    if unknown := encodings.keys() - {one.source for one in inputs}:
+        raise InputError(f"encodings name {sorted(unknown)[0]}, which is no source of {root}")
     return inputs
 
 
 def _is_readable(path: Path) -> bool:
-    return bool(re.fullmatch(r"[^.].*\.(jsonl|txt)(\.gz)?", path.name)) and path.is_file()
+    text = rf"[^.].*\.(({'|'.join(_FORMATS[:-1])})({'|'.join(COMPRESSED)})?|parquet)"
+    return bool(re.fullmatch(text, path.name)) and path.is_file()
+
+
+Outcome = Document | DropReason | DeadLetterReason
 
 
 class RecordReader:
-    """Reads a file to its end, or as far as it can be decompressed; never raises on its content.
+    """Reads a file to its end, or as far as it can be read; never raises on its content.
 
     Iterate over it once for the file's Records. Lines end at a newline byte only: str.splitlines
     would cut JSON at a U+2028 inside its text.
-
-    Attributes:
-      bytes_read: decompressed bytes so far.
     """
 
     def __init__(self, file: InputFile):
         self._file = file
-        self.bytes_read = 0
-        self._sha256 = hashlib.sha256()
-        self._is_damaged = False
+        self._bytes = RawBytes(file.path)
 
     def __iter__(self) -> Iterator[Record]:
-        opener = gzip.open if self._file.path.suffix == ".gz" else open
-        parse = _parse_json if self._file.holds_json_lines else _parse_plain
-        offset = 0
-        with opener(self._file.path, "rb") as stream:
-            for piece in self._pieces(stream):
-                outcome = _outcome(piece, offset, parse, self._file.source)
-                yield Record(offset, piece.length, outcome)
-                offset += piece.length
-        if self._is_damaged:  # what had come of the last piece is half a text
-            yield Record(offset, self.bytes_read - offset, DeadLetterReason.DAMAGED_GZIP)
+        formats = {"jsonl": self._lines, "txt": self._whole, "parquet": self._rows}
+        place = 0
+        for length, outcome in formats.get(self._file.format, self._warc_records)():
+            yield Record(place, length, outcome)
+            place += length
+        left = self._bytes.bytes_read - place  # half a record, or what nobody can tell apart
+        if self._bytes.damage or left:
+            yield Record(place, left, self._bytes.damage or DeadLetterReason.NOT_RECONCILED)
 
     def fingerprint(self) -> dict[str, str | int]:
         """What the ledger says of the file once it is read: sha256 is of the decompressed bytes."""
         return {
             "source": self._file.source,
             "bytes": self._file.path.stat().st_size,
-            "decompressed_bytes": self.bytes_read,
-            "sha256": self._sha256.hexdigest(),
+            "decompressed_bytes": self._bytes.bytes_read,
+            "sha256": self._bytes.sha256,
         }
 
-    def _pieces(self, stream: BinaryIO) -> Iterator["_Piece"]:
-        """Yields the lines, or the whole file; not a last piece that damage has cut."""
-        is_lines, piece = self._file.holds_json_lines, _Piece()
-        for chunk in self._chunks(stream):
+    def _lines(self) -> Iterator[tuple[int, Outcome]]:
+        line = _Gathered(is_first=True)
+        for chunk in self._bytes:
             start = 0
-            while is_lines and (end := chunk.find(b"\n", start) + 1):
-                piece.add(chunk[start:end])
-                yield piece
-                piece, start = _Piece(), end
-            piece.add(chunk[start:])
-        if piece.length and not self._is_damaged:
-            yield piece
+            while end := chunk.find(b"\n", start) + 1:
+                line.add(chunk[start:end])
+                yield line.length, self._decoded(line.data, self._json)
+                line, start = _Gathered(), end
+            line.add(chunk[start:])
+        if line.length and not self._bytes.damage:
+            yield line.length, self._decoded(line.data, self._json)
 
-    def _chunks(self, stream: BinaryIO) -> Iterator[bytes]:
+    def _whole(self) -> Iterator[tuple[int, Outcome]]:
+        whole = _Gathered(is_first=True)
+        for chunk in self._bytes:
+            whole.add(chunk)
+        if whole.length and not self._bytes.damage:
+            yield whole.length, self._decoded(whole.data, lambda text: self._document(text))
+
+    def _warc_records(self) -> Iterator[tuple[int, Outcome]]:
+        chunks = iter(self._bytes)
         try:
-            # read() would lose what it had decompressed when it meets the damage.
-            while chunk := stream.read1(_CHUNK_BYTES):
-                self.bytes_read += len(chunk)
-                self._sha256.update(chunk)
-                yield chunk
-        except (EOFError, zlib.error, gzip.BadGzipFile):
-            self._is_damaged = True
+            for record in warc.records(chunks, MAX_RECORD_BYTES):
+                yield record.length, self._conversion(record)
+        except warc.NotReconciled:
+            for _ in chunks:  # to the end: what is left is counted as lost
+                pass
+
+    def _conversion(self, record: warc.WarcRecord) -> Outcome:
+        """A WET file's text; other records say how it was made, or hold pages as they were."""
+        if record.headers.get("warc-type") != "conversion":
+            return DropReason.NOT_TEXT
+        names = ("warc-record-id", "warc-target-uri", "warc-date")
+        fields = [record.headers.get(name) for name in names]
+        return self._decoded(record.content, lambda text: self._document(text, *fields))
+
+    def _rows(self) -> Iterator[tuple[int, Outcome]]:
+        try:
+            with pq.ParquetFile(self._file.path) as file:
+                names = [name for name in _FIELDS if name in file.schema_arrow.names]
+                for batch in file.iter_batches(_BATCH_ROWS, columns=names):
+                    yield from map(self._row, batch.to_pylist())
+        except (pa.ArrowException, OSError) as error:
+            if getattr(error, "errno", None):
+                raise
+            self._bytes.damage = DeadLetterReason.DAMAGED_FILE
+
+    def _row(self, row: Mapping[str, Any]) -> tuple[int, Outcome]:
+        text = row.get("text")
+        outcome = self._record(row)
+        data = text.encode("utf-8", "replace") if isinstance(text, str) else b""
+        self._bytes.count(data)
+        return len(data), outcome
+
+    def _decoded(self, data: bytes | None, parse: Callable[[str], Outcome]) -> Outcome:
+        if data is None:
+            return DeadLetterReason.TOO_LONG
+        try:
+            text = data.decode(self._file.encoding)
+        except UnicodeDecodeError:
+            return DeadLetterReason.UNDECODABLE
+        return parse(text) if text.strip() else DropReason.EMPTY
+
+    def _json(self, line: str) -> Outcome:
+        try:
+            record = json.loads(line, parse_constant=_refuse, object_pairs_hook=_unique)
+        except (ValueError, RecursionError):
+            return DeadLetterReason.NOT_JSON
+        return self._record(record if isinstance(record, dict) else {})
+
+    def _record(self, record: Mapping[str, Any]) -> Outcome:
+        if not isinstance(record.get("text"), str):
+            return DeadLetterReason.NO_TEXT
+        text, *fields = (_as_text(record.get(name)) for name in _FIELDS)
+        return self._document(text, *fields)
+
+    def _document(
+        self,
+        text: str,
+        given_id: str | None = None,
+        url: str | None = None,
+        timestamp: str | None = None,
+    ) -> Outcome:
+        if not text.strip():
+            return DropReason.EMPTY
+        source = self._file.source
+        try:
+            doc_id = document_id(source, given_id, url, timestamp, text)
+        except UnicodeEncodeError:
+            return DeadLetterReason.LONE_SURROGATE
+        return Document(doc_id=doc_id, source=source, url=url, timestamp=timestamp, text=text)
 
 
-class _Piece:
-    """Bytes that gather until their end is found; beyond the cap only their length is kept."""
+class _Gathered:
+    """Bytes that gather until their end is found; beyond the cap only their length is kept.
 
-    def __init__(self):
+    The first of a file may begin with a byte order mark, which is no text.
+    """
+
+    def __init__(self, is_first: bool = False):
+        self._is_first = is_first
         self._parts: list[bytes] = []
         self.length = 0
 
@@ -171,45 +257,21 @@ class _Piece:
 
     @property
     def data(self) -> bytes | None:
-        return b"".join(self._parts) if self.length <= MAX_RECORD_BYTES else None
+        if self.length > MAX_RECORD_BYTES:
+            return None
+        data = b"".join(self._parts)
+        return data.removeprefix(_BOM) if self._is_first else data
 
 
-def _outcome(
-    piece: _Piece,
-    offset: int,
-    parse: Callable[[str, str], Document | DropReason | DeadLetterReason],
-    source: str,
-) -> Document | DropReason | DeadLetterReason:
-    data = piece.data
-    if data is None:
-        return DeadLetterReason.TOO_LONG
-    try:
-        text = (data if offset else data.removeprefix(_BOM)).decode("utf-8")
-    except UnicodeDecodeError:
-        return DeadLetterReason.NOT_UTF8
-    return parse(text, source) if text.strip() else DropReason.EMPTY
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
-def _parse_plain(text: str, source: str) -> Document:
-    return Document(doc_id=document_id(source, None, None, None, text), source=source, text=text)
-
-
-def _parse_json(line: str, source: str) -> Document | DropReason | DeadLetterReason:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return DeadLetterReason.NOT_JSON
-    text = record.get("text") if isinstance(record, dict) else None
-    if not isinstance(text, str):
-        return DeadLetterReason.NO_TEXT
-    if not text.strip():
-        return DropReason.EMPTY
-    url, timestamp, given_id = (_as_text(record.get(key)) for key in ("url", "timestamp", "id"))
-    try:
-        doc_id = document_id(source, given_id, url, timestamp, text)
-    except UnicodeEncodeError:
-        return DeadLetterReason.LONE_SURROGATE
-    return Document(doc_id=doc_id, source=source, url=url, timestamp=timestamp, text=text)
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        raise ValueError("a key stands twice")
+    return record
 
 
 def _as_text(value: object) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 from welm_jax import gin_files
 from welm_jax.configurables import CORPUS
 from welm_jax.failures import ArgumentParser, InputError
+from welm_jax.gin_files import GinConfig
 
 BEAM_HELP = """  --NAME=VALUE         Beam's own options; several processes:
                        --direct_running_mode=multi_processing --direct_num_workers=8
@@ -24,20 +25,20 @@ def read_command_line(
     prog: str,
     description: str,
     arguments: Sequence[str],
-    config_class: str,
+    config_classes: Sequence[str],
     flags: Mapping[str, Mapping[str, Any]],
-) -> tuple[Any, argparse.Namespace, list[str]]:
+) -> tuple[GinConfig, argparse.Namespace, list[str]]:
     """Reads the command line of a pipeline; `--help` prints what there is and exits.
 
     Args:
       prog: the module that runs as a command.
       description: its docstring, which opens the help.
       arguments: the command line.
-      config_class: the class of CORPUS that gin builds.
+      config_classes: the classes of CORPUS that gin builds.
       flags: flags of this command alone, as argparse takes them.
 
     Returns:
-      The configuration, the values of `flags`, and what is left for Beam.
+      The configurations by their classes, the values of `flags`, and what is left for Beam.
 
     Raises:
       InputError: a flag or a binding cannot be used.
@@ -54,8 +55,8 @@ def read_command_line(
     for flag, settings in flags.items():
         parser.add_argument(flag, **settings)
     options, beam_flags = parser.parse_known_args(rest)
-    wanted = {config_class: CORPUS[config_class]}
-    return gin_files.load(files, bindings, wanted, CORPUS)[config_class], options, beam_flags
+    wanted = {name: CORPUS[name] for name in config_classes}
+    return gin_files.load(files, bindings, wanted, CORPUS), options, beam_flags
 
 
 def require_local(*paths: str) -> None:

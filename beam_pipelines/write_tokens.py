@@ -296,13 +296,14 @@ def to_table(datasets: Sequence[TokenMetadata]) -> Table:
 
 def main(arguments: Sequence[str]) -> None:
     """The command line; see the module's docstring."""
-    config, options, beam_flags = read_command_line(
+    configs, options, beam_flags = read_command_line(
         "beam_pipelines.write_tokens",
         __doc__,
         arguments,
-        "WriteTokensConfig",
+        ("WriteTokensConfig",),
         {"--import": IMPORT_FLAG},
     )
+    config = configs["WriteTokensConfig"]
     Console().print(to_table(write_tokens(config, options.modules, beam_flags)))
 
 

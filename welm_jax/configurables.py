@@ -3,6 +3,7 @@
 # Bound by the corpus files; each class belongs to one command, which leaves the others alone.
 CORPUS = {
     "CurationConfig": "beam_pipelines.curate",
+    "FilterConfig": "beam_pipelines.filters",
     "TokenizerConfig": "welm_jax.text.tokenizer",
     "WriteTokensConfig": "beam_pipelines.write_tokens",
 }

@@ -15,6 +15,8 @@ EXAMPLES = {
     Kind.KANA: "あンーｶ",
     Kind.HANGUL: "한ㄱ",
     Kind.OTHER_LETTER: "жעกम",
+    Kind.BRACE: "{}｛｝",
+    Kind.TAG: "#＃【】",
 }
 
 

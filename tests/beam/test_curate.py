@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_pipelines import curate as recipe
+from beam_pipelines import filters
 from beam_pipelines.curate import STAGES, CurationConfig, curate
 from beam_pipelines.data_card import Ledger
 from beam_pipelines.document import SCHEMA, Document, DropReason, draw
 from beam_pipelines.document_passes import Dealing
+from beam_pipelines.filters import FilterConfig
 from beam_pipelines.read_sources import Record
 from welm_jax.failures import InputError, StopAndLook, run_door
 
@@ -64,6 +68,9 @@ def write_corpus(root: Path, files: int = 1) -> Path:
     return root
 
 
+FILTERS = FilterConfig()
+
+
 def config_for(raw: Path, output: Path, **changes) -> CurationConfig:
     return CurationConfig(raw_dir=str(raw), output_dir=str(output), **changes)
 
@@ -85,7 +92,7 @@ def documents_digest(output: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def curated(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("curated")
-    curate(config_for(write_corpus(root / "raw"), root / "out", shards=2))
+    curate(config_for(write_corpus(root / "raw"), root / "out", shards=2), FILTERS)
     return root / "out"
 
 
@@ -128,20 +135,33 @@ def test_every_drop_is_counted_under_its_reason(curated):
 def test_a_text_is_judged_by_language_and_then_by_the_rules(languages, text, reason):
     ledger = Ledger()
     record = Record(0, 9, Document(doc_id="0", source="news", text=text))
-    assert recipe.judge([record], "news", ledger, languages) == []
+    assert filters.judge([record], "news", ledger, FilterConfig(languages=languages)) == []
     lost = {verdict for (_, _, verdict) in ledger.counts} - {"passed"}
     assert lost == {str(reason)}
 
 
+def test_who_displaced_whom_is_told(curated):
+    lines = [
+        json.loads(line)
+        for file in sorted((curated / "duplicates").iterdir())
+        for line in file.read_text().splitlines()
+    ]
+    kept = {row["text"]: row["doc_id"] for row in rows_of(curated, "news")}
+    told = {line["reason"]: line["displaced_by"] for line in lines}
+    assert told == {"exact_duplicate": kept[KEPT_NEWS[3]], "near_duplicate": kept[NEWS[7]]}
+
+
 def test_the_output_has_the_agreed_layout(curated):
     names = {str(one.relative_to(curated)) for one in curated.rglob("*") if one.is_file()}
-    assert names == {"ledger.json"} | {
+    assert names == {"ledger.json", *(f"duplicates/{n:06d}.jsonl" for n in range(4))} | {
         f"documents/{source}/{split}-0000{shard}-of-00002.parquet"
         for source in ("books", "news")
         for split in ("train", "heldout")
         for shard in (0, 1)
     }
-    for name in names - {"ledger.json"}:
+    for name in names:
+        if not name.startswith("documents/"):
+            continue
         assert pq.read_schema(curated / name).equals(SCHEMA)
     assert not [one for one in curated.parent.iterdir() if one.name.startswith(".")]
 
@@ -181,17 +201,17 @@ def test_damage_is_listed_with_its_place_and_the_rest_is_kept(tmp_path):
     good = "".join(f"{line}\n" for line in LINES[:5]).encode()
     (tmp_path / "raw/news/bad.jsonl").write_bytes(good + b"\xff\n{\n")
     (tmp_path / "raw/books/cut.txt.gz").write_bytes(gzip.compress(NEWS[0].encode())[:-9])
-    curate(config_for(tmp_path / "raw", tmp_path / "out", shards=1))
+    curate(config_for(tmp_path / "raw", tmp_path / "out", max_dead_letters=0.5), FILTERS)
     letters = {
         file.name: [json.loads(line) for line in file.read_text().splitlines()]
         for file in (tmp_path / "out/dead_letters").iterdir()
     }
     assert letters["news-bad.jsonl.jsonl"] == [
-        {"file": "news/bad.jsonl", "offset": len(good), "length": 2, "reason": "not_utf8"},
+        {"file": "news/bad.jsonl", "offset": len(good), "length": 2, "reason": "undecodable"},
         {"file": "news/bad.jsonl", "offset": len(good) + 2, "length": 2, "reason": "not_json"},
     ]
     [cut] = letters["books-cut.txt.gz.jsonl"]
-    assert (cut["offset"], cut["reason"]) == (0, "damaged_gzip")
+    assert (cut["offset"], cut["reason"]) == (0, "damaged_file")
     ledger = json.loads((tmp_path / "out/ledger.json").read_text())
     assert ledger["sources"]["news"]["totals"]["dead_lettered"]["documents"] == 2
     assert len(rows_of(tmp_path / "out", "news")) == len(KEPT_NEWS)
@@ -201,7 +221,7 @@ def test_a_source_of_which_nothing_is_kept_is_named_and_the_rest_goes_on(tmp_pat
     write_corpus(tmp_path / "raw")
     (tmp_path / "raw/forum").mkdir()
     (tmp_path / "raw/forum/a.txt").write_text("这本书的内容很一般，不推荐。", encoding="utf-8")
-    curate(config_for(tmp_path / "raw", tmp_path / "out"))
+    curate(config_for(tmp_path / "raw", tmp_path / "out"), FILTERS)
     err = capsys.readouterr().err
     assert err == "forum: no document is kept (the reasons are above)\n"
     assert rows_of(tmp_path / "out", "forum") == []
@@ -211,7 +231,7 @@ def test_a_source_of_which_nothing_is_kept_is_named_and_the_rest_goes_on(tmp_pat
 def test_a_corpus_of_which_nothing_is_kept_is_refused(tmp_path):
     write_corpus(tmp_path / "raw")
     with pytest.raises(InputError, match="no document is kept .*: change the files or the lang"):
-        curate(config_for(tmp_path / "raw", tmp_path / "out", languages=("other",)))
+        curate(config_for(tmp_path / "raw", tmp_path / "out"), FilterConfig(languages=("other",)))
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
 
@@ -228,12 +248,12 @@ def test_a_failure_leaves_the_earlier_output_as_it_was(tmp_path, monkeypatch, cu
 
     monkeypatch.setattr(Ledger, "check", refuse)
     with pytest.raises(StopAndLook):
-        curate(config_for(tmp_path / "raw", output))
+        curate(config_for(tmp_path / "raw", output), FILTERS)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["out", "raw"]
     assert [path for path in output.rglob("*") if path.is_file()] == [earlier]
     monkeypatch.undo()
     monkeypatch.setattr(recipe, "_PART_BYTES", 500)  # many parts, the same result
-    curate(config_for(tmp_path / "raw", output, shards=2))
+    curate(config_for(tmp_path / "raw", output, shards=2), FILTERS)
     assert documents_digest(output) == documents_digest(curated)
 
 
@@ -243,7 +263,7 @@ def test_a_worker_that_dies_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(recipe, "write_shard", die)
     with pytest.raises(OSError, match="No space left on device: 'out/file'$") as failure:
-        curate(config_for(write_corpus(tmp_path / "raw"), tmp_path / "out"))
+        curate(config_for(write_corpus(tmp_path / "raw"), tmp_path / "out"), FILTERS)
     assert failure.value.errno == errno.ENOSPC  # by which the door chooses the exit status
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
@@ -251,13 +271,13 @@ def test_a_worker_that_dies_leaves_nothing(tmp_path, monkeypatch):
 def test_an_output_below_a_file_is_refused_by_the_system(tmp_path):
     write_corpus(tmp_path / "raw")
     with pytest.raises(OSError, match="raw/books/0.txt"):
-        curate(config_for(tmp_path / "raw", tmp_path / "raw/books/0.txt/out"))
+        curate(config_for(tmp_path / "raw", tmp_path / "raw/books/0.txt/out"), FILTERS)
 
 
 def test_a_folder_that_is_no_curated_corpus_is_not_replaced(tmp_path):
     write_corpus(tmp_path / "raw")
     with pytest.raises(InputError, match="holds something else, .* a folder of its own"):
-        curate(config_for(tmp_path / "raw", tmp_path / "raw"))
+        curate(config_for(tmp_path / "raw", tmp_path / "raw"), FILTERS)
     assert (tmp_path / "raw/books/0.txt").is_file()
 
 
@@ -288,8 +308,7 @@ def test_about_the_asked_share_is_held_out():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"languages": ("zh", "fr")}, "languages .*'fr'.*: choose from zh, en, ja, ko, other"),
-        ({"languages": ()}, "choose from zh, en, ja, ko, other"),
+        ({"encodings": {"news": "gbk2"}}, "encodings: unknown encoding: gbk2; gb18030 and big5"),
         ({"held_out_fraction": 0.0}, "held_out_fraction 0.0: set it between 0 and 1"),
         ({"shards": 0}, "CurationConfig.shards = 0; it must be 1 or more"),
         ({"raw_dir": "gs://bucket/raw"}, "gs://bucket/raw is no path: .* a mounted folder"),
@@ -334,3 +353,53 @@ def test_help_shows_an_example_and_loads_no_beam():
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "--gin_file gin_configs/corpus/quickstart.gin" in ended.stdout
     assert ended.stdout.splitlines()[-1] == ""
+
+
+def test_too_much_that_cannot_be_read_stops_and_names_the_worst(tmp_path):
+    write_corpus(tmp_path / "raw")
+    (tmp_path / "raw/books/cut.txt.gz").write_bytes(gzip.compress(NEWS[0].encode() * 9)[:-9])
+    text = r"of the bytes cannot be read; .*max_dead_letters allows 1.0%: most of all [\d,]+ at "
+    text += r"offset 0 of books/cut.txt.gz \(damaged_file\); mend it"
+    with pytest.raises(StopAndLook, match=text):
+        curate(config_for(tmp_path / "raw", tmp_path / "out"), FILTERS)
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+def test_what_evaluation_has_is_not_in_the_corpus(tmp_path):
+    write_corpus(tmp_path / "raw")
+    (tmp_path / "evaluation").mkdir()
+    item = json.dumps({"question": NEWS[5][10:60]})
+    (tmp_path / "evaluation/cmrc.jsonl").write_text(item + "\n")
+    evaluation = str(tmp_path / "evaluation")
+    curate(config_for(tmp_path / "raw", tmp_path / "out", evaluation_dir=evaluation), FILTERS)
+    texts = {row["text"] for row in rows_of(tmp_path / "out", "news")}
+    assert texts == set(KEPT_NEWS) - {NEWS[5]}
+    ledger = json.loads((tmp_path / "out/ledger.json").read_text())
+    assert ledger["sources"]["news"]["contamination"]["contaminated"]["documents"] == 1
+
+
+def test_a_killed_job_is_gone_on_with_and_ends_the_same(tmp_path, curated):
+    write_corpus(tmp_path / "raw")
+    big = [json.dumps({"text": passage(seed, 60)}) for seed in range(5000, 5600)]
+    (tmp_path / "raw/books/slow.jsonl").write_text("\n".join(big))
+    places = [f"--gin.RAW_DIR={tmp_path / 'raw'}", f"--gin.CURATED_DIR={tmp_path / 'out'}"]
+    command = [sys.executable, "-m", "beam_pipelines.curate", "--gin_file", "corpus/quickstart.gin"]
+    job = subprocess.Popen([*command, *places], stdout=subprocess.DEVNULL)
+    aside = tmp_path / ".out.partial/new/aside"
+    while not list(aside.glob("*.done")) and job.poll() is None:
+        time.sleep(0.01)
+    job.kill()
+    assert job.wait() == -signal.SIGKILL
+    done = {file.name: file.stat().st_mtime_ns for file in aside.glob("*.done")}
+    assert 1 <= len(done) < 5 and not (tmp_path / "out").exists()
+    watched = {}
+    job = subprocess.Popen([*command, *places], stdout=subprocess.DEVNULL)
+    while job.poll() is None:
+        watched |= {file.name: file.stat().st_mtime_ns for file in aside.glob("*.done")}
+        time.sleep(0.01)
+    assert job.returncode == 0 and watched.items() >= done.items()  # not one was made anew
+    assert [path.name for path in tmp_path.glob(".*")] == []
+    subprocess.run([*command, *places[:1], f"--gin.CURATED_DIR={tmp_path / 'whole'}"], check=True)
+    assert documents_digest(tmp_path / "out") == documents_digest(tmp_path / "whole")
+    ledgers = [(tmp_path / name / "ledger.json").read_bytes() for name in ("out", "whole")]
+    assert ledgers[0] == ledgers[1]

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from beam_pipelines import dedup
+from beam_pipelines.characters import hash_ngrams
 from beam_pipelines.document import document_id
+from beam_pipelines.near_signatures import SIGNATURES, Signature
 
 
 def passage(seed: int, characters: int) -> str:
@@ -28,29 +30,36 @@ def jaccard(one: str, other: str) -> float:
     return len(grams[0] & grams[1]) / len(grams[0] | grams[1])
 
 
-def keys_of(texts: list[str], file: int = 0) -> np.ndarray:
-    return dedup.make_keys(texts, [document_id(text) for text in texts], file, 0)
+MINHASH, SIMHASH = SIGNATURES["minhash"], SIGNATURES["simhash"]
 
 
-def lost(texts: list[str], parts: int = 1) -> set[int]:
-    """Runs the near-duplicate stage as the recipe wires it; returns the rows that it drops."""
-    keys = keys_of(texts)
+def keys_of(texts: list[str], signature: Signature = MINHASH) -> np.ndarray:
+    return dedup.make_keys(texts, [document_id(text) for text in texts], 0, 0, signature)
+
+
+def lost(texts: list[str], parts: int = 1, signature: Signature = MINHASH) -> set[int]:
+    """The rows that the near-duplicate stage drops."""
+    return {one.row for one in displaced(texts, parts, signature)}
+
+
+def displaced(texts: list[str], parts: int, signature: Signature) -> list[dedup.Lost]:
+    """Runs the near-duplicate stage as the recipe wires it."""
+    keys = keys_of(texts, signature)
     sketches = dict(dedup.sketches(keys))
     by_part: dict[int, list[np.ndarray]] = {}
     for part, bands in dedup.deal_bands(keys, parts):
         by_part.setdefault(part, []).append(bands)
     pairs = set().union(*map(dedup.candidate_pairs, by_part.values()))
-    challengers: dict[bytes, list[bytes]] = {one: [] for one in sketches}
+    challengers: dict[bytes, list] = {one: [] for one in sketches}
     for lower, higher in pairs:
         joined = {"sketches": [sketches[lower]], "pairs": [higher]}
-        for name, sketch in dedup.challenges(joined):
-            challengers[name].append(sketch)
-    places = [
-        place
+        for name, challenge in dedup.challenges(lower, joined):
+            challengers[name].append(challenge)
+    return [
+        one
         for name, met in challengers.items()
-        for place in dedup.lost_places({"sketches": [sketches[name]], "challenges": met})
+        for one in dedup.lost_to({"sketches": [sketches[name]], "challenges": met}, signature)
     ]
-    return {row for _, row in places}
 
 
 @pytest.mark.parametrize(
@@ -77,7 +86,7 @@ def test_one_changed_character_makes_another_key(other):
 def test_the_exact_key_is_md5_of_what_counts():
     [key] = keys_of(["话说　天下！ＡＢ"])
     expected = hashlib.md5("话说天下ab".encode("utf-32-le")).hexdigest()
-    assert dedup.attributes(key) == f'{{"md5": "{expected}"}}'
+    assert dedup.attributes(key) == {"md5": expected}
 
 
 def test_of_exact_duplicates_the_longest_stays_then_the_smallest_id():
@@ -86,7 +95,10 @@ def test_of_exact_duplicates_the_longest_stays_then_the_smallest_id():
     unique, repeats = dedup.split_exact_duplicates([keys[:2], keys[2:]])
     best = min((1, 2), key=lambda row: document_id(texts[row]))
     assert sorted(unique["row"].tolist()) == sorted([best, 4])
-    assert sorted(repeats["row"].tolist()) == sorted({0, 1, 2, 3} - {best})
+    names = {0: best, 1: best, 2: best, 3: 4}
+    assert {one.row: one.displaced_by for one in repeats} == {
+        row: document_id(texts[to]) for row, to in names.items() if row != best
+    }
     reversed_unique, _ = dedup.split_exact_duplicates([keys[::-1]])
     assert reversed_unique["row"].tolist() == unique["row"].tolist()
 
@@ -137,7 +149,7 @@ def test_candidates_below_the_threshold_stay(monkeypatch):
     related = edited(original, 0.02)
     assert 0.8 < jaccard(original, related) < 0.9  # a candidate all but surely
     assert len(lost([original, related])) == 1
-    monkeypatch.setattr(dedup, "MIN_JACCARD", 0.97)
+    monkeypatch.setattr(MINHASH, "min_jaccard", 0.97)
     assert lost([original, related]) == set()
 
 
@@ -155,3 +167,58 @@ def test_a_crowded_bucket_is_compared_with_its_best_only(monkeypatch):
     # The best meets none before it, the second one, the other 28 two each.
     assert len(dedup.candidate_pairs([bands])) == 1 + 2 * 28
     assert lost(texts) == set(range(29))
+
+
+def test_who_displaced_whom_is_the_best_of_its_verified_duplicates():
+    long = passage(1, 400)
+    texts = [long[:-6], long, long[:-3], passage(2, 400)]
+    found = {one.row: one.displaced_by for one in displaced(texts, 1, MINHASH)}
+    assert found == {0: document_id(long), 2: document_id(long)}
+
+
+# SimHash.
+
+
+def simhash_by_hand(text: str) -> int:
+    """The definition, bit by bit, over the 2-grams that the pipeline hashes."""
+    codes = np.array(list(map(ord, text)), np.uint32)
+    hashes, _ = hash_ngrams(codes, np.array([len(codes)]), 2)
+    ones = [sum(int(one) >> bit & 1 for one in hashes) for bit in range(64)]
+    return sum((2 * count > len(hashes)) << bit for bit, count in enumerate(ones))
+
+
+def hamming(one: np.ndarray, other: np.ndarray) -> int:
+    return int(np.bitwise_count(one ^ other).sum())
+
+
+def test_a_simhash_is_the_majority_of_each_bit():
+    texts = [passage(seed, 70 + 13 * seed) for seed in range(8)]
+    sketches = keys_of(texts, SIMHASH)["sketch"]
+    by_hand = [simhash_by_hand(text) for text in texts]
+    for one, mine in zip(sketches, by_hand, strict=True):
+        for other, theirs in zip(sketches, by_hand, strict=True):
+            assert hamming(one, other) == (mine ^ theirs).bit_count()
+
+
+@pytest.mark.parametrize("distance", range(6))
+def test_any_three_bits_apart_share_a_band_and_are_near_and_more_are_not(distance):
+    draw = np.random.default_rng(distance)
+    one = draw.integers(0, 1 << 16, 4, dtype=np.uint16)
+    for _ in range(200):
+        bits = draw.choice(64, distance, replace=False)
+        other = one.copy()
+        for bit in bits:
+            other[bit // 16] ^= np.uint16(1 << (bit % 16))
+        assert SIMHASH.is_near(one, other[None])[0] == (distance <= 3)
+        words = [sketch.view(np.uint64)[0] for sketch in (one, other)]
+        shared = [(words[0] & mask) == (words[1] & mask) for mask in SIMHASH._masks]
+        assert len(shared) == 20 and (any(shared) or distance > 3)
+
+
+def test_simhash_finds_almost_identical_texts_and_no_others():
+    originals = [passage(seed, 600) for seed in range(30)]
+    copies = [text[:300] + "改" + text[301:-1] for text in originals[:20]]
+    sketches = keys_of(originals + copies, SIMHASH)["sketch"]
+    near = {row for row in range(20) if hamming(sketches[row], sketches[30 + row]) <= 3}
+    assert len(near) >= 15
+    assert lost(originals + copies, 3, SIMHASH) == {30 + row for row in near}

@@ -2,6 +2,7 @@ import pytest
 
 from beam_pipelines.language import identify_languages
 
+ENGLISH = "The graph is traced once and then it runs as it is, with all that it has seen. " * 2
 EXAMPLES = [
     ("zh", "话说天下大势，分久必合，合久必分。周末七国分争，并入于秦。"),
     ("zh", "話說天下大勢，分久必合，合久必分。周末七國分爭，並入於秦。"),
@@ -21,20 +22,31 @@ EXAMPLES = [
     ("other", "Mændene for nordfra kom ned til floden med alt, hvad de have, to og to by for by."),
     ("other", "De mannen van het noorden kwamen met alles of wat ze konden dragen naar de rivier."),
     ("other", "Люди с севера спустились к реке со всем, что могли унести с собой."),
-    ("other", "很好。"),
+    ("zh", "很好。"),  # too short for the rule: the model says so
+    ("zh", "iPhone 15 Pro Max 发布"),
+    ("en", "Free shipping on all orders over $50. Shop now!"),
+    ("other", "Kostenloser Versand ab 50 Euro. Jetzt kaufen!"),
     ("other", "１２３９．９０　１２４２·２１　１２４６·６５"),
 ]
 
 
 @pytest.mark.parametrize(("language", "text"), EXAMPLES)
 def test_a_text_is_in_its_language(language, text):
-    assert identify_languages([text]) == [language]
+    assert identify_languages([text], "script") == [language]
 
 
 def test_texts_are_judged_each_alone():
     languages, texts = zip(*EXAMPLES, strict=True)
-    assert identify_languages(texts) == list(languages)
+    assert identify_languages(texts, "script") == list(languages)
 
 
 def test_no_texts_have_no_languages():
-    assert identify_languages([]) == []
+    assert identify_languages([], "script") == []
+
+
+def test_the_papers_detector_is_seeded_and_loses_code_switched_text():
+    switched = "用 jax.jit 编译这个函数，它会在第一次调用时 trace 一遍计算图，之后直接执行。"
+    texts = ["话说天下大势，分久必合，合久必分。", switched * 3 + ENGLISH, "１２３９．９０"]
+    for _ in range(3):
+        assert identify_languages(texts, "langdetect") == ["zh", "en", "other"]
+    assert identify_languages(texts[:2], "script") == ["zh", "zh"]

@@ -1,12 +1,17 @@
 import gzip
 import hashlib
 import json
+import lzma
+import random
 import zlib
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import zstandard
 
-from beam_pipelines import read_sources
+from beam_pipelines import raw_bytes, read_sources
 from beam_pipelines.document import DeadLetterReason, Document, DropReason
 from beam_pipelines.read_sources import InputFile, RecordReader, list_inputs
 from welm_jax.failures import InputError
@@ -24,9 +29,9 @@ def read(path: Path, content: bytes) -> list:
     records = list(reader)
     ends = [record.offset + record.length for record in records]
     assert [0, *ends][: len(records)] == [record.offset for record in records]
-    assert sum(record.length for record in records) == reader.bytes_read
-    if path.suffix != ".gz":
-        assert reader.bytes_read == len(content)
+    assert sum(record.length for record in records) == reader.fingerprint()["decompressed_bytes"]
+    if path.suffix not in (".gz", ".xz", ".zst"):
+        assert reader.fingerprint()["decompressed_bytes"] == len(content)
     return [
         one.outcome.text if isinstance(one.outcome, Document) else one.outcome for one in records
     ]
@@ -54,8 +59,8 @@ def test_last_line_needs_no_newline_and_blank_lines_are_empty(tmp_path):
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (b'{"text": "\xff\xfe"}\n', DeadLetterReason.NOT_UTF8),
-        ('{"text": "春"}\n'.encode("gb18030"), DeadLetterReason.NOT_UTF8),
+        (b'{"text": "\xff\xfe"}\n', DeadLetterReason.UNDECODABLE),
+        ('{"text": "春"}\n'.encode("gb18030"), DeadLetterReason.UNDECODABLE),
         (b'{"text": "half\n', DeadLetterReason.NOT_JSON),
         (b"<html>\n", DeadLetterReason.NOT_JSON),
         (b"[" * 100_000 + b"\n", DeadLetterReason.NOT_JSON),
@@ -74,12 +79,12 @@ def test_a_bad_line_is_a_dead_letter_and_its_neighbours_live(tmp_path, bad, reas
 
 
 def test_a_plain_file_that_cannot_be_decoded_is_one_dead_letter(tmp_path):
-    assert read(tmp_path / "a.txt", "春眠".encode("gb18030")) == [DeadLetterReason.NOT_UTF8]
+    assert read(tmp_path / "a.txt", "春眠".encode("gb18030")) == [DeadLetterReason.UNDECODABLE]
 
 
 def test_a_line_beyond_the_cap_is_skipped_in_bounded_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(read_sources, "MAX_RECORD_BYTES", 1000)
-    monkeypatch.setattr(read_sources, "_CHUNK_BYTES", 64)
+    monkeypatch.setattr(raw_bytes, "_CHUNK_BYTES", 64)
     content = line("春") + line("x" * 5000) + line("秋")
     assert read(tmp_path / "a.jsonl", content) == ["春", DeadLetterReason.TOO_LONG, "秋"]
     assert read(tmp_path / "a.txt", b"x" * 5000) == [DeadLetterReason.TOO_LONG]
@@ -96,18 +101,18 @@ def test_a_cut_gzip_file_gives_its_whole_lines_and_one_dead_letter(tmp_path, sha
     outcomes = read(tmp_path / "a.jsonl.gz", cut)
     whole = [json.loads(one)["text"] for one in readable.split(b"\n")[:-1]]
     assert 1000 < len(whole) < 20000
-    assert outcomes == [*whole, DeadLetterReason.DAMAGED_GZIP]
+    assert outcomes == [*whole, DeadLetterReason.DAMAGED_FILE]
 
 
 def test_a_damaged_plain_text_archive_gives_no_half_document(tmp_path):
     packed = gzip.compress("话说天下大势".encode() * 50000)
-    assert read(tmp_path / "a.txt.gz", packed[:-20]) == [DeadLetterReason.DAMAGED_GZIP]
-    assert read(tmp_path / "b.txt.gz", b"<html>not found</html>") == [DeadLetterReason.DAMAGED_GZIP]
+    assert read(tmp_path / "a.txt.gz", packed[:-20]) == [DeadLetterReason.DAMAGED_FILE]
+    assert read(tmp_path / "b.txt.gz", b"<html>not found</html>") == [DeadLetterReason.DAMAGED_FILE]
 
 
 def test_bytes_after_a_gzip_member_are_not_lost_in_silence(tmp_path):
     outcomes = read(tmp_path / "a.jsonl.gz", gzip.compress(line("春")) + b"stray")
-    assert outcomes == ["春", DeadLetterReason.DAMAGED_GZIP]
+    assert outcomes == ["春", DeadLetterReason.DAMAGED_FILE]
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
@@ -140,7 +145,7 @@ def test_inputs_are_listed_by_source_and_name(tmp_path):
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    names = [one.name for one in list_inputs(str(tmp_path))]
+    names = [one.name for one in list_inputs(str(tmp_path), {})]
     assert names == ["books/c.txt", "news/a.jsonl.gz", "news/b.jsonl"]
 
 
@@ -162,4 +167,165 @@ def test_a_corpus_without_the_layout_is_refused(tmp_path, files, message):
     if files == []:
         root.mkdir()
     with pytest.raises(InputError, match=message):
-        list_inputs(str(root))
+        list_inputs(str(root), {})
+
+
+# Other containers.
+
+
+def packed(end: str, content: bytes) -> bytes:
+    """The content as the end of a file's name says."""
+    pack = {".gz": gzip.compress, ".xz": lzma.compress, ".zst": zstandard.compress}
+    return pack.get(end, bytes)(content)
+
+
+@pytest.mark.parametrize("end", ["", ".gz", ".xz", ".zst"])
+def test_what_is_packed_in_any_way_is_read_the_same(tmp_path, end):
+    content = b"".join(line(f"第{number}回") for number in range(3000))
+    outcomes = read(tmp_path / f"a.jsonl{end}", packed(end, content))
+    assert outcomes == [f"第{number}回" for number in range(3000)]
+
+
+@pytest.mark.parametrize("end", [".gz", ".xz", ".zst"])
+def test_a_cut_archive_ends_in_one_dead_letter(tmp_path, end):
+    content = b"".join(line(f"{number} " + random_text(number)) for number in range(3000))
+    archive = packed(end, content)
+    *whole, last = read(tmp_path / f"a.jsonl{end}", archive[: len(archive) // 2])
+    assert last is DeadLetterReason.DAMAGED_FILE
+    assert whole == [json.loads(one)["text"] for one in content.splitlines()[: len(whole)]]
+
+
+def random_text(seed: int) -> str:
+    return "".join(map(chr, random.Random(seed).choices(range(0x4E00, 0x9FA5), k=200)))
+
+
+@pytest.mark.parametrize("end", [".gz", ".xz", ".zst"])
+def test_a_bomb_is_left_where_it_gets_out_of_hand(tmp_path, end, monkeypatch):
+    monkeypatch.setattr(raw_bytes, "_ALWAYS_READ", 4 << 20)
+    content = line("春") + b"x" * (64 << 20)
+    path = tmp_path / f"a.jsonl{end}"
+    path.write_bytes(packed(end, content))
+    reader = RecordReader(InputFile(path=path, source="news"))
+    first, bomb = list(reader)
+    assert first.outcome.text == "春" and bomb.outcome is DeadLetterReason.DECOMPRESSION_BOMB
+    most = max(4 << 20, 200 * path.stat().st_size)
+    assert reader.fingerprint()["decompressed_bytes"] <= most + (1 << 20)
+
+
+def test_the_encoding_of_a_source_is_strict(tmp_path):
+    path = tmp_path / "a.txt"
+    for content, outcome in (
+        ("春眠不觉晓".encode("gb18030"), "春眠不觉晓"),
+        ("春".encode("gb18030") + b"\xff", DeadLetterReason.UNDECODABLE),
+    ):
+        path.write_bytes(content)
+        [record] = RecordReader(InputFile(path=path, source="books", encoding="gb18030"))
+        found = record.outcome
+        assert (found.text if isinstance(found, Document) else found) == outcome
+
+
+def test_rows_of_parquet_are_records(tmp_path):
+    rows = [
+        {"text": "春", "url": "http://a", "id": "7", "more": 1},
+        {"text": None, "url": None, "id": "8", "more": 2},
+        {"text": " \n", "url": None, "id": "9", "more": 3},
+        {"text": "秋天", "url": None, "id": None, "more": 4},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    reader = RecordReader(InputFile(path=tmp_path / "a.parquet", source="news"))
+    records = list(reader)
+    reasons = [record.failure for record in records]
+    assert reasons == [None, DeadLetterReason.NO_TEXT, DropReason.EMPTY, None]
+    assert (records[0].outcome.text, records[0].outcome.url) == ("春", "http://a")
+    assert [(record.offset, record.length) for record in records] == [
+        (0, 3),
+        (3, 0),
+        (3, 2),
+        (5, 6),
+    ]
+    assert reader.fingerprint()["decompressed_bytes"] == 11
+
+
+def test_a_parquet_file_that_is_none_is_one_dead_letter(tmp_path):
+    assert read_outcomes(tmp_path / "a.parquet", b"PAR1 no") == [DeadLetterReason.DAMAGED_FILE]
+
+
+def read_outcomes(path: Path, content: bytes) -> list:
+    path.write_bytes(content)
+    records = list(RecordReader(InputFile(path=path, source="news")))
+    return [
+        one.outcome.text if isinstance(one.outcome, Document) else one.outcome for one in records
+    ]
+
+
+# WARC.
+
+
+def conversion(text: str, number: int = 0, length: str | None = None) -> bytes:
+    """A record of a WET file."""
+    content = text.encode()
+    header = (
+        "WARC/1.0\r\nWARC-Type: conversion\r\n"
+        f"WARC-Target-URI: http://a/{number}\r\nWARC-Date: 2021-10-15T00:00:00Z\r\n"
+        f"WARC-Record-ID: <urn:uuid:{number}>\r\nContent-Type: text/plain\r\n"
+        f"Content-Length: {len(content) if length is None else length}\r\n\r\n"
+    )
+    return header.encode() + content + b"\r\n\r\n"
+
+
+INFO = conversion("Software-Info: x\r\n").replace(b"conversion", b"warcinfo")
+# What a reader that splits by lines would cut or lose.
+TRAPS = "WARC/1.0\nContent-Length: 3\n\n　　缩进\r\n\r\n\r\nWARC-Type: x\n末行"
+
+
+def test_records_of_a_wet_file_are_documents(tmp_path):
+    wet = INFO + conversion("春眠不觉晓", 1) + conversion(TRAPS, 2) + conversion("", 3)
+    expected = [DropReason.NOT_TEXT, "春眠不觉晓", TRAPS, DropReason.EMPTY]
+    assert read(tmp_path / "a.wet", wet) == expected
+    members = b"".join(map(gzip.compress, (INFO, wet[len(INFO) :])))
+    assert read(tmp_path / "a.warc.wet.gz", members) == expected
+    [_, record, *_] = RecordReader(InputFile(path=tmp_path / "a.wet", source="news"))
+    assert (record.outcome.url, record.outcome.timestamp) == ("http://a/1", "2021-10-15T00:00:00Z")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        conversion("春眠", 1, length="60"),  # one digit too many: reaches into the next record
+        conversion("春眠", 1, length="5"),
+        conversion("春眠", 1, length="-6"),
+        conversion("春眠", 1, length="six"),
+        conversion("春眠", 1, length=""),
+        conversion("春眠", 1) + b"37 stray bytes, that nobody asked for",
+        b"<html>",
+    ],
+)
+def test_where_bytes_do_not_reconcile_the_rest_is_a_dead_letter(tmp_path, bad):
+    outcomes = read(tmp_path / "a.wet", conversion("前") + bad + conversion("后"))
+    assert outcomes[0] == "前" and outcomes[-1] is DeadLetterReason.NOT_RECONCILED
+    assert "后" not in outcomes and len(outcomes) <= 3
+
+
+def test_a_wet_file_that_is_cut_ends_in_a_dead_letter(tmp_path):
+    wet = INFO + conversion("春", 1) + conversion("眠", 2)
+    begins = [0, len(INFO), len(INFO) + len(conversion("春", 1)), len(wet)]
+    for end in range(1, len(wet)):
+        whole = sum(begin <= end for begin in begins[1:])
+        outcomes = read(tmp_path / "a.wet", wet[:end])
+        assert len(outcomes) == whole + (end not in begins)
+        if end not in begins:
+            assert outcomes[-1] is DeadLetterReason.NOT_RECONCILED
+    *_, last = read(tmp_path / "b.wet.gz", gzip.compress(wet)[:-12])
+    assert last is DeadLetterReason.DAMAGED_FILE
+
+
+def test_a_record_beyond_the_cap_is_passed_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(read_sources, "MAX_RECORD_BYTES", 1000)
+    monkeypatch.setattr(raw_bytes, "_CHUNK_BYTES", 64)
+    wet = conversion("春") + conversion("x" * 5000) + conversion("秋")
+    assert read(tmp_path / "a.wet", wet) == ["春", DeadLetterReason.TOO_LONG, "秋"]
+
+
+def test_json_that_contradicts_itself_or_counts_beyond_numbers_is_refused(tmp_path):
+    for bad in (b'{"text": "x", "text": "y"}\n', b'{"text": "x", "n": NaN}\n'):
+        assert read(tmp_path / "a.jsonl", bad) == [DeadLetterReason.NOT_JSON]

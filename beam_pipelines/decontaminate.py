@@ -1,0 +1,157 @@
+"""Contamination: documents that share long runs of characters with evaluation text.
+
+Compared are runs of 17 characters without blanks and punctuation, in lower case, full width as
+half, Traditional as Simplified: a copy in the other script is a copy. Knows nothing of what the
+evaluation files are for.
+"""
+
+import functools
+import gzip
+import json
+import lzma
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from beam_pipelines.characters import folded, hash_ngrams, owners
+from welm_jax.failures import InputError
+
+NGRAM = 17
+MOST_SHARED = 1  # places in a document at which a 17-gram of an evaluation text begins
+_TABLE_BITS = 27  # of a table of hashes that most lookups end at
+_OPENERS = {".gz": gzip.open, ".xz": lzma.open}
+
+
+class EvaluationIndex(NamedTuple):
+    """The 17-grams of evaluation texts.
+
+    Attributes:
+      hashes: sorted, each once, uint64.
+      is_known: whether any hash begins with these 27 bits, bool [2^27].
+      tasks: names.
+      pairs: sorted hashes, and the number of a task that has the 17-gram; one for each such task.
+      without_gram: texts of each task that are too short to have any.
+    """
+
+    hashes: np.ndarray
+    is_known: np.ndarray
+    tasks: tuple[str, ...]
+    pairs: tuple[np.ndarray, np.ndarray]
+    without_gram: dict[str, int]
+
+
+@functools.cache
+def read_index(folder: str) -> EvaluationIndex:
+    """Indexes every text in the JSONL files below a folder, but for those called train*.
+
+    A task is a file's folder, or the file itself if it lies at the top.
+
+    Raises:
+      InputError: there are no such files, or one is no JSONL.
+    """
+    root = Path(folder)
+    files = [
+        path
+        for path in sorted(root.rglob("*.json*"))
+        if ".jsonl" in path.name and not path.name.startswith("train")
+    ]
+    if not files:
+        raise InputError(f"{folder} holds no *.jsonl (or .jsonl.gz) of evaluation text")
+    texts: dict[str, set[str]] = {}
+    for path in files:
+        place = path.relative_to(root)
+        task = place.parts[0] if len(place.parts) > 1 else place.name.partition(".")[0]
+        texts.setdefault(task, set()).update(_texts(path))
+    hashes, numbers, without = [], [], {}
+    for number, (task, mine) in enumerate(texts.items()):
+        found, counts = _ngrams(sorted(mine))
+        found = np.unique(found)
+        hashes.append(found)
+        numbers.append(np.full(len(found), number))
+        without[task] = int((counts == 0).sum())
+    pairs, numbers = np.concatenate(hashes), np.concatenate(numbers)
+    order = np.argsort(pairs, kind="stable")
+    unique = np.unique(pairs)
+    is_known = np.zeros(1 << _TABLE_BITS, bool)
+    is_known[_heads(unique)] = True
+    return EvaluationIndex(unique, is_known, tuple(texts), (pairs[order], numbers[order]), without)
+
+
+def shared_places(texts: Sequence[str], index: EvaluationIndex) -> np.ndarray:
+    """At how many places of each text a 17-gram of an evaluation text begins, int64 [texts].
+
+    Two such places may be one run of 18 characters; so a 34-gram, which the paper names beside
+    two 17-grams, always has two as well.
+    """
+    found, counts = _found(texts, index)
+    return np.bincount(owners(counts)[found[0]], minlength=len(texts))
+
+
+def shared_tasks(text: str, index: EvaluationIndex) -> dict[str, int]:
+    """The tasks that a text shares 17-grams with, and at how many of its places."""
+    (_, hashes), _ = _found([text], index)
+    begins, ends = (np.searchsorted(index.pairs[0], hashes, side) for side in ("left", "right"))
+    numbers = [n for b, e in zip(begins, ends, strict=True) for n in index.pairs[1][b:e]]
+    counts = np.bincount(np.array(numbers, np.int64), minlength=len(index.tasks))
+    return {index.tasks[n]: int(counts[n]) for n in np.flatnonzero(counts)}
+
+
+def _found(
+    texts: Sequence[str], index: EvaluationIndex
+) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """Which of all 17-grams are known, and their hashes; how many 17-grams each text has."""
+    hashes, counts = _ngrams(texts)
+    likely = np.flatnonzero(index.is_known[_heads(hashes)])
+    candidates = hashes[likely]
+    places = np.minimum(np.searchsorted(index.hashes, candidates), len(index.hashes) - 1)
+    is_known = index.hashes[places] == candidates if len(index.hashes) else likely < 0
+    return (likely[is_known], candidates[is_known]), counts
+
+
+def _ngrams(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    codes, lengths = folded(texts)
+    return hash_ngrams(_simplified()[codes], lengths, NGRAM)
+
+
+def _heads(hashes: np.ndarray) -> np.ndarray:
+    return (hashes >> np.uint64(64 - _TABLE_BITS)).astype(np.int64)
+
+
+@functools.cache
+def _simplified() -> np.ndarray:
+    """Code point -> its Simplified form, one for one, uint32 [0x110000]."""
+    import opencc
+
+    table = np.arange(0x110000, dtype=np.uint32)
+    han = [*range(0x3400, 0x4DC0), *range(0x4E00, 0xA000)]
+    # A line each, so that no two are taken for a word.
+    lines = opencc.OpenCC("t2s").convert("\n".join(map(chr, han))).split("\n")
+    for code, line in zip(han, lines, strict=True):
+        if len(line) == 1:
+            table[code] = ord(line)
+    return table
+
+
+def _texts(path: Path) -> Iterator[str]:
+    opened = _OPENERS.get(path.suffix, open)
+    try:
+        with opened(path, "rt", encoding="utf-8") as lines:
+            for line in lines:
+                if line.strip():
+                    yield from _strings(json.loads(line))
+    except (OSError, EOFError, ValueError) as error:
+        raise InputError(f"{path} is no JSONL of evaluation text ({error})") from error
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every string in a JSON value, but not the names of its fields."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _strings(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _strings(one)

@@ -1,0 +1,142 @@
+"""The stages of curation that look at one text at a time, in the paper's order.
+
+Language, lines, rules, offensive words, the classifier: what a document passes before it meets
+others. Knows nothing of files, nor of duplicates.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from beam_pipelines import clean_classifier, offensive_text
+from beam_pipelines.clean_rules import Thresholds, apply_rules, without_boilerplate_lines
+from beam_pipelines.data_card import PASSED, Counts, Ledger
+from beam_pipelines.document import DropReason
+from beam_pipelines.language import LANGUAGES, Detector, identify_languages
+from beam_pipelines.read_sources import Record
+from welm_jax.failures import InputError
+
+STAGES = ("read", "language", "lines", "rules", "offensive", "classifier")
+EVERY_SOURCE = "*"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterConfig:
+    """What a text must be like to be kept.
+
+    Attributes:
+      languages: which of language.LANGUAGES to keep.
+      language_detector: by script, or the paper's langdetect.
+      drops_lines: whether lines of boilerplate are taken out of texts.
+      rules: source, or "*" for all, -> name of a clean_rules.Thresholds -> value.
+      offensive_words: file of words, a line each, perhaps with a tab and a weight; none if empty.
+      max_offensive_share: of a text that such words may make up.
+      classifier: a model of `python -m beam_pipelines.clean_classifier train`; none if empty.
+      min_clean_probability: by that model; the paper's is 0.9.
+    """
+
+    languages: tuple[str, ...] = ("zh", "en")
+    language_detector: Detector = "script"
+    drops_lines: bool = True
+    rules: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    offensive_words: str = ""
+    max_offensive_share: float = 0.01
+    classifier: str = ""
+    min_clean_probability: float = 0.9
+
+    def __post_init__(self):
+        if not self.languages or set(self.languages) - set(LANGUAGES):
+            raise InputError(f"languages {self.languages}: choose from {', '.join(LANGUAGES)}")
+        known = {one.name for one in fields(Thresholds)}
+        for source, thresholds in self.rules.items():
+            if unknown := sorted(thresholds.keys() - known):
+                raise InputError(
+                    f"FilterConfig.rules of {source} name {unknown[0]}; the thresholds are "
+                    f"{', '.join(sorted(known))}"
+                )
+        if self.offensive_words:
+            offensive_text.read_words(self.offensive_words)
+        if self.classifier:
+            clean_classifier.load(self.classifier)
+
+    def thresholds(self, source: str) -> Thresholds:
+        """Where the rules draw their lines for a source."""
+        return Thresholds(**{**self.rules.get(EVERY_SOURCE, {}), **self.rules.get(source, {})})
+
+
+def judge(records: list[Record], source: str, ledger: Ledger, config: FilterConfig) -> list[Record]:
+    """Takes records of one source through the stages; returns those that pass, with their scores.
+
+    Args:
+      records: as they were read.
+      source: theirs.
+      ledger: counts what each stage passes and drops.
+      config: what a text must be like.
+    """
+    records = ledger.sift(source, "read", records, [record.failure for record in records])
+    languages = identify_languages(_texts(records), config.language_detector)
+    records = [_with(one, language=name) for one, name in zip(records, languages, strict=True)]
+    wanted = set(config.languages)
+    reasons = [None if one in wanted else DropReason(f"language_{one}") for one in languages]
+    records = ledger.sift(source, "language", records, reasons)
+    if config.drops_lines:
+        records = _without_lines(records, source, ledger)
+    else:
+        ledger.sift(source, "lines", records, [None] * len(records))
+    reasons = apply_rules(_texts(records), config.thresholds(source))
+    records = ledger.sift(source, "rules", records, reasons)
+    records, reasons = _offensive(records, config)
+    records = ledger.sift(source, "offensive", records, reasons)
+    records, reasons = _noisy(records, config)
+    return ledger.sift(source, "classifier", records, reasons)
+
+
+def _without_lines(records: list[Record], source: str, ledger: Ledger) -> list[Record]:
+    """Takes boilerplate out of texts; what they lose is dropped, though no document is."""
+    kept = without_boilerplate_lines(_texts(records))
+    changed = [_with(one, text=text) for one, text in zip(records, kept, strict=True)]
+    before, after = (Counts.total(one.counts for one in some) for some in (records, changed))
+    ledger.add(source, "lines", PASSED, after)
+    lost = before.characters - after.characters
+    if lost:
+        ledger.add(source, "lines", DropReason.BOILERPLATE_LINE, Counts(characters=lost))
+    return changed
+
+
+def _offensive(
+    records: list[Record], config: FilterConfig
+) -> tuple[list[Record], list[DropReason | None]]:
+    if not config.offensive_words:
+        return records, [None] * len(records)
+    words = offensive_text.read_words(config.offensive_words)
+    shares = offensive_text.offensive_shares(_texts(records), words).tolist()
+    reasons = [DropReason.OFFENSIVE if one > config.max_offensive_share else None for one in shares]
+    return _scored(records, "offensive_share", shares), reasons
+
+
+def _noisy(
+    records: list[Record], config: FilterConfig
+) -> tuple[list[Record], list[DropReason | None]]:
+    if not config.classifier:
+        return records, [None] * len(records)
+    clean = clean_classifier.clean_probabilities(
+        clean_classifier.load(config.classifier), _texts(records)
+    )
+    reasons = [None if one > config.min_clean_probability else DropReason.NOISE for one in clean]
+    return _scored(records, "clean_probability", clean), reasons
+
+
+def _texts(records: Sequence[Record]) -> list[str]:
+    return [record.outcome.text for record in records]
+
+
+def _scored(records: Sequence[Record], name: str, scores: Sequence[float]) -> list[Record]:
+    """Keeps a score with each text; four decimals, so that no rounding can tell machines apart."""
+    return [
+        _with(one, attributes={**one.outcome.attributes, name: round(score, 4)})
+        for one, score in zip(records, scores, strict=True)
+    ]
+
+
+def _with(record: Record, **changes: Any) -> Record:
+    return Record(record.offset, record.length, replace(record.outcome, **changes))

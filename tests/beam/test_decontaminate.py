@@ -1,0 +1,84 @@
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+from beam_pipelines.decontaminate import read_index, shared_places, shared_tasks
+from welm_jax.failures import InputError
+
+QUESTION = "一九七八年春天，小镇上的图书馆为什么关了整整三个月的门，而后来又为什么提前重新开放？"
+ANSWER = "因为屋顶漏水，管理员们等到雨季过去以后才把书一本一本地搬回原来的架子上。"
+TRADITIONAL = "因為屋頂漏水，管理員們等到雨季過去以後才把書一本一本地搬回原來的架子上。"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("evaluation")
+    (root / "cmrc2018").mkdir()
+    items = [{"question": QUESTION, "answers": [{"text": ANSWER}, {"text": "屋顶漏水"}], "id": 7}]
+    lines = "".join(json.dumps(one) + "\n" for one in items).encode()
+    (root / "cmrc2018" / "validation.jsonl.gz").write_bytes(gzip.compress(lines))
+    (root / "cmrc2018" / "train.jsonl").write_text(json.dumps({"text": passage(9)}) + "\n")
+    (root / "drcd.jsonl").write_text(json.dumps({"context": ANSWER + passage(8)}) + "\n")
+    return str(root)
+
+
+def passage(seed, characters=200):
+    random = np.random.default_rng(seed)
+    return "".join(map(chr, random.integers(0x4E00, 0x8000, size=characters)))
+
+
+def letters(text):
+    return "".join(one for one in text if one not in "，。？")
+
+
+@pytest.mark.parametrize(("length", "places"), [(16, 0), (17, 1), (18, 2), (34, 18)])
+def test_a_run_of_n_characters_is_shared_at_n_minus_16_places(folder, length, places):
+    planted = passage(1) + letters(QUESTION + ANSWER)[:length] + passage(2)
+    assert shared_places([passage(3), planted, ""], read_index(folder)).tolist() == [0, places, 0]
+
+
+@pytest.mark.parametrize(
+    "disguise",
+    [
+        lambda text: " ".join(text),
+        lambda text: text.replace("，", "！\n"),
+        lambda text: TRADITIONAL if text == ANSWER else text,
+    ],
+)
+def test_blanks_marks_and_the_other_script_do_not_hide_a_copy(folder, disguise):
+    index = read_index(folder)
+    plain, hidden = shared_places([ANSWER, disguise(ANSWER)], index)
+    assert plain == hidden == len(letters(ANSWER)) - 16
+
+
+def test_tasks_are_told_apart_and_what_is_trained_on_is_none(folder):
+    index = read_index(folder)
+    assert index.tasks == ("cmrc2018", "drcd") and index.without_gram == {"cmrc2018": 1, "drcd": 0}
+    long = len(letters(ANSWER)) - 16
+    assert shared_tasks(ANSWER, index) == {"cmrc2018": long, "drcd": long}
+    assert shared_tasks(letters(QUESTION)[:20], index) == {"cmrc2018": 4}
+    assert shared_places([passage(9)], index).tolist() == [0]
+
+
+def test_every_place_is_found_as_by_brute_force(folder):
+    index = read_index(folder)
+    draw = np.random.default_rng(0)
+    known = [letters(QUESTION), letters(ANSWER), letters(ANSWER + passage(8))]
+    grams = {one[at : at + 17] for one in known for at in range(len(one) - 16)}
+    source = letters(QUESTION + ANSWER)
+    texts = []
+    for seed in range(60):
+        begin, length = draw.integers(0, 40), draw.integers(0, 40)
+        texts.append(passage(100 + seed, 30) + source[begin : begin + length] + passage(seed, 9))
+    expected = [sum(one[at : at + 17] in grams for at in range(len(one))) for one in texts]
+    assert shared_places(texts, index).tolist() == expected and sum(expected) > 100
+
+
+def test_a_folder_without_evaluation_text_is_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no \\*.jsonl"):
+        read_index(str(tmp_path))
+    (tmp_path / "a.jsonl").write_text("{no")
+    with pytest.raises(InputError, match="a.jsonl is no JSONL of evaluation text"):
+        read_index(str(tmp_path))

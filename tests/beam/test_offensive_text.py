@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from beam_pipelines.offensive_text import offensive_shares, read_words
+from welm_jax.failures import InputError
+
+
+@pytest.fixture
+def words(tmp_path):
+    (tmp_path / "words.txt").write_text("# ours\n坏蛋\n\n大坏蛋\t3\nBadWord\t2\n", encoding="utf-8")
+    return read_words(str(tmp_path / "words.txt"))
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("今天天气很好。", 0),
+        ("你这个坏蛋", 2 / 5),
+        ("坏 蛋！坏，蛋", 4 / 4),
+        ("大坏蛋来了", (3 * 3 + 2) / 5),  # the shorter word is in it too
+        ("ＢＡＤ word 一二三", 2 * 7 / 10),
+        ("坏人下蛋", 0),
+        ("", 0),
+    ],
+)
+def test_a_share_is_weight_times_length_over_what_counts(words, text, share):
+    assert offensive_shares(["坏", text, "蛋"], words).tolist() == [0, pytest.approx(share), 0]
+
+
+def test_words_never_reach_from_one_text_into_the_next(words):
+    assert not offensive_shares(["坏", "蛋", "坏"], words).any()
+
+
+def test_a_long_clean_text_with_one_word_has_a_small_share(words):
+    random = np.random.default_rng(0)
+    text = "".join(map(chr, random.integers(0x4E00, 0x8000, size=998))) + "坏蛋"
+    assert offensive_shares([text], words)[0] == pytest.approx(2 / 1000)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "holds no words"),
+        ("坏蛋\tvery", "line 1: weight 'very' is no number"),
+        ("好\n！！", "line 2: a word has 1 to 24 letters"),
+        ("坏蛋\t-1", "line 1: a word has 1 to 24 letters, a weight above 0"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_list_that_cannot_be_used_is_refused(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "words.txt").write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        read_words(str(tmp_path / "words.txt"))
