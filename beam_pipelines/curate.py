@@ -31,7 +31,7 @@ from beam_pipelines.curated_files import (
     progress_shown,
     replacing,
 )
-from beam_pipelines.data_card import Ledger
+from beam_pipelines.ledger import Ledger
 from beam_pipelines.document import SPLITS
 from beam_pipelines.document_passes import (
     ASIDE_SCHEMA,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
-from beam_pipelines.data_card import PASSED, Counts, Ledger
+from beam_pipelines.ledger import PASSED, Counts, Ledger
 
 SEQUENCE_TOKENS = 32
 VOCAB_SIZE = 480

@@ -7,7 +7,7 @@ import pytest
 
 from beam_pipelines import clean_classifier
 from beam_pipelines.clean_classifier import clean_probabilities, load, train
-from beam_pipelines.data_card import Ledger
+from beam_pipelines.ledger import Ledger
 from beam_pipelines.document import Document, DropReason
 from beam_pipelines.filters import FilterConfig, judge
 from beam_pipelines.read_sources import Record
@@ -17,9 +17,7 @@ from welm_jax.failures import InputError, run_door
 
 def noise(seed):
     draw = random.Random(seed)
-    words = (
-        "免费 点击 下载 注册 登录 最新 热门 高清 在线 观看 网站 首页 优惠 加微信 代理".split()
-    )
+    words = "免费 点击 下载 注册 登录 最新 热门 高清 在线 观看 网站 首页 优惠 加微信 代理".split()
     return "，".join("".join(draw.choices(words, k=draw.randint(2, 5))) for _ in range(12)) + "。"
 
 

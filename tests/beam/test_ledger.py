@@ -4,7 +4,7 @@ import json
 import pytest
 from rich.console import Console
 
-from beam_pipelines.data_card import PASSED, Counts, Ledger
+from beam_pipelines.ledger import PASSED, Counts, Ledger
 from welm_jax.failures import StopAndLook
 
 STAGES = ("read", "rules", "written")
