@@ -31,7 +31,6 @@ from beam_pipelines.curated_files import (
     progress_shown,
     replacing,
 )
-from beam_pipelines.ledger import Ledger
 from beam_pipelines.document import SPLITS
 from beam_pipelines.document_passes import (
     ASIDE_SCHEMA,
@@ -41,6 +40,7 @@ from beam_pipelines.document_passes import (
     write_shard,
 )
 from beam_pipelines.filters import FilterConfig
+from beam_pipelines.ledger import Ledger
 from beam_pipelines.near_signatures import SIGNATURES, Method, Signature
 from beam_pipelines.read_sources import InputFile, list_inputs
 from beam_pipelines.runner import open_pipeline, read_command_line, require_local, running

@@ -25,8 +25,8 @@ from beam_pipelines.curated_files import (
     duplicates_file,
     shard_file,
 )
-from beam_pipelines.ledger import Counts, Ledger
 from beam_pipelines.document import SCHEMA, SPLITS, DeadLetterReason, DropReason, draw
+from beam_pipelines.ledger import Counts, Ledger
 from beam_pipelines.near_signatures import Signature
 from beam_pipelines.read_sources import InputFile, Record, RecordReader
 

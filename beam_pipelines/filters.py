@@ -10,9 +10,9 @@ from typing import Any
 
 from beam_pipelines import clean_classifier, offensive_text
 from beam_pipelines.clean_rules import Thresholds, apply_rules, without_boilerplate_lines
-from beam_pipelines.ledger import PASSED, Counts, Ledger
 from beam_pipelines.document import DropReason
 from beam_pipelines.language import LANGUAGES, Detector, identify_languages
+from beam_pipelines.ledger import PASSED, Counts, Ledger
 from beam_pipelines.read_sources import Record
 from welm_jax.failures import InputError
 

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_pipelines import warc
-from beam_pipelines.ledger import Counts
 from beam_pipelines.document import DeadLetterReason, Document, DropReason, document_id
+from beam_pipelines.ledger import Counts
 from beam_pipelines.raw_bytes import COMPRESSED, RawBytes
 from welm_jax.failures import InputError
 

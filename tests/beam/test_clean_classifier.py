@@ -7,9 +7,9 @@ import pytest
 
 from beam_pipelines import clean_classifier
 from beam_pipelines.clean_classifier import clean_probabilities, load, train
-from beam_pipelines.ledger import Ledger
 from beam_pipelines.document import Document, DropReason
 from beam_pipelines.filters import FilterConfig, judge
+from beam_pipelines.ledger import Ledger
 from beam_pipelines.read_sources import Record
 from tests.tiny_corpus import document
 from welm_jax.failures import InputError, run_door

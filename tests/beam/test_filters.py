@@ -1,8 +1,8 @@
 import pytest
 
-from beam_pipelines.ledger import Ledger
 from beam_pipelines.document import Document, DropReason
 from beam_pipelines.filters import STAGES, FilterConfig, judge
+from beam_pipelines.ledger import Ledger
 from beam_pipelines.read_sources import Record
 from welm_jax.failures import InputError
 
