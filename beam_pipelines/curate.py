@@ -11,6 +11,7 @@ not depend on how the input was cut into files.
 """
 
 import codecs
+import itertools
 import json
 import pickle
 import shutil
@@ -20,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
+import pyarrow.parquet as pq
 from rich.console import Console
 
 from beam_pipelines import dedup, filters
@@ -59,8 +61,11 @@ class CurationConfig:
       output_dir: the curated corpus; appears when all is done and replaces an earlier one.
       encodings: source -> encoding of its files, where that is not UTF-8; gb18030, for instance.
       max_dead_letters: share of the bytes that may be unreadable before nothing is written.
+      drops_duplicates: whether duplicates are looked for at all.
       near_duplicates: how they are found: the recommended way, or the paper's.
       evaluation_dir: JSONL files of text that must not be in the corpus; none if empty.
+      parts_languages: whether documents that are not Chinese go to datasets of their own, named
+        <source>_<language>, so that a mixture can choose their share.
       held_out_fraction: share of each source's documents kept from training; at least one is.
       shards: output files per source and split.
     """
@@ -69,8 +74,10 @@ class CurationConfig:
     output_dir: str
     encodings: Mapping[str, str] = field(default_factory=dict)
     max_dead_letters: float = 0.01
+    drops_duplicates: bool = True
     near_duplicates: Method = "minhash"
     evaluation_dir: str = ""
+    parts_languages: bool = False
     held_out_fraction: float = 0.02
     shards: int = 1
 
@@ -104,24 +111,29 @@ def recipe(
         evaluation_dir=config.evaluation_dir,
         folder=folder,
     )
-    dealing = Dealing(shards=config.shards, held_out_fraction=config.held_out_fraction)
+    dealing = Dealing(
+        shards=config.shards,
+        held_out_fraction=config.held_out_fraction,
+        parts_languages=config.parts_languages,
+    )
     cleaned = (
         pipeline
         | "raw files" >> beam.Create(list(enumerate(inputs)))
         | "spread over workers" >> beam.Reshuffle()
         | "filters" >> beam.MapTuple(clean)
     )
-    parts = 1 + sum(raw.path.stat().st_size for raw in inputs) // _PART_BYTES
-    exact, near = find_duplicates(cleaned, parts, signature)
-    files = cleaned | "files" >> beam.Map(lambda done: (done.file, None))
+    drops = {"file": cleaned | "files" >> beam.Map(lambda done: (done.file, None))}
+    if config.drops_duplicates:
+        parts = 1 + sum(raw.path.stat().st_size for raw in inputs) // _PART_BYTES
+        drops |= find_duplicates(cleaned, parts, signature)
     released = (
-        {"file": files, "exact": exact, "near": near}
+        drops
         | "drops of each file" >> beam.CoGroupByKey()
         | "release the rest"
         >> beam.FlatMapTuple(lambda file, drops: release_file(file, drops, dealing, folder))
     )
-    sources = sorted({raw.source for raw in inputs})
-    written = write_documents(pipeline, released, sources, dealing, folder)
+    datasets = _datasets(inputs, filter_config.languages, dealing)
+    written = write_documents(pipeline, released, datasets, dealing, folder)
     ledgers = (
         cleaned | "counts of cleaning" >> beam.Map(lambda done: done.ledger),
         released | "counts of duplicates" >> beam.Map(lambda done: done.ledger),
@@ -137,7 +149,7 @@ def recipe(
 
 
 def find_duplicates(cleaned, parts: int, signature: Signature):
-    """Shuffles the keys of cleaned files; returns exact and near drops, as (file, dedup.Lost).
+    """Shuffles the keys of cleaned files; returns `exact` and `near` drops, as (file, dedup.Lost).
 
     The more parts the keys are dealt to, the less memory each takes; the result is the same.
     """
@@ -167,13 +179,15 @@ def find_duplicates(cleaned, parts: int, signature: Signature):
         | "near duplicates" >> beam.FlatMapTuple(lambda _, met: dedup.lost_to(met, signature))
     )
     repeats = exact | "repeats" >> beam.FlatMapTuple(lambda _, more: more)
-    return tuple(
-        lost | f"{kind} ones by file" >> beam.Map(lambda one: (one.file, one))
+    return {
+        kind: lost | f"{kind} ones by file" >> beam.Map(lambda one: (one.file, one))
         for kind, lost in (("exact", repeats), ("near", near))
-    )
+    }
 
 
-def write_documents(pipeline, released, sources: Sequence[str], dealing: Dealing, folder: Path):
+def write_documents(
+    pipeline, released, datasets: Mapping[str, str], dealing: Dealing, folder: Path
+):
     """Brings the released documents of each output shard together; returns what was written."""
     import apache_beam as beam
 
@@ -182,7 +196,7 @@ def write_documents(pipeline, released, sources: Sequence[str], dealing: Dealing
         | "held-out draws" >> beam.FlatMap(lambda done: done.held_out_draws)
         | "lowest and highest" >> beam.CombinePerKey(_lowest_and_highest)
     )
-    shards = [(source, shard) for source in sources for shard in range(dealing.shards)]
+    shards = [(dataset, shard) for dataset in datasets for shard in range(dealing.shards)]
     no_texts = [(shard, ASIDE_SCHEMA.empty_table()) for shard in shards]
     texts = (
         released | "texts" >> beam.FlatMap(lambda done: done.shards),
@@ -194,10 +208,24 @@ def write_documents(pipeline, released, sources: Sequence[str], dealing: Dealing
         | "the one shuffle of text" >> beam.GroupByKey()
         | "write"
         >> beam.Map(
-            lambda met, extremes: write_shard(*met[0], met[1], extremes, dealing, folder),
+            lambda met, extremes: write_shard(
+                datasets[met[0][0]], *met[0], met[1], extremes, dealing, folder
+            ),
             beam.pvalue.AsDict(extremes),
         )
     )
+
+
+def _datasets(
+    inputs: Sequence[InputFile], languages: Sequence[str], dealing: Dealing
+) -> dict[str, str]:
+    """The datasets that there may be, by name, and the source of each."""
+    sources = sorted({raw.source for raw in inputs})
+    pairs = {(dealing.dataset(one, language), one) for one in sources for language in languages}
+    for (name, one), (next_name, other) in itertools.pairwise(sorted(pairs)):
+        if name == next_name:
+            raise InputError(f"{one} and {other} both have a dataset {name}; rename one of them")
+    return dict(sorted(pairs))
 
 
 def _lowest_and_highest(draws: Iterable[tuple[int, int]]) -> tuple[int, int]:
@@ -234,6 +262,14 @@ def _check_dead_letters(ledger: Ledger, allowed: float, folder: Path) -> None:
     )
 
 
+def _remove_empty(documents: Path, sources: Sequence[str]) -> None:
+    """Removes the datasets of languages in which a source has nothing."""
+    for dataset in sorted(documents.iterdir()):
+        files = [] if dataset.name in sources else sorted(dataset.iterdir())
+        if files and not any(pq.read_metadata(file).num_rows for file in files):
+            shutil.rmtree(dataset)
+
+
 def _ledger_file(folder: Path) -> Path:
     return folder / ASIDE / "ledger.pickle"
 
@@ -259,7 +295,8 @@ def curate(
     output = Path(config.output_dir).absolute()
     asked = _asked(config, filter_config, inputs)
     with replacing(output, f"{DOCUMENTS}/*/train-*.parquet", asked) as folder:
-        pattern, outputs = "[!.]*.parquet", len(sources) * config.shards * len(SPLITS)
+        datasets = len(sources) * (len(filter_config.languages) if config.parts_languages else 1)
+        pattern, outputs = "[!.]*.parquet", datasets * config.shards * len(SPLITS)
         stages = (
             ("raw files read and cleaned", folder / ASIDE, pattern, len(inputs)),
             ("files of documents written", folder / DOCUMENTS, pattern, outputs),
@@ -278,6 +315,7 @@ def curate(
             )
         for source in empty:
             print(f"{source}: no document is kept (the reasons are above)", file=sys.stderr)
+        _remove_empty(folder / DOCUMENTS, sources)
         both = asdict(config) | asdict(filter_config)
         said = {name: value for name, value in both.items() if name[-4:] != "_dir"}
         content = ledger.to_json(STAGES, said)

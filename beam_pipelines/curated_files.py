@@ -36,9 +36,9 @@ def duplicates_file(folder: Path, file: int) -> Path:
     return folder / "duplicates" / f"{file:06d}.jsonl"
 
 
-def shard_file(folder: Path, source: str, split: str, shard: int, shards: int) -> Path:
-    """Where one shard of a source's documents lies."""
-    return folder / DOCUMENTS / source / f"{split}-{shard:05d}-of-{shards:05d}.parquet"
+def shard_file(folder: Path, dataset: str, split: str, shard: int, shards: int) -> Path:
+    """Where one shard of a dataset's documents lies."""
+    return folder / DOCUMENTS / dataset / f"{split}-{shard:05d}-of-{shards:05d}.parquet"
 
 
 def dead_letter_file(folder: Path, raw: str) -> Path:

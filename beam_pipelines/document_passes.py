@@ -44,11 +44,17 @@ class Dealing:
 
     Attributes:
       shards: output files per source and split.
-      held_out_fraction: share of a source's documents that is held out of training.
+      held_out_fraction: share of a dataset's documents that is held out of training.
+      parts_languages: whether a source's documents in other languages are datasets of their own.
     """
 
     shards: int
     held_out_fraction: float
+    parts_languages: bool = False
+
+    def dataset(self, source: str, language: str) -> str:
+        """The dataset that a document goes to: its source's, or its source's in a language."""
+        return f"{source}_{language}" if self.parts_languages and language != "zh" else source
 
     def shard(self, doc_id: str) -> int:
         """The shard that a document goes to."""
@@ -155,8 +161,8 @@ class Released(NamedTuple):
     """Documents of one raw file that no duplicate has displaced, and that no evaluation has.
 
     Attributes:
-      shards: ((source, output shard), rows of ASIDE_SCHEMA).
-      held_out_draws: (source, (lowest, highest)), if there are documents.
+      shards: ((dataset, output shard), rows of ASIDE_SCHEMA).
+      held_out_draws: (dataset, (lowest, highest)).
       ledger: what became of all rows that were looked at.
     """
 
@@ -181,14 +187,15 @@ def release_file(
       dealing: where a document goes.
       folder: of the job.
     """
-    lost = {kind: {one.row: one.displaced_by for one in drops[kind]} for kind in ("exact", "near")}
+    kinds = ("exact", "near")
+    lost = {kind: {one.row: one.displaced_by for one in drops.get(kind, ())} for kind in kinds}
     displaced, begin = [], 0
     with pq.ParquetFile(aside_file(folder, file)) as aside:
         for batch in aside.iter_batches(_ROW_GROUP):
             table, ledger = pa.Table.from_batches([batch]), Ledger()
             source = table["source"][0].as_py()
             rows = [_Row(begin + index, counts) for index, counts in enumerate(_counts(table))]
-            for kind in ("exact", "near"):
+            for kind in kinds:
                 reason = DropReason(f"{kind}_duplicate")
                 reasons = [reason if row.index in lost[kind] else None for row in rows]
                 displaced += [
@@ -204,18 +211,29 @@ def release_file(
             rows = ledger.sift(source, "contamination", rows, reasons)
             kept = table.take(pa.array([row.index - begin for row in rows], pa.int64()))
             begin += len(table)
-            ids = kept["doc_id"].to_pylist()
-            shards = np.array([dealing.shard(doc_id) for doc_id in ids], np.int64)
-            dealt = [((source, int(n)), kept.filter(shards == n)) for n in np.unique(shards)]
-            draws = [draw(doc_id, "held out") for doc_id in ids]
-            extremes = [(source, (min(draws), max(draws)))] if draws else []
-            yield Released(dealt, extremes, ledger)
+            yield Released(*_dealt(kept, source, dealing), ledger)
     with appearing(duplicates_file(folder, file)) as path:
         path.write_text("".join(json.dumps(one) + "\n" for one in displaced))
 
 
+def _dealt(
+    table: pa.Table, source: str, dealing: Dealing
+) -> tuple[list[tuple[tuple[str, int], pa.Table]], list[tuple[str, tuple[int, int]]]]:
+    """The first two fields of Released for documents of one source."""
+    rows: dict[tuple[str, int], list[int]] = {}
+    draws: dict[str, list[int]] = {}
+    names = (table["doc_id"].to_pylist(), table["language"].to_pylist())
+    for row, (doc_id, language) in enumerate(zip(*names, strict=True)):
+        dataset = dealing.dataset(source, language)
+        rows.setdefault((dataset, dealing.shard(doc_id)), []).append(row)
+        draws.setdefault(dataset, []).append(draw(doc_id, "held out"))
+    shards = [(place, table.take(pa.array(mine))) for place, mine in rows.items()]
+    return shards, [(dataset, (min(mine), max(mine))) for dataset, mine in draws.items()]
+
+
 def write_shard(
     source: str,
+    dataset: str,
     shard: int,
     tables: Iterable[pa.Table],
     extremes: Mapping[str, tuple[int, int]],
@@ -226,19 +244,20 @@ def write_shard(
 
     Args:
       source: their source.
+      dataset: theirs.
       shard: the number of the shard.
       tables: the documents, as rows of ASIDE_SCHEMA.
-      extremes: source -> lowest and highest held-out draw of all its documents.
+      extremes: dataset -> lowest and highest held-out draw of all its documents.
       dealing: where a document goes.
       folder: of the job.
     """
     table, ledger = pa.concat_tables(tables), Ledger()
     order = [draw(doc_id, "order") for doc_id in table["doc_id"].to_pylist()]
     table = table.take(pa.array(np.argsort(order, kind="stable")))
-    splits = [dealing.split(doc_id, extremes[source]) for doc_id in table["doc_id"].to_pylist()]
+    splits = [dealing.split(doc_id, extremes[dataset]) for doc_id in table["doc_id"].to_pylist()]
     for split in SPLITS:
         rows = table.filter(pa.array([name == split for name in splits], pa.bool_()))
-        with appearing(shard_file(folder, source, split, shard, dealing.shards)) as path:
+        with appearing(shard_file(folder, dataset, split, shard, dealing.shards)) as path:
             texts = rows.select(SCHEMA.names)
             pq.write_table(texts, path, row_group_size=_ROW_GROUP, compression="zstd")
         ledger.add(source, "written", split, Counts.total(_counts(rows)))

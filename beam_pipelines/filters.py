@@ -27,7 +27,7 @@ class FilterConfig:
     Attributes:
       languages: which of language.LANGUAGES to keep.
       language_detector: by script, or the paper's langdetect.
-      drops_lines: whether lines of boilerplate are taken out of texts.
+      applies_rules: whether lines of boilerplate are taken out and the rules asked at all.
       rules: source, or "*" for all, -> name of a clean_rules.Thresholds -> value.
       offensive_words: file of words, a line each, perhaps with a tab and a weight; none if empty.
       max_offensive_share: of a text that such words may make up.
@@ -37,7 +37,7 @@ class FilterConfig:
 
     languages: tuple[str, ...] = ("zh", "en")
     language_detector: Detector = "script"
-    drops_lines: bool = True
+    applies_rules: bool = True
     rules: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     offensive_words: str = ""
     max_offensive_share: float = 0.01
@@ -79,11 +79,13 @@ def judge(records: list[Record], source: str, ledger: Ledger, config: FilterConf
     wanted = set(config.languages)
     reasons = [None if one in wanted else DropReason(f"language_{one}") for one in languages]
     records = ledger.sift(source, "language", records, reasons)
-    if config.drops_lines:
+    none = [None] * len(records)
+    if config.applies_rules:
         records = _without_lines(records, source, ledger)
+        reasons = apply_rules(_texts(records), config.thresholds(source))
     else:
-        ledger.sift(source, "lines", records, [None] * len(records))
-    reasons = apply_rules(_texts(records), config.thresholds(source))
+        records = ledger.sift(source, "lines", records, none)
+        reasons = none
     records = ledger.sift(source, "rules", records, reasons)
     records, reasons = _offensive(records, config)
     records = ledger.sift(source, "offensive", records, reasons)

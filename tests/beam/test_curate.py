@@ -403,3 +403,26 @@ def test_a_killed_job_is_gone_on_with_and_ends_the_same(tmp_path, curated):
     assert documents_digest(tmp_path / "out") == documents_digest(tmp_path / "whole")
     ledgers = [(tmp_path / name / "ledger.json").read_bytes() for name in ("out", "whole")]
     assert ledgers[0] == ledgers[1]
+
+
+def test_languages_may_be_datasets_of_their_own(tmp_path):
+    write_corpus(tmp_path / "raw")
+    curate(config_for(tmp_path / "raw", tmp_path / "out", parts_languages=True), FILTERS)
+    assert {path.name for path in (tmp_path / "out/documents").iterdir()} == {
+        *("books", "news", "news_en")  # books have no English
+    }
+    assert [row["text"] for row in rows_of(tmp_path / "out", "news_en")] == [ENGLISH]
+    assert {row["source"] for row in rows_of(tmp_path / "out", "news_en")} == {"news"}
+    texts = {row["text"] for row in rows_of(tmp_path / "out", "news")}
+    assert texts == set(KEPT_NEWS) - {ENGLISH}
+    (tmp_path / "raw/news_en").mkdir()
+    (tmp_path / "raw/news_en/a.txt").write_text(ENGLISH)
+    with pytest.raises(InputError, match="news and news_en both have a dataset news_en; rename"):
+        curate(config_for(tmp_path / "raw", tmp_path / "out", parts_languages=True), FILTERS)
+
+
+def test_duplicates_stay_where_nobody_looks_for_them(tmp_path):
+    write_corpus(tmp_path / "raw")
+    curate(config_for(tmp_path / "raw", tmp_path / "out", drops_duplicates=False), FILTERS)
+    texts = sorted(row["text"] for row in rows_of(tmp_path / "out", "news"))
+    assert texts == sorted([*KEPT_NEWS, NEWS[3], NEAR])

@@ -26,7 +26,7 @@ def test_a_line_taken_out_is_in_the_ledger_though_no_document_is_lost():
     ledger.inputs["x"] = {"source": "news", "decompressed_bytes": 9}
     ledger.check((*STAGES, "written"))
     long = GOOD + "".join(f"第{n}个人说了他自己的看法，别人都听着。" for n in range(30))
-    [kept] = judge(records(f"{long}\n{line}"), "news", Ledger(), FilterConfig(drops_lines=False))
+    [kept] = judge(records(f"{long}\n{line}"), "news", Ledger(), FilterConfig(applies_rules=False))
     assert kept.outcome.text == f"{long}\n{line}"
 
 
