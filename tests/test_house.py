@@ -49,7 +49,7 @@ def test_a_wheel_holds_the_pipelines_the_gin_files_and_the_template(tmp_path):
     subprocess.run([*build, "-w", str(tmp_path), str(source)], check=True)
     [wheel] = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    expected = [*modules(), *ROOT.glob("gin_configs/*/*.gin"), *ROOT.glob("welm_jax/*.j2")]
+    expected = [*modules(), *ROOT.glob("gin_configs/**/*.gin"), *ROOT.glob("welm_jax/*.j2")]
     assert {str(file.relative_to(ROOT)) for file in expected} <= names
 
 
