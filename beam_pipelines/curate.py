@@ -30,6 +30,7 @@ from beam_pipelines.curated_files import (
     DEAD_LETTERS,
     DOCUMENTS,
     LEDGER,
+    SAMPLES,
     progress_shown,
     replacing,
 )
@@ -236,7 +237,7 @@ def _lowest_and_highest(draws: Iterable[tuple[int, int]]) -> tuple[int, int]:
 def _asked(config: CurationConfig, filter_config: FilterConfig, inputs: Sequence[InputFile]) -> str:
     """All that the first pass depends on: a killed job goes on only if none of it changed."""
     files = [raw.path for raw in inputs]
-    for name in (filter_config.offensive_words, filter_config.classifier):
+    for name in (filter_config.offensive_words, filter_config.classifier, filter_config.topics):
         files += [Path(name)] if name else []
     files += sorted(Path(config.evaluation_dir).rglob("*")) if config.evaluation_dir else []
     stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
@@ -320,6 +321,8 @@ def curate(
         said = {name: value for name, value in both.items() if name[-4:] != "_dir"}
         content = ledger.to_json(STAGES, said)
         (folder / LEDGER).write_text(json.dumps(content, indent=1) + "\n")
+        samples = json.dumps(ledger.samples_json(), indent=1, ensure_ascii=False)
+        (folder / SAMPLES).write_text(samples + "\n", encoding="utf-8")
     print(f"{config.output_dir}: documents and {LEDGER}, digest {content['digest']}")
 
 

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from welm_jax.failures import InputError
 
 LEDGER = "ledger.json"
+SAMPLES = "samples.json"
 ASIDE = "aside"  # what the first pass of curation leaves for the second
 DOCUMENTS = "documents"
 DEAD_LETTERS = "dead_letters"

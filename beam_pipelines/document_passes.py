@@ -172,8 +172,17 @@ class Released(NamedTuple):
 
 
 class _Row(NamedTuple):
+    """A row of ASIDE_SCHEMA, as the ledger asks about it."""
+
     index: int
     counts: Counts
+    table: pa.Table
+    begin: int  # number of the table's first row
+
+    @property
+    def told(self) -> tuple[str, str]:
+        at = self.index - self.begin
+        return self.table["doc_id"][at].as_py(), self.table["text"][at].as_py()
 
 
 def release_file(
@@ -194,7 +203,10 @@ def release_file(
         for batch in aside.iter_batches(_ROW_GROUP):
             table, ledger = pa.Table.from_batches([batch]), Ledger()
             source = table["source"][0].as_py()
-            rows = [_Row(begin + index, counts) for index, counts in enumerate(_counts(table))]
+            rows = [
+                _Row(begin + index, counts, table, begin)
+                for index, counts in enumerate(_counts(table))
+            ]
             for kind in kinds:
                 reason = DropReason(f"{kind}_duplicate")
                 reasons = [reason if row.index in lost[kind] else None for row in rows]
@@ -261,6 +273,11 @@ def write_shard(
             texts = rows.select(SCHEMA.names)
             pq.write_table(texts, path, row_group_size=_ROW_GROUP, compression="zstd")
         ledger.add(source, "written", split, Counts.total(_counts(rows)))
+    lengths = pc.utf8_length(table["text"]).to_pylist()
+    ledger.measure(source, "kept", lengths)
+    for attributes, characters in zip(table["attributes"].to_pylist(), lengths, strict=True):
+        if topic := json.loads(attributes).get("topic"):
+            ledger.topics[dataset, topic] = ledger.topics.get((dataset, topic), 0) + characters
     return ledger
 
 

@@ -4,11 +4,11 @@ Language, lines, rules, offensive words, the classifier: what a document passes 
 others. Knows nothing of files, nor of duplicates.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from beam_pipelines import clean_classifier, offensive_text
+from beam_pipelines import clean_classifier, offensive_text, topics
 from beam_pipelines.clean_rules import Thresholds, apply_rules, without_boilerplate_lines
 from beam_pipelines.document import DropReason
 from beam_pipelines.language import LANGUAGES, Detector, identify_languages
@@ -33,6 +33,7 @@ class FilterConfig:
       max_offensive_share: of a text that such words may make up.
       classifier: a model of `python -m beam_pipelines.clean_classifier train`; none if empty.
       min_clean_probability: by that model; the paper's is 0.9.
+      topics: a model of `python -m beam_pipelines.topics train`, for the data card; none if empty.
     """
 
     languages: tuple[str, ...] = ("zh", "en")
@@ -43,6 +44,7 @@ class FilterConfig:
     max_offensive_share: float = 0.01
     classifier: str = ""
     min_clean_probability: float = 0.9
+    topics: str = ""
 
     def __post_init__(self):
         if not self.languages or set(self.languages) - set(LANGUAGES):
@@ -58,6 +60,8 @@ class FilterConfig:
             offensive_text.read_words(self.offensive_words)
         if self.classifier:
             clean_classifier.load(self.classifier)
+        if self.topics:
+            topics.load(self.topics)
 
     def thresholds(self, source: str) -> Thresholds:
         """Where the rules draw their lines for a source."""
@@ -74,6 +78,7 @@ def judge(records: list[Record], source: str, ledger: Ledger, config: FilterConf
       config: what a text must be like.
     """
     records = ledger.sift(source, "read", records, [record.failure for record in records])
+    ledger.measure(source, "read", [len(text) for text in _texts(records)])
     languages = identify_languages(_texts(records), config.language_detector)
     records = [_with(one, language=name) for one, name in zip(records, languages, strict=True)]
     wanted = set(config.languages)
@@ -90,7 +95,11 @@ def judge(records: list[Record], source: str, ledger: Ledger, config: FilterConf
     records, reasons = _offensive(records, config)
     records = ledger.sift(source, "offensive", records, reasons)
     records, reasons = _noisy(records, config)
-    return ledger.sift(source, "classifier", records, reasons)
+    records = ledger.sift(source, "classifier", records, reasons)
+    if not config.topics:
+        return records
+    named = topics.name_topics(topics.load(config.topics), _texts(records))
+    return [_attributed(one, topic=topic) for one, topic in zip(records, named, strict=True)]
 
 
 def _without_lines(records: list[Record], source: str, ledger: Ledger) -> list[Record]:
@@ -101,8 +110,18 @@ def _without_lines(records: list[Record], source: str, ledger: Ledger) -> list[R
     ledger.add(source, "lines", PASSED, after)
     lost = before.characters - after.characters
     if lost:
-        ledger.add(source, "lines", DropReason.BOILERPLATE_LINE, Counts(characters=lost))
+        reason = DropReason.BOILERPLATE_LINE
+        ledger.add(source, "lines", reason, Counts(characters=lost))
+        ledger.sample(source, "lines", reason, _lines_lost(records, changed))
     return changed
+
+
+def _lines_lost(records: Sequence[Record], changed: Sequence[Record]) -> Iterator[tuple[str, str]]:
+    for before, after in zip(records, changed, strict=True):
+        (doc_id, text), (_, rest) = before.told, after.told
+        if text != rest:
+            kept = set(rest.split("\n"))
+            yield doc_id, "\n".join(line for line in text.split("\n") if line not in kept)
 
 
 def _offensive(
@@ -135,9 +154,13 @@ def _texts(records: Sequence[Record]) -> list[str]:
 def _scored(records: Sequence[Record], name: str, scores: Sequence[float]) -> list[Record]:
     """Keeps a score with each text; four decimals, so that no rounding can tell machines apart."""
     return [
-        _with(one, attributes={**one.outcome.attributes, name: round(score, 4)})
+        _attributed(one, **{name: round(score, 4)})
         for one, score in zip(records, scores, strict=True)
     ]
+
+
+def _attributed(record: Record, **attributes: Any) -> Record:
+    return _with(record, attributes={**record.outcome.attributes, **attributes})
 
 
 def _with(record: Record, **changes: Any) -> Record:

@@ -1,22 +1,30 @@
 """The ledger: what came in, what was kept, and why the rest was not, by source, stage and reason.
 
 Every stage counts by itself what it lets pass and what it drops; the law of the ledger is that
-these counts agree from the first byte read to the last document written. Knows nothing of how a
-stage decides.
+these counts agree from the first byte read to the last document written. Beside the counts it keeps
+how long the texts were, what they are about, and a few of those dropped, to read. Knows nothing of
+how a stage decides.
 """
 
 import hashlib
 import json
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 from rich.table import Table
 
-from beam_pipelines.document import DeadLetterReason
+from beam_pipelines.document import DeadLetterReason, draw
 from welm_jax.failures import StopAndLook
 
 PASSED = "passed"
+SAMPLES = 5  # documents to read, of those that a source loses to one reason
+SAMPLE_CHARACTERS = 200  # of each
+BINS_A_DECADE = 10
+_EDGES = [math.ceil(round(10 ** (b / BINS_A_DECADE), 6)) for b in range(7 * BINS_A_DECADE + 1)]
 _Counted = TypeVar("_Counted")
 
 
@@ -39,15 +47,34 @@ class Counts(NamedTuple):
         return cls(*map(sum, zip(cls(), *counts, strict=True)))
 
 
+class Sample(NamedTuple):
+    """A document that was dropped: which ones are shown is drawn by their ids alone."""
+
+    draw: int
+    doc_id: str
+    text: str
+
+
 @dataclass
 class Ledger:
-    """Counts by (source, stage, verdict), and what each input file was.
+    """What became of everything that was read.
 
-    The verdict is PASSED or the name of a reason; in the last stage it is the split.
+    A verdict is PASSED or the name of a reason; in the last stage it is the split.
+
+    Attributes:
+      counts: by (source, stage, verdict).
+      inputs: what each input file was.
+      lengths: documents by their number of characters, in bins that are tenths of a decade, by
+        (source, "read" or "kept").
+      topics: characters kept, by (dataset, topic), where a model tells topics apart.
+      samples: the SAMPLES lowest draws, by (source, stage, reason).
     """
 
     counts: dict[tuple[str, str, str], Counts] = field(default_factory=dict)
     inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lengths: dict[tuple[str, str], Counter[int]] = field(default_factory=dict)
+    topics: dict[tuple[str, str], int] = field(default_factory=dict)
+    samples: dict[tuple[str, str, str], list[Sample]] = field(default_factory=dict)
 
     def add(self, source: str, stage: str, verdict: str, counts: Counts) -> None:
         """Adds records that met one verdict."""
@@ -61,13 +88,33 @@ class Ledger:
         items: Sequence[_Counted],
         reasons: Sequence[str | None],
     ) -> list[_Counted]:
-        """Counts items (anything with `.counts`) under their reasons; returns those without one."""
+        """Counts items under their reasons; returns those without one.
+
+        An item has `counts`, and `told`: the id and text of its document, or None.
+        """
         by_verdict: dict[str, list[_Counted]] = {}
         for item, reason in zip(items, reasons, strict=True):
             by_verdict.setdefault(reason or PASSED, []).append(item)
         for verdict, group in by_verdict.items():
             self.add(source, stage, verdict, Counts.total(item.counts for item in group))
+            if verdict != PASSED:
+                self.sample(source, stage, verdict, (item.told for item in group if item.told))
         return by_verdict.get(PASSED, [])
+
+    def sample(self, source: str, stage: str, reason: str, told: Iterable[tuple[str, str]]) -> None:
+        """Keeps some of these documents, (doc_id, text), to be read; others go in their favour."""
+        key = (source, stage, str(reason))
+        drawn = [
+            Sample(draw(doc_id, "sample"), doc_id, text[:SAMPLE_CHARACTERS])
+            for doc_id, text in told
+        ]
+        if drawn:
+            self.samples[key] = sorted({*self.samples.get(key, ()), *drawn})[:SAMPLES]
+
+    def measure(self, source: str, when: str, characters: Sequence[int]) -> None:
+        """Counts documents by their length, when "read" or "kept"."""
+        bins = np.searchsorted(_EDGES, characters, side="right").tolist()
+        self.lengths.setdefault((source, when), Counter()).update(bins)
 
     @classmethod
     def merged(cls, ledgers: Iterable["Ledger"]) -> "Ledger":
@@ -77,6 +124,12 @@ class Ledger:
             merged.inputs.update(ledger.inputs)
             for key, counts in ledger.counts.items():
                 merged.add(*key, counts)
+            for place, bins in ledger.lengths.items():
+                merged.lengths.setdefault(place, Counter()).update(bins)
+            for about, characters in ledger.topics.items():
+                merged.topics[about] = merged.topics.get(about, 0) + characters
+            for key, samples in ledger.samples.items():
+                merged.samples[key] = sorted({*merged.samples.get(key, ()), *samples})[:SAMPLES]
         return merged
 
     @property
@@ -131,8 +184,10 @@ class Ledger:
 
         Returns:
           format, config, inputs (name -> RecordReader.fingerprint), sources
-          (name -> totals, and each stage -> verdict -> counts), and digest: the sha256 of all
-          that, which token datasets cite.
+          (name -> totals, and each stage -> verdict -> counts), lengths (source -> "read" or
+          "kept" -> bin -> documents; bin b is of texts with fewer characters than 10^(b / 10)),
+          topics (dataset -> topic -> characters), and digest: the sha256 of all that, which token
+          datasets cite.
         """
         sources = {}
         for source in self.sources:
@@ -142,10 +197,32 @@ class Ledger:
                 part: {name: counts._asdict() for name, counts in of_part.items()}
                 for part, of_part in parts.items()
             }
-        inputs = dict(sorted(self.inputs.items()))
-        content = {"format": 1, "config": dict(config), "inputs": inputs, "sources": sources}
+        content = {
+            "format": 2,
+            "config": dict(config),
+            "inputs": dict(sorted(self.inputs.items())),
+            "sources": sources,
+            "lengths": _nested(
+                {
+                    key: {str(b): n for b, n in sorted(of.items())}
+                    for key, of in self.lengths.items()
+                }
+            ),
+            "topics": _nested(self.topics),
+        }
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return {**content, "digest": hashlib.sha256(canonical.encode()).hexdigest()}
+
+    def samples_json(self) -> dict[str, Any]:
+        """Makes the content of samples.json: source -> stage -> reason -> doc_id and text."""
+        told = {
+            key: [{"doc_id": one.doc_id, "text": one.text} for one in samples]
+            for key, samples in self.samples.items()
+        }
+        by_stage = {(source, stage): {} for source, stage, _ in told}
+        for (source, stage, reason), samples in sorted(told.items()):
+            by_stage[source, stage][reason] = samples
+        return _nested(by_stage)
 
     def to_table(self, stages: Sequence[str]) -> Table:
         """Draws the ledger for the console: each source, what it lost to each reason, the rest."""
@@ -164,6 +241,13 @@ class Ledger:
                 sizes = (f"{counts.documents:,}", f"{counts.bytes / 1e6:.2f}")
                 table.add_row(name, *sizes, f"{counts.characters:,}", f"{share:.1%}", style=style)
         return table
+
+
+def _nested(pairs: Mapping[tuple[str, str], Any]) -> dict[str, dict[str, Any]]:
+    nested: dict[str, dict[str, Any]] = {}
+    for (outer, inner), value in sorted(pairs.items(), key=lambda pair: pair[0]):
+        nested.setdefault(outer, {})[inner] = value
+    return nested
 
 
 def _agree(source: str, before: str, passed: Any, after: str, met: Any) -> None:

@@ -77,6 +77,11 @@ class Record:
         is_document = isinstance(self.outcome, Document)
         return Counts(1, self.length, len(self.outcome.text) if is_document else 0)
 
+    @property
+    def told(self) -> tuple[str, str] | None:
+        """Id and text of the document, if there is one."""
+        return (self.outcome.doc_id, self.outcome.text) if self.failure is None else None
+
 
 def list_inputs(raw_dir: str, encodings: Mapping[str, str]) -> list[InputFile]:
     """Lists the files of a raw corpus, in the order of their names.

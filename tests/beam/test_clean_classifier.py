@@ -58,12 +58,6 @@ def test_the_same_examples_make_the_same_model(trained, tmp_path):
     assert (tmp_path / "again.bin").read_bytes() == model.read_bytes()
 
 
-def test_near_duplicates_are_in_one_cluster():
-    text = document(1) + document(2) + document(3)
-    found = clean_classifier._clusters([text, document(4), text[:-2] + "吗？", document(5), text])
-    assert found[0] == found[2] == found[4] and len(set(found)) == 3
-
-
 def test_the_stage_keeps_what_is_above_the_threshold_and_its_score(trained):
     config, ledger = FilterConfig(classifier=str(trained[0])), Ledger()
     good = "".join(map(document, range(9100, 9104)))
@@ -80,7 +74,7 @@ def test_the_stage_keeps_what_is_above_the_threshold_and_its_score(trained):
     [
         ([{"text": "x", "label": "good"}], "line 1: the label is one of clean, noise"),
         ([{"label": "clean"}], "cannot be used .*each line is"),
-        (examples(20), "there are 20 clean, 10 noise; 20 of either are the least"),
+        (examples(20), "there are 20 clean, 10 noise; 20 of each of two labels are the least"),
     ],
 )
 def test_examples_that_cannot_be_used_are_refused(tmp_path, capfd, lines, message):

@@ -153,7 +153,11 @@ def test_who_displaced_whom_is_told(curated):
 
 def test_the_output_has_the_agreed_layout(curated):
     names = {str(one.relative_to(curated)) for one in curated.rglob("*") if one.is_file()}
-    assert names == {"ledger.json", *(f"duplicates/{n:06d}.jsonl" for n in range(4))} | {
+    assert names == {
+        "ledger.json",
+        "samples.json",
+        *(f"duplicates/{n:06d}.jsonl" for n in range(4)),
+    } | {
         f"documents/{source}/{split}-0000{shard}-of-00002.parquet"
         for source in ("books", "news")
         for split in ("train", "heldout")

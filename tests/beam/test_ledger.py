@@ -75,6 +75,7 @@ def test_merging_adds_up_in_any_order():
 def test_sifting_counts_every_item_once():
     class Item:
         counts = Counts(1, 2, 3)
+        told = None
 
     ledger, items = Ledger(), [Item() for _ in range(4)]
     passed = ledger.sift("news", "rules", items, [None, "too_short", None, "too_short"])
@@ -104,3 +105,26 @@ def test_the_table_names_each_reason_with_its_share():
     for row in ("news", "not_json", "too_short", "kept"):
         assert row in text
     assert "70.0%" in text and "20.0%" in text and "100.0%" in text
+
+
+def test_a_few_of_those_dropped_are_kept_to_read_whatever_the_order():
+    told = [(f"{number:032x}", f"{number} " + "长" * 300) for number in range(40)]
+    ledger, parts = Ledger(), [Ledger() for _ in range(4)]
+    ledger.sample("news", "rules", "too_short", told)
+    for number, one in enumerate(told[::-1]):
+        parts[number % 4].sample("news", "rules", "too_short", [one, one])
+    samples = ledger.samples_json()["news"]["rules"]["too_short"]
+    assert samples == Ledger.merged(parts).samples_json()["news"]["rules"]["too_short"]
+    assert len({one["doc_id"] for one in samples}) == 5
+    texts = dict(told)
+    assert all(one["text"] == texts[one["doc_id"]][:200] for one in samples)
+
+
+def test_lengths_are_counted_in_tenths_of_a_decade():
+    ledger = Ledger()
+    ledger.measure("news", "read", [1, 9, 10, 999, 1000])
+    ledger.measure("news", "read", [10])
+    # 10^0 <= 1 < 10^.1; 9 < 10; 10^1 <= 10 < 10^1.1; 999 < 10^3; 10^3 <= 1000 < 10^3.1
+    assert ledger.to_json((), {})["lengths"]["news"]["read"] == {
+        **{"1": 1, "10": 1, "11": 2, "30": 1, "31": 1}
+    }
