@@ -37,6 +37,7 @@ from welm_jax.failures import InputError, StopAndLook, require_positive, run_doo
 from welm_jax.text.records import (
     LEDGER_FILE,
     METADATA_FILE,
+    SAMPLES_FILE,
     TOKENIZER_FILE,
     TokenMetadata,
     TokenSplit,
@@ -129,7 +130,8 @@ def write_tokens(
             recipe(pipeline, shards, config, folder)
         written = finished_datasets(folder)
         shutil.copyfile(config.tokenizer, folder / TOKENIZER_FILE)
-        shutil.copyfile(Path(config.curated_dir) / LEDGER_FILE, folder / LEDGER_FILE)
+        for name in (LEDGER_FILE, SAMPLES_FILE):
+            shutil.copyfile(Path(config.curated_dir) / name, folder / name)
     return written
 
 

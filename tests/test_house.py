@@ -20,7 +20,11 @@ TRAINING = {"jax", "flax", "optax", "orbax"}
 # grain brings jax and orbax along where they are installed.
 FLOORS = {
     "door": (["welm_jax.launch"], {"gin"}),
-    "beside text": (["welm_jax.run_files", "welm_jax.failures", "welm_jax.configurables"], set()),
+    "beside text": (
+        [f"welm_jax.{name}" for name in ("run_files", "failures", "configurables", "corpus_card")]
+        + ["welm_jax.pages", "welm_jax.plots"],
+        set(),
+    ),
     "text": (["welm_jax.text.tokenizer", "welm_jax.text.records", "welm_jax.text.sources"], set()),
     "model": (["welm_jax.model.decoder", "welm_jax.model.loss"], TRAINING),
     "data": (["welm_jax.data.batches", "welm_jax.data.token_dataset"], {"jax", "grain", "orbax"}),

@@ -75,6 +75,7 @@ def write_curated(
             pyarrow.parquet.write_table(pyarrow.table(columns), place / name)
     ledger = ledger.to_json(("read", "written"), {})
     (folder / "ledger.json").write_text(json.dumps(ledger))
+    (folder / "samples.json").write_text("{}")
     return folder
 
 

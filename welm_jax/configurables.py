@@ -6,6 +6,7 @@ CORPUS = {
     "FilterConfig": "beam_pipelines.filters",
     "TokenizerConfig": "welm_jax.text.tokenizer",
     "WriteTokensConfig": "beam_pipelines.write_tokens",
+    "DataCardConfig": "beam_pipelines.data_card",
 }
 
 # Bound by a training configuration, and so by a run folder's config.gin.

@@ -6,36 +6,26 @@ files only: no jax, no network, and the page needs neither scripts nor anything 
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-import jinja2
 from etils import epath
 
-from welm_jax import recovery_report, run_files
+from welm_jax import corpus_card, recovery_report, run_files
+from welm_jax.pages import count, duration, percent, render
+from welm_jax.plots import Curve, Line, draw, smoothed
 from welm_jax.recovery_report import Logged
 from welm_jax.run_files import RunFolder
-from welm_jax.text.records import LEDGER_FILE
 from welm_jax.train.lineage import Recovery, applicable
 from welm_jax.train.recovery import Journal
 
-TEMPLATE = Path(__file__).with_name("report.html.j2")
-MOST_POINTS = 600  # of a curve, more than a screen shows
-SMOOTHING_SHARE = 0.02  # of a run's steps, the memory of the smoothed curve
 LAST_SAMPLES = 12
 BRANCH_RISE = 1.0  # of the curve's height, that what was discarded may rise above it
 
 
 def write_report(run: RunFolder) -> None:
     """Writes the run's report.html from what the folder holds; parts not there yet are said so."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"count": _count, "percent": _percent, "duration": _duration}
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    run_files.write_text(run.report, template.render(content(run)) + "\n")
+    run_files.write_text(run.report, render("report.html.j2", content(run)))
 
 
 def content(run: RunFolder) -> dict[str, Any]:
@@ -51,7 +41,7 @@ def content(run: RunFolder) -> dict[str, Any]:
         "curves": _curves(steps, branches, applicable(journal), held_out),
         "spikes": recovery_report.content(run, lines, len(steps), journal),
         "mixture": _mixture_rows(mixture, steps),
-        "data_card": _data_card(mixture),
+        "data_card": _data_card(mixture, steps),
         "held_out": _held_out(held_out),
         "samples": list(run_files.read_lines(run.samples))[-LAST_SAMPLES:],
         "config": run.operative_config.read_text(encoding="utf-8")
@@ -71,50 +61,15 @@ def _headlines(
         yield f"{bits:.3f}", "bits per character, held out", remark
     if steps:
         last, loss = steps[-1], smoothed([line["loss"] for line in steps])[-1]
-        yield f"{loss:.3f}", "training loss", f"nats per token, at step {_count(last['step'])}"
-        yield _count(last["tokens"]), "tokens trained on", ""
+        yield f"{loss:.3f}", "training loss", f"nats per token, at step {count(last['step'])}"
+        yield count(last["tokens"]), "tokens trained on", ""
         seconds = [line["seconds"] for line in steps if line["seconds"]]
         if seconds:
-            yield _duration(sum(seconds)), "in training steps", f"{median(seconds):.2f} s each"
+            yield duration(sum(seconds)), "in training steps", f"{median(seconds):.2f} s each"
             speed = median(line["tokens_per_second"] for line in steps if line["seconds"])
             mfu = [line["mfu"] for line in steps if line["mfu"] is not None]
-            remark = f"MFU {_percent(median(mfu))}" if mfu else "MFU not known for this device"
-            yield _count(round(speed)), "tokens a second", remark
-
-
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """Values over steps: `kind` is the class of the line, and steps ascend."""
-
-    kind: str
-    steps: Sequence[int]
-    values: Sequence[float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Curve:
-    """A curve as the template draws it; places are in the units of its viewBox.
-
-    Attributes:
-      title: what is drawn.
-      paths: (class of the line, the `d` of its SVG path), those at the back first.
-      x_ticks: (place, label).
-      y_ticks: (place, label).
-      dots: (x, y, label) of single measurements.
-      marks: (x, label) of recoveries.
-      height: of the plot; its width is WIDTH.
-    """
-
-    title: str
-    height: int
-    paths: Sequence[tuple[str, str]]
-    x_ticks: Sequence[tuple[float, str]]
-    y_ticks: Sequence[tuple[float, str]]
-    dots: Sequence[tuple[float, float, str]] = ()
-    marks: Sequence[tuple[float, str]] = ()
-
-
-WIDTH = 640
+            remark = f"MFU {percent(median(mfu))}" if mfu else "MFU not known for this device"
+            yield count(round(speed)), "tokens a second", remark
 
 
 def _curves(
@@ -156,84 +111,6 @@ def _discarded(
         yield Line(kind="discarded", steps=[line["step"] for line in branch], values=values)
 
 
-def draw(
-    title: str,
-    lines: Sequence[Line],
-    height: int,
-    floor: float | None = None,
-    dots: Sequence[tuple[int, float, str]] = (),
-    marks: Sequence[tuple[int, str]] = (),
-) -> Curve:
-    """Lays lines into one plot.
-
-    Args:
-      title: what is drawn.
-      lines: of two steps or more in all; values that are not finite leave a gap.
-      height: of the plot.
-      floor: a value that the plot reaches down to.
-      dots: (step, value, label).
-      marks: (step, label).
-    """
-    values = [value for line in lines for value in line.values] + [dot[1] for dot in dots]
-    finite = [value for value in values if math.isfinite(value)] or [0.0]
-    y_labels = ticks(min(finite) if floor is None else floor, max(finite))
-    first, last = min(line.steps[0] for line in lines), max(line.steps[-1] for line in lines)
-    x_labels = [tick for tick in ticks(first, last) if first <= tick <= last]
-
-    def x(step: float) -> float:
-        return round((step - first) / (last - first) * WIDTH, 1)
-
-    def y(value: float) -> float:
-        return round((y_labels[-1] - value) / (y_labels[-1] - y_labels[0]) * height, 1)
-
-    def path(line: Line) -> str:
-        stride = -(-len(line.steps) // MOST_POINTS)
-        points = list(zip(line.steps, line.values, strict=True))
-        # From the last point backwards, so that the end of the run is always there.
-        points, words, pen = points[::-1][::stride][::-1], [], "M"
-        for step, value in points:
-            if math.isfinite(value):
-                words.append(f"{pen}{x(step)} {y(value)}")
-            pen = "L" if math.isfinite(value) else "M"
-        return "".join(words)
-
-    return Curve(
-        title=title,
-        height=height,
-        paths=[(line.kind, path(line)) for line in lines],
-        x_ticks=[(x(tick), _count(round(tick))) for tick in x_labels],
-        y_ticks=[(y(tick), f"{tick:.4g}") for tick in y_labels],
-        dots=[(x(step), y(value), label) for step, value, label in dots],
-        marks=[(x(step), label) for step, label in marks],
-    )
-
-
-def smoothed(values: Sequence[float]) -> list[float]:
-    """An exponential mean from both sides, so that the curve does not lag behind the values."""
-    keep = 1 - 1 / max(1.0, SMOOTHING_SHARE * len(values))
-
-    def means(values: Sequence[float]) -> list[float]:
-        mean, weight, means = 0.0, 0.0, []
-        for value in values:
-            if math.isfinite(value):
-                mean, weight = keep * mean + (1 - keep) * value, keep * weight + (1 - keep)
-            means.append(mean / weight if weight else math.nan)
-        return means
-
-    backward = means(values[::-1])[::-1]
-    return [(one + other) / 2 for one, other in zip(means(values), backward, strict=True)]
-
-
-def ticks(low: float, high: float) -> list[float]:
-    """Four to nine round numbers, evenly spaced, from at most `low` to at least `high`."""
-    spread = (high - low) or abs(high) or 1.0
-    magnitude = 10 ** math.floor(math.log10(spread / 4))
-    step = next(step * magnitude for step in (1, 2, 5, 10) if spread / (step * magnitude) <= 7)
-    # A thousandth of a step over a tick is on the tick, to the eye and to float32.
-    first, last = math.floor(low / step + 1e-3), math.ceil(high / step - 1e-3)
-    return [number * step for number in range(first, max(last, first + 1) + 1)]
-
-
 def _mixture_rows(
     mixture: Mapping[str, Any] | None, steps: Sequence[Logged]
 ) -> list[dict[str, Any]]:
@@ -252,25 +129,15 @@ def _mixture_rows(
     ]
 
 
-def _data_card(mixture: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The curation ledger as two tables: totals a source, and what each reason took."""
-    folders = [epath.Path(source["folder"]) for source in (mixture or {"sources": []})["sources"]]
-    ledgers = [folder.parent / LEDGER_FILE for folder in folders]
-    if not ledgers or not ledgers[0].exists():
+def _data_card(mixture: Mapping[str, Any] | None, steps: Sequence[Logged]) -> dict[str, Any] | None:
+    """The card of the text that the run is fed, at its rates and for the tokens of so far."""
+    folders = {epath.Path(one["folder"]).parent for one in (mixture or {"sources": []})["sources"]}
+    if len(folders) != 1:
         return None
-    sources = run_files.read_json(ledgers[0])["sources"]
-    reasons = {}
-    for source, parts in sources.items():
-        for stage in list(parts)[1:-1]:  # between the totals and the stage that writes
-            for reason, counts in parts[stage].items():
-                if reason != "passed":
-                    row = reasons.setdefault((stage, reason), dict.fromkeys(sources, 0))
-                    row[source] = counts["documents"]
-    order = list(next(iter(sources.values())))
-    return {
-        "totals": {source: parts["totals"] for source, parts in sources.items()},
-        "reasons": dict(sorted(reasons.items(), key=lambda row: order.index(row[0][0]))),
-    }
+    rates = {source["name"]: source["quota"] for source in mixture["sources"]}
+    tokens = steps[-1]["tokens"] if steps else 0
+    card = corpus_card.content(folders.pop(), rates, tokens, corpus_card.MAX_EPOCHS)
+    return card and corpus_card.drawn(card)
 
 
 def _held_out(held_out: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -279,7 +146,7 @@ def _held_out(held_out: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     decoder = {name: one["bits_per_character"] for name, one in held_out["sources"].items()}
     decoder["all"] = held_out["all"]["bits_per_character"]
-    ours = f"this model, step {_count(held_out['step'])}"
+    ours = f"this model, step {count(held_out['step'])}"
     models = {**held_out["count_models"], ours: decoder}
     columns = list(decoder)
     return {
@@ -291,17 +158,3 @@ def _held_out(held_out: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "tokens": held_out["all"]["tokens"],
         "characters": round(held_out["all"]["characters"]),
     }
-
-
-def _count(number: int) -> str:
-    return f"{number:,}"
-
-
-def _percent(share: float) -> str:
-    return f"{share:.1%}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"

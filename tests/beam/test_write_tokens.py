@@ -156,7 +156,7 @@ def test_writing_again_gives_the_same_files(tmp_path):
     for source in ("news", "books", "english"):
         assert contents(tmp_path / source) == contents(tokens_dir() / source)
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["books", "english", "ledger.json", "news", "tokenizer.model"]
+    assert names == ["books", "english", "ledger.json", "news", "samples.json", "tokenizer.model"]
 
 
 def test_tokenizer_and_ledger_go_with_the_datasets():

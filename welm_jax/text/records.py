@@ -16,7 +16,7 @@ from welm_jax.failures import InputError
 FORMAT = 1
 METADATA_FILE = "token_metadata.json"
 # Beside the datasets of all sources: copies of what made them.
-TOKENIZER_FILE, LEDGER_FILE = "tokenizer.model", "ledger.json"
+TOKENIZER_FILE, LEDGER_FILE, SAMPLES_FILE = "tokenizer.model", "ledger.json", "samples.json"
 
 
 def row_dtype(vocab_size: int) -> np.dtype:
