@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from beam_pipelines.characters import folded, hash_ngrams, owners
+from beam_pipelines.characters import folded, hash_ngrams
 from welm_jax.failures import InputError
 
 NGRAM = 17
@@ -79,35 +79,48 @@ def read_index(folder: str) -> EvaluationIndex:
     return EvaluationIndex(unique, is_known, tuple(texts), (pairs[order], numbers[order]), without)
 
 
-def shared_places(texts: Sequence[str], index: EvaluationIndex) -> np.ndarray:
-    """At how many places of each text a 17-gram of an evaluation text begins, int64 [texts].
+class Shared(NamedTuple):
+    """What a text shares with evaluation texts.
 
-    Two such places may be one run of 18 characters; so a 34-gram, which the paper names beside
-    two 17-grams, always has two as well.
+    Attributes:
+      places: of the text at which a 17-gram of an evaluation text begins. Two may be one run of 18
+        characters; so a 34-gram, which the paper names beside two 17-grams, always has two as well.
+      tasks: name -> how many of these places it has.
+      span: the first run of such places, as it was compared.
     """
-    found, counts = _found(texts, index)
-    return np.bincount(owners(counts)[found[0]], minlength=len(texts))
+
+    places: int
+    tasks: dict[str, int]
+    span: str
 
 
-def shared_tasks(text: str, index: EvaluationIndex) -> dict[str, int]:
-    """The tasks that a text shares 17-grams with, and at how many of its places."""
-    (_, hashes), _ = _found([text], index)
+def shared(texts: Sequence[str], index: EvaluationIndex) -> list[Shared]:
+    """Looks each text up among the evaluation texts."""
+    codes, lengths = folded(texts)
+    codes = _simplified()[codes]
+    hashes, counts = hash_ngrams(codes, lengths, NGRAM)
+    likely = np.flatnonzero(index.is_known[_heads(hashes)])
+    found = likely[np.isin(hashes[likely], index.hashes)]
+    ends, begins = np.cumsum(counts), np.cumsum(lengths) - lengths
+    results = []
+    for end, count, begin in zip(ends, counts, begins, strict=True):
+        low, high = np.searchsorted(found, (end - count, end))
+        mine = found[low:high]
+        if not len(mine):
+            results.append(Shared(0, {}, ""))
+            continue
+        run = int(np.argmax(np.diff(mine, append=mine[-1] + 2) > 1))  # its last place
+        first = begin + mine[0] - (end - count)
+        span = codes[first : first + run + NGRAM]
+        results.append(Shared(len(mine), _tasks(hashes[mine], index), "".join(map(chr, span))))
+    return results
+
+
+def _tasks(hashes: np.ndarray, index: EvaluationIndex) -> dict[str, int]:
     begins, ends = (np.searchsorted(index.pairs[0], hashes, side) for side in ("left", "right"))
     numbers = [n for b, e in zip(begins, ends, strict=True) for n in index.pairs[1][b:e]]
     counts = np.bincount(np.array(numbers, np.int64), minlength=len(index.tasks))
     return {index.tasks[n]: int(counts[n]) for n in np.flatnonzero(counts)}
-
-
-def _found(
-    texts: Sequence[str], index: EvaluationIndex
-) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Which of all 17-grams are known, and their hashes; how many 17-grams each text has."""
-    hashes, counts = _ngrams(texts)
-    likely = np.flatnonzero(index.is_known[_heads(hashes)])
-    candidates = hashes[likely]
-    places = np.minimum(np.searchsorted(index.hashes, candidates), len(index.hashes) - 1)
-    is_known = index.hashes[places] == candidates if len(index.hashes) else likely < 0
-    return (likely[is_known], candidates[is_known]), counts
 
 
 def _ngrams(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -30,9 +30,11 @@ from beam_pipelines.ledger import Counts, Ledger
 from beam_pipelines.near_signatures import Signature
 from beam_pipelines.read_sources import InputFile, Record, RecordReader
 
-ASIDE_SCHEMA = SCHEMA.append(pa.field("source_bytes", pa.int64())).append(
-    pa.field("shared_places", pa.int64())  # with evaluation text
+_EXTRA = (
+    ("source_bytes", pa.int64()),
+    ("shared", pa.string()),  # JSON of decontaminate.Shared where it is too much, else empty
 )
+ASIDE_SCHEMA = pa.schema([*SCHEMA, *_EXTRA])
 _BATCH_RECORDS = 256
 _BATCH_BYTES = 4 << 20
 _ROW_GROUP = 1024
@@ -124,9 +126,7 @@ def clean_file(
                 for scores, key in zip(columns["attributes"], keys[-1], strict=True)
             ]
             columns["source_bytes"] = [record.length for record in passed]
-            columns["shared_places"] = (
-                decontaminate.shared_places(texts, index) if index else [0] * len(passed)
-            )
+            columns["shared"] = _too_much_shared(texts, index) if index else [""] * len(passed)
             aside.write_table(pa.table(columns, schema=ASIDE_SCHEMA))
             row += len(passed)
     if dead_letters:
@@ -136,6 +136,13 @@ def clean_file(
     with appearing(done) as path:
         path.write_bytes(pickle.dumps(cleaned))
     return cleaned
+
+
+def _too_much_shared(texts: list[str], index: decontaminate.EvaluationIndex) -> list[str]:
+    return [
+        json.dumps(one._asdict()) if one.places > decontaminate.MOST_SHARED else ""
+        for one in decontaminate.shared(texts, index)
+    ]
 
 
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
@@ -217,15 +224,26 @@ def release_file(
                     if row.index in lost[kind]
                 ]
                 rows = ledger.sift(source, f"{kind}_duplicates", rows, reasons)
-            shared = table["shared_places"].to_numpy()
-            is_leaked = [shared[row.index - begin] > decontaminate.MOST_SHARED for row in rows]
-            reasons = [DropReason.CONTAMINATED if leaked else None for leaked in is_leaked]
-            rows = ledger.sift(source, "contamination", rows, reasons)
+            rows = _without_contaminated(rows, source, ledger)
             kept = table.take(pa.array([row.index - begin for row in rows], pa.int64()))
             begin += len(table)
             yield Released(*_dealt(kept, source, dealing), ledger)
     with appearing(duplicates_file(folder, file)) as path:
         path.write_text("".join(json.dumps(one) + "\n" for one in displaced))
+
+
+def _without_contaminated(rows: list[_Row], source: str, ledger: Ledger) -> list[_Row]:
+    """Counts those that share too much with evaluation text, by task too; returns the others."""
+    leaks = [row.table["shared"][row.index - row.begin].as_py() for row in rows]
+    reasons = [DropReason.CONTAMINATED if leak else None for leak in leaks]
+    clean = ledger.sift(source, "contamination", rows, reasons, are_shown=False)
+    for row, leak in zip(rows, leaks, strict=True):
+        if leak:
+            shared = json.loads(leak)
+            ledger.contaminated.update((task, source) for task in shared["tasks"])
+            told = (row.told[0], f"{', '.join(shared['tasks'])}: {shared['span']}")
+            ledger.sample(source, "contamination", DropReason.CONTAMINATED, [told])
+    return clean
 
 
 def _dealt(

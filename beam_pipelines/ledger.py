@@ -67,6 +67,7 @@ class Ledger:
       lengths: documents by their number of characters, in bins that are tenths of a decade, by
         (source, "read" or "kept").
       topics: characters kept, by (dataset, topic), where a model tells topics apart.
+      contaminated: documents that share too much with an evaluation task, by (task, source).
       samples: the SAMPLES lowest draws, by (source, stage, reason).
     """
 
@@ -74,6 +75,7 @@ class Ledger:
     inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     lengths: dict[tuple[str, str], Counter[int]] = field(default_factory=dict)
     topics: dict[tuple[str, str], int] = field(default_factory=dict)
+    contaminated: Counter[tuple[str, str]] = field(default_factory=Counter)
     samples: dict[tuple[str, str, str], list[Sample]] = field(default_factory=dict)
 
     def add(self, source: str, stage: str, verdict: str, counts: Counts) -> None:
@@ -87,17 +89,19 @@ class Ledger:
         stage: str,
         items: Sequence[_Counted],
         reasons: Sequence[str | None],
+        are_shown: bool = True,
     ) -> list[_Counted]:
         """Counts items under their reasons; returns those without one.
 
-        An item has `counts`, and `told`: the id and text of its document, or None.
+        An item has `counts`, and `told`: the id and text of its document, or None. Some of those
+        with a reason are shown as samples, unless there is better to show than their beginning.
         """
         by_verdict: dict[str, list[_Counted]] = {}
         for item, reason in zip(items, reasons, strict=True):
             by_verdict.setdefault(reason or PASSED, []).append(item)
         for verdict, group in by_verdict.items():
             self.add(source, stage, verdict, Counts.total(item.counts for item in group))
-            if verdict != PASSED:
+            if verdict != PASSED and are_shown:
                 self.sample(source, stage, verdict, (item.told for item in group if item.told))
         return by_verdict.get(PASSED, [])
 
@@ -128,6 +132,7 @@ class Ledger:
                 merged.lengths.setdefault(place, Counter()).update(bins)
             for about, characters in ledger.topics.items():
                 merged.topics[about] = merged.topics.get(about, 0) + characters
+            merged.contaminated.update(ledger.contaminated)
             for key, samples in ledger.samples.items():
                 merged.samples[key] = sorted({*merged.samples.get(key, ()), *samples})[:SAMPLES]
         return merged
@@ -186,8 +191,8 @@ class Ledger:
           format, config, inputs (name -> RecordReader.fingerprint), sources
           (name -> totals, and each stage -> verdict -> counts), lengths (source -> "read" or
           "kept" -> bin -> documents; bin b is of texts with fewer characters than 10^(b / 10)),
-          topics (dataset -> topic -> characters), and digest: the sha256 of all that, which token
-          datasets cite.
+          topics (dataset -> topic -> characters), contaminated (task -> source -> documents), and
+          digest: the sha256 of all that, which token datasets cite.
         """
         sources = {}
         for source in self.sources:
@@ -209,6 +214,7 @@ class Ledger:
                 }
             ),
             "topics": _nested(self.topics),
+            "contaminated": _nested(self.contaminated),
         }
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return {**content, "digest": hashlib.sha256(canonical.encode()).hexdigest()}

@@ -23,6 +23,10 @@ def metadata(source, tokens, characters):
     return TokenMetadata(**fields, splits={"train": split})
 
 
+def reason(stage):
+    return "contaminated" if stage == "contamination" else f"lost_in_{stage}"
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Two sources, one of which has English as a dataset of its own."""
@@ -33,12 +37,13 @@ def folder(tmp_path):
             ledger.add(source, stage, PASSED, Counts(left, 100 * left, 30 * left))
             lost = Counts(before - left, 100 * (before - left), 30 * (before - left))
             if lost.documents:
-                ledger.add(source, stage, f"lost_in_{stage}", lost)
+                ledger.add(source, stage, reason(stage), lost)
             before = left
         ledger.add(source, "written", "train", Counts(before, 100 * before, 30 * before))
         ledger.measure(source, "read", [5] * 3 + [2000] * 7)
         ledger.measure(source, "kept", [2000] * 6)
         ledger.sample(source, "rules", "lost_in_rules", [("00", HOSTILE)])
+    ledger.contaminated.update({("cmrc", "news"): 1})
     ledger.topics = {("books", "war"): 90, ("books", "love"): 10, ("news", "war"): 300}
     content = ledger.to_json(STAGES, {"parts_languages": True})
     (tmp_path / "ledger.json").write_text(json.dumps(content))
@@ -133,3 +138,20 @@ def test_a_folder_without_a_ledger_is_one_line_and_exit_status_2(tmp_path, capfd
     assert "holds no ledger.json: give the folder that write_tokens or curate wrote" in line
     assert run_door(command.main, [*gin, "--runner=x"], "data_card") == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_contamination_is_told_by_task_and_a_large_one_is_warned_of(folder):
+    assert data_card_warnings(folder) == []
+    ledger = json.loads((folder / "ledger.json").read_text())
+    counts = ledger["sources"]["news"]["contamination"]
+    counts["contaminated"]["documents"], counts[PASSED]["documents"] = 25, 5
+    (folder / "ledger.json").write_text(json.dumps(ledger))
+    [warning] = data_card_warnings(folder)
+    assert warning.startswith("25 of 30 documents of news share text with evaluation tasks: read")
+    write_data_card(DataCardConfig(tokens_dir=str(folder), rates=RATES))
+    assert "cmrc" in Page((folder / "data_card.html").read_text()).text
+
+
+def data_card_warnings(folder):
+    rates = {"books": 0.1, "news": 0.7, "news_en": 0.2}
+    return corpus_card.content(folder, rates, 10, 4.0)["warnings"]

@@ -23,6 +23,7 @@ GROUPS = {
     "duplicates": ("exact_duplicates", "near_duplicates"),
     "contamination": ("contamination",),
 }
+LARGE_LEAK = 0.1  # of a source's documents; the paper's share is a hundredth of that
 UNITS = ("documents", "bytes", "characters")
 Card = dict[str, Any]
 
@@ -42,7 +43,7 @@ def content(
       `tokens_fed`; `table_1`, a row for each dataset and each source; `languages`, the share of
       the sequences of each where they are datasets of their own; `warnings`; `stages`, what is
       left after each; `shares`, what each of GROUPS took; `reasons`; `totals`; `lengths`;
-      `topics`, before and after balancing; `samples`. None if the folder has no ledger.
+      `topics`, before and after balancing; `contaminated`, by task; `samples`. None if the folder has no ledger.
     """
     folder = epath.Path(folder)
     if not (folder / LEDGER_FILE).exists():
@@ -59,13 +60,14 @@ def content(
         "tokens_fed": tokens_fed,
         "table_1": table,
         "languages": _languages(table, sources, ledger.get("config", {})),
-        "warnings": list(_warnings(table, max_epochs)),
+        "warnings": [*_feeding_warnings(table, max_epochs), *_leak_warnings(sources)],
         "stages": _stages(sources),
         "shares": _shares(sources),
         "reasons": _reasons(sources),
         "totals": {source: parts["totals"] for source, parts in sources.items()},
         "lengths": ledger.get("lengths", {}),
         "topics": _topics(topics, rates) if topics else [],
+        "contaminated": ledger.get("contaminated", {}),
         "samples": run_files.read_json(samples) if samples.exists() else {},
     }
 
@@ -117,7 +119,7 @@ def _languages(
     return shares
 
 
-def _warnings(table: Sequence[Card], max_epochs: float) -> Iterator[str]:
+def _feeding_warnings(table: Sequence[Card], max_epochs: float) -> Iterator[str]:
     for row in table:
         name = row["name"]
         if row["epochs"] and row["epochs"] > max_epochs:
@@ -126,6 +128,20 @@ def _warnings(table: Sequence[Card], max_epochs: float) -> Iterator[str]:
             yield f"{name} has a rate and no tokens"
         if row["tokens"] and row["proportion"] == 0:
             yield f"{name} has {row['tokens']:,} tokens and no rate: it is never seen"
+
+
+def _leak_warnings(sources: Mapping[str, Any]) -> Iterator[str]:
+    for source, parts in sources.items():
+        counts = parts.get("contamination", {})
+        met, lost = (
+            sum(one["documents"] for name, one in counts.items() if name in names)
+            for names in (counts, ("contaminated",))
+        )
+        if lost > LARGE_LEAK * met:
+            yield (
+                f"{lost:,} of {met:,} documents of {source} share text with evaluation tasks: read "
+                "the spans below, a footer that all have in common may be the reason"
+            )
 
 
 def _stages(sources: Mapping[str, Any]) -> list[Card]:

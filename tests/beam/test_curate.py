@@ -380,6 +380,10 @@ def test_what_evaluation_has_is_not_in_the_corpus(tmp_path):
     assert texts == set(KEPT_NEWS) - {NEWS[5]}
     ledger = json.loads((tmp_path / "out/ledger.json").read_text())
     assert ledger["sources"]["news"]["contamination"]["contaminated"]["documents"] == 1
+    assert ledger["contaminated"] == {"cmrc": {"news": 1}}
+    samples = json.loads((tmp_path / "out/samples.json").read_text())
+    [leak] = samples["news"]["contamination"]["contaminated"]
+    assert leak["text"].startswith("cmrc: ") and leak["text"][6:].startswith(NEWS[5][10:12])
 
 
 def test_a_killed_job_is_gone_on_with_and_ends_the_same(tmp_path, curated):

@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from beam_pipelines.decontaminate import read_index, shared_places, shared_tasks
+from beam_pipelines.decontaminate import read_index, shared
 from welm_jax.failures import InputError
 
 QUESTION = "一九七八年春天，小镇上的图书馆为什么关了整整三个月的门，而后来又为什么提前重新开放？"
@@ -29,6 +29,10 @@ def passage(seed, characters=200):
     return "".join(map(chr, random.integers(0x4E00, 0x8000, size=characters)))
 
 
+def places_in(texts, index):
+    return [one.places for one in shared(texts, index)]
+
+
 def letters(text):
     return "".join(one for one in text if one not in "，。？")
 
@@ -36,7 +40,9 @@ def letters(text):
 @pytest.mark.parametrize(("length", "places"), [(16, 0), (17, 1), (18, 2), (34, 18)])
 def test_a_run_of_n_characters_is_shared_at_n_minus_16_places(folder, length, places):
     planted = passage(1) + letters(QUESTION + ANSWER)[:length] + passage(2)
-    assert shared_places([passage(3), planted, ""], read_index(folder)).tolist() == [0, places, 0]
+    nothing, found, empty = shared([passage(3), planted, ""], read_index(folder))
+    assert (nothing.places, found.places, empty.places) == (0, places, 0)
+    assert found.span == (letters(QUESTION + ANSWER)[:length] if places else "")
 
 
 @pytest.mark.parametrize(
@@ -49,7 +55,7 @@ def test_a_run_of_n_characters_is_shared_at_n_minus_16_places(folder, length, pl
 )
 def test_blanks_marks_and_the_other_script_do_not_hide_a_copy(folder, disguise):
     index = read_index(folder)
-    plain, hidden = shared_places([ANSWER, disguise(ANSWER)], index)
+    plain, hidden = places_in([ANSWER, disguise(ANSWER)], index)
     assert plain == hidden == len(letters(ANSWER)) - 16
 
 
@@ -57,9 +63,9 @@ def test_tasks_are_told_apart_and_what_is_trained_on_is_none(folder):
     index = read_index(folder)
     assert index.tasks == ("cmrc2018", "drcd") and index.without_gram == {"cmrc2018": 1, "drcd": 0}
     long = len(letters(ANSWER)) - 16
-    assert shared_tasks(ANSWER, index) == {"cmrc2018": long, "drcd": long}
-    assert shared_tasks(letters(QUESTION)[:20], index) == {"cmrc2018": 4}
-    assert shared_places([passage(9)], index).tolist() == [0]
+    both, one, none = shared([ANSWER, letters(QUESTION)[:20], passage(9)], index)
+    assert both.tasks == {"cmrc2018": long, "drcd": long}
+    assert one.tasks == {"cmrc2018": 4} and none == (0, {}, "")
 
 
 def test_every_place_is_found_as_by_brute_force(folder):
@@ -73,7 +79,7 @@ def test_every_place_is_found_as_by_brute_force(folder):
         begin, length = draw.integers(0, 40), draw.integers(0, 40)
         texts.append(passage(100 + seed, 30) + source[begin : begin + length] + passage(seed, 9))
     expected = [sum(one[at : at + 17] in grams for at in range(len(one))) for one in texts]
-    assert shared_places(texts, index).tolist() == expected and sum(expected) > 100
+    assert places_in(texts, index) == expected and sum(expected) > 100
 
 
 def test_a_folder_without_evaluation_text_is_refused(tmp_path):
@@ -82,3 +88,10 @@ def test_a_folder_without_evaluation_text_is_refused(tmp_path):
     (tmp_path / "a.jsonl").write_text("{no")
     with pytest.raises(InputError, match="a.jsonl is no JSONL of evaluation text"):
         read_index(str(tmp_path))
+
+
+def test_the_span_is_the_first_run_and_no_longer(folder):
+    two = passage(1) + letters(QUESTION)[:19] + passage(2) + letters(ANSWER)[:25] + passage(3)
+    [found] = shared([two], read_index(folder))
+    assert found.places == 3 + 9 and found.span == letters(QUESTION)[:19]
+    assert shared([passage(4), two], read_index(folder))[1] == found

@@ -172,7 +172,7 @@ def test_new_datasets_replace_all_old_ones(tmp_path):
     write_tokens(config(tmp_path / "out", curated_dir=str(curated)))
     assert text_of(tmp_path / "out" / "news", "train") == ["天黑了。"]
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["ledger.json", "news", "tokenizer.model"]
+    assert names == ["ledger.json", "news", "samples.json", "tokenizer.model"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "out"]
 
 
