@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pyarrow.parquet as pq
 from rich.console import Console
@@ -44,7 +45,7 @@ from beam_pipelines.document_passes import (
 )
 from beam_pipelines.filters import FilterConfig
 from beam_pipelines.ledger import Ledger
-from beam_pipelines.near_signatures import SIGNATURES, Method, Signature
+from beam_pipelines.near_signatures import SIGNATURES, Signature
 from beam_pipelines.read_sources import InputFile, list_inputs
 from beam_pipelines.runner import open_pipeline, read_command_line, require_local, running
 from welm_jax.failures import InputError, StopAndLook, require_positive, run_door
@@ -76,7 +77,7 @@ class CurationConfig:
     encodings: Mapping[str, str] = field(default_factory=dict)
     max_dead_letters: float = 0.01
     drops_duplicates: bool = True
-    near_duplicates: Method = "minhash"
+    near_duplicates: Literal["minhash", "simhash"] = "minhash"
     evaluation_dir: str = ""
     parts_languages: bool = False
     held_out_fraction: float = 0.02

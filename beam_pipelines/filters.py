@@ -6,12 +6,12 @@ others. Knows nothing of files, nor of duplicates.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from beam_pipelines import clean_classifier, offensive_text, topics
 from beam_pipelines.clean_rules import Thresholds, apply_rules, without_boilerplate_lines
 from beam_pipelines.document import DropReason
-from beam_pipelines.language import LANGUAGES, Detector, identify_languages
+from beam_pipelines.language import LANGUAGES, identify_languages
 from beam_pipelines.ledger import PASSED, Counts, Ledger
 from beam_pipelines.read_sources import Record
 from welm_jax.failures import InputError
@@ -37,7 +37,7 @@ class FilterConfig:
     """
 
     languages: tuple[str, ...] = ("zh", "en")
-    language_detector: Detector = "script"
+    language_detector: Literal["script", "langdetect"] = "script"
     applies_rules: bool = True
     rules: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     offensive_words: str = ""

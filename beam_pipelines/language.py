@@ -26,10 +26,9 @@ _MIN_ENGLISH_SHARE = 0.03
 _SHORT_LATIN = 200  # letters; longer English without its commonest words there is none
 
 
-Detector = Literal["script", "langdetect"]
-
-
-def identify_languages(texts: Sequence[str], detector: Detector) -> list[str]:
+def identify_languages(
+    texts: Sequence[str], detector: Literal["script", "langdetect"]
+) -> list[str]:
     """Names the language of each text: one of LANGUAGES.
 
     Args:

@@ -5,14 +5,13 @@ pair that shares one is verified. Knows nothing of what is done about duplicates
 """
 
 import itertools
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from beam_pipelines.characters import hash_ngrams, owners, scramble
 
 _BLOCK_RUNS = 1 << 15  # n-grams hashed at a time: they stay in the processor's cache
-Method = Literal["minhash", "simhash"]
 
 
 class Signature(Protocol):
@@ -135,4 +134,4 @@ class SimHash:
         return np.bitwise_count(others ^ one).sum(axis=1) <= self.distance
 
 
-SIGNATURES: dict[Method, Signature] = {"minhash": MinHash(), "simhash": SimHash()}
+SIGNATURES: dict[str, Signature] = {"minhash": MinHash(), "simhash": SimHash()}

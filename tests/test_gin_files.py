@@ -2,13 +2,18 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import gin_configs
 from welm_jax import gin_files
+from welm_jax.configurables import CORPUS
 from welm_jax.failures import InputError
 from welm_jax.model.config import ModelConfig
+from welm_jax.text.sources import TABLE_1
 
+GIN_CONFIGS = Path(gin_configs.__path__[0])
 WANTED = {"ModelConfig": "welm_jax.model.config"}
 GOOD = """
 ModelConfig.num_layers = %LAYERS
@@ -171,3 +176,33 @@ def test_split_arguments_takes_what_is_gin_and_keeps_the_order_of_the_rest():
         gin_files.split_arguments(["--gin_file"])
     with pytest.raises(InputError, match="--gin.N needs a value"):
         gin_files.split_arguments(["--gin.N"])
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        path.relative_to(GIN_CONFIGS).as_posix()
+        for path in sorted(GIN_CONFIGS.glob("corpus/**/*.gin"))
+        if "TokenizerConfig" in path.read_text() or "include" in path.read_text()
+    ],
+)
+def test_every_corpus_file_configures_its_commands(file):
+    wanted = {name: CORPUS[name] for name in ("CurationConfig", "FilterConfig")}
+    bindings = ["CLASSIFIER="] if "ablation" in file else []
+    built = gin_files.load([file], bindings, wanted, CORPUS)
+    assert set(built["FilterConfig"].languages) >= {"zh", "en"}
+    for name in ("TokenizerConfig", "WriteTokensConfig"):
+        gin_files.load([file], [], {name: CORPUS[name]}, CORPUS)
+
+
+def test_the_papers_corpus_uses_the_papers_tools():
+    wanted = {name: CORPUS[name] for name in ("CurationConfig", "FilterConfig", "DataCardConfig")}
+    built = gin_files.load(["corpus/welm_paper.gin"], [], wanted, CORPUS)
+    assert built["FilterConfig"].language_detector == "langdetect"
+    assert built["CurationConfig"].near_duplicates == "simhash"
+    ours = gin_files.load(["corpus/welm.gin"], [], wanted, CORPUS)
+    assert ours["FilterConfig"].rules.keys() == TABLE_1.keys()
+    rates = ours["DataCardConfig"].rates
+    assert rates["common_crawl_en"] == 0.13 and sum(rates.values()) == pytest.approx(1)
+    for source, row in TABLE_1.items():  # Table 1's proportions, of the 87 % that is Chinese
+        assert rates[source] == pytest.approx(0.87 * row.proportion, abs=0.001)

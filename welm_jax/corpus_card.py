@@ -43,7 +43,8 @@ def content(
       `tokens_fed`; `table_1`, a row for each dataset and each source; `languages`, the share of
       the sequences of each where they are datasets of their own; `warnings`; `stages`, what is
       left after each; `shares`, what each of GROUPS took; `reasons`; `totals`; `lengths`;
-      `topics`, before and after balancing; `contaminated`, by task; `samples`. None if the folder has no ledger.
+      `topics`, before and after balancing; `contaminated`, by task; `samples`. None if the folder
+      has no ledger.
     """
     folder = epath.Path(folder)
     if not (folder / LEDGER_FILE).exists():
