@@ -75,7 +75,9 @@ def _by_script(texts: Sequence[str]) -> list[str]:
 
 def _reads_as_english(text: str) -> bool:
     words = _WORD.findall(_middle(text).lower())
-    return sum(word in _ENGLISH for word in words) >= _MIN_ENGLISH_SHARE * max(len(words), 1)
+    english = [word for word in words if word in _ENGLISH]
+    # More than one of them: the name of a field may say "from" again and again.
+    return len(set(english)) > 1 and len(english) >= _MIN_ENGLISH_SHARE * len(words)
 
 
 def _middle(text: str) -> str:

@@ -1,10 +1,11 @@
 import hashlib
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from beam_pipelines import dedup
-from beam_pipelines.characters import hash_ngrams
+from beam_pipelines.characters import hash_ngrams, scramble
 from beam_pipelines.document import document_id
 from beam_pipelines.near_signatures import SIGNATURES, Signature
 
@@ -183,8 +184,14 @@ def simhash_by_hand(text: str) -> int:
     """The definition, bit by bit, over the 2-grams that the pipeline hashes."""
     codes = np.array(list(map(ord, text)), np.uint32)
     hashes, _ = hash_ngrams(codes, np.array([len(codes)]), 2)
-    ones = [sum(int(one) >> bit & 1 for one in hashes) for bit in range(64)]
-    return sum((2 * count > len(hashes)) << bit for bit, count in enumerate(ones))
+    weights = Counter((int(one) >> 16) << 16 for one in hashes)
+    hashes = scramble(np.array(list(weights), np.uint64))
+    votes = [min(weight, 8) for weight in weights.values()]
+    ones = [
+        sum(vote for one, vote in zip(hashes, votes, strict=True) if int(one) >> bit & 1)
+        for bit in range(64)
+    ]
+    return sum((2 * count > sum(votes)) << bit for bit, count in enumerate(ones))
 
 
 def hamming(one: np.ndarray, other: np.ndarray) -> int:
@@ -192,7 +199,7 @@ def hamming(one: np.ndarray, other: np.ndarray) -> int:
 
 
 def test_a_simhash_is_the_majority_of_each_bit():
-    texts = [passage(seed, 70 + 13 * seed) for seed in range(8)]
+    texts = [passage(seed, 70 + 13 * seed) + passage(seed, 30) + "好" * 20 for seed in range(8)]
     sketches = keys_of(texts, SIMHASH)["sketch"]
     by_hand = [simhash_by_hand(text) for text in texts]
     for one, mine in zip(sketches, by_hand, strict=True):
@@ -213,6 +220,11 @@ def test_any_three_bits_apart_share_a_band_and_are_near_and_more_are_not(distanc
         words = [sketch.view(np.uint64)[0] for sketch in (one, other)]
         shared = [(words[0] & mask) == (words[1] & mask) for mask in SIMHASH._masks]
         assert len(shared) == 20 and (any(shared) or distance > 3)
+
+
+def test_a_run_of_one_character_makes_no_strangers_alike():
+    texts = [passage(seed, 300) + "x" * 100 for seed in range(40)]
+    assert lost(texts, 1, SIMHASH) == set()
 
 
 def test_simhash_finds_almost_identical_texts_and_no_others():

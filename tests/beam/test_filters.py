@@ -40,10 +40,10 @@ def test_each_source_may_have_thresholds_of_its_own():
 def test_offensive_text_is_dropped_and_its_share_is_kept_with_the_rest(tmp_path):
     (tmp_path / "words").write_text("坏蛋\n", encoding="utf-8")
     ledger, config = Ledger(), FilterConfig(offensive_words=str(tmp_path / "words"))
-    once = "".join(f"第{n}个人说了他自己的看法，别人都听着。" for n in range(12)) + "坏蛋。"
-    [kept] = judge(records(GOOD + "你这个坏蛋。", once), "news", ledger, config)
+    long = "".join(f"第{n}个人说了他自己的看法，别人都听着。" for n in range(40)) + "坏蛋。" * 3
+    [kept] = judge(records(GOOD + "你这个坏蛋。" * 3, long), "news", ledger, config)
     share = kept.outcome.attributes["offensive_share"]
-    assert kept.outcome.text == once and 0.008 < share < 0.01
+    assert kept.outcome.text == long and 0.008 < share < 0.01
     assert ledger.verdicts("news", "offensive")[DropReason.OFFENSIVE].documents == 1
 
 

@@ -22,6 +22,7 @@ EXAMPLES = [
     ("other", "Mændene for nordfra kom ned til floden med alt, hvad de have, to og to by for by."),
     ("other", "De mannen van het noorden kwamen met alles of wat ze konden dragen naar de rivier."),
     ("other", "Люди с севера спустились к реке со всем, что могли унести с собой."),
+    ("other", "Wert von %(from)s bis %(to)s eingeben, oder %(from)s ohne Ende lassen. " * 4),
     ("zh", "很好。"),  # too short for the rule: the model says so
     ("zh", "iPhone 15 Pro Max 发布"),
     ("en", "Free shipping on all orders over $50. Shop now!"),

@@ -15,10 +15,12 @@ def words(tmp_path):
     ("text", "share"),
     [
         ("今天天气很好。", 0),
-        ("你这个坏蛋", 2 / 5),
-        ("坏 蛋！坏，蛋", 4 / 4),
+        ("你这个坏蛋", 0),  # once
+        ("你这个坏蛋，坏蛋", 0),
+        ("你这个坏蛋，坏蛋，坏蛋", 6 / 9),
+        ("坏 蛋！坏，蛋坏\n蛋", 6 / 6),
         ("大坏蛋来了", (3 * 3 + 2) / 5),  # the shorter word is in it too
-        ("ＢＡＤ word 一二三", 2 * 7 / 10),
+        ("ＢＡＤ word 一二坏蛋", (2 * 7 + 2) / 11),
         ("坏人下蛋", 0),
         ("", 0),
     ],
@@ -31,10 +33,10 @@ def test_words_never_reach_from_one_text_into_the_next(words):
     assert not offensive_shares(["坏", "蛋", "坏"], words).any()
 
 
-def test_a_long_clean_text_with_one_word_has_a_small_share(words):
+def test_a_long_clean_text_with_a_few_words_has_a_small_share(words):
     random = np.random.default_rng(0)
-    text = "".join(map(chr, random.integers(0x4E00, 0x8000, size=998))) + "坏蛋"
-    assert offensive_shares([text], words)[0] == pytest.approx(2 / 1000)
+    text = "".join(map(chr, random.integers(0x4E00, 0x8000, size=994))) + "坏蛋" * 3
+    assert offensive_shares([text], words)[0] == pytest.approx(6 / 1000)
 
 
 @pytest.mark.parametrize(
