@@ -14,6 +14,7 @@ from uuid import uuid4
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from welm_jax.failures import InputError
+from welm_jax.run_files import locked
 
 LEDGER = "ledger.json"
 SAMPLES = "samples.json"
@@ -68,7 +69,8 @@ def replacing(output_dir: Path, sign: str, asked: str = "") -> Iterator[Path]:
       asked: what the work depends on; empty for work that always begins anew.
 
     Raises:
-      InputError: output_dir holds something that is not an earlier output.
+      InputError: output_dir holds something that is not an earlier output, or another job is
+        at it.
     """
     is_taken = output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir()))
     if is_taken and not any(output_dir.glob(sign)):
@@ -77,17 +79,19 @@ def replacing(output_dir: Path, sign: str, asked: str = "") -> Iterator[Path]:
             "give the output a folder of its own"
         )
     place = output_dir.with_name(f".{output_dir.name}.partial")
-    if not asked or not _holds(place / "asked", asked):  # of a run that was killed
-        shutil.rmtree(place, ignore_errors=True)
-    try:
-        (place / "new").mkdir(parents=True, exist_ok=True)
-        (place / "asked").write_text(asked, encoding="utf-8")
-        yield place / "new"
-        if output_dir.exists():
-            output_dir.rename(place / "old")
-        (place / "new").rename(output_dir)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True, exist_ok=True)
+    with locked(place, f"{output_dir} is being written by another job; wait for it, or stop it"):
+        try:
+            if not asked or not _holds(place / "asked", asked):  # of a run that was killed
+                shutil.rmtree(place / "new", ignore_errors=True)
+            (place / "new").mkdir(exist_ok=True)
+            (place / "asked").write_text(asked, encoding="utf-8")
+            yield place / "new"
+            if output_dir.exists():
+                output_dir.rename(place / "old")
+            (place / "new").rename(output_dir)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _holds(file: Path, text: str) -> bool:

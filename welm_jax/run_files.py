@@ -77,17 +77,9 @@ class RunFolder:
         if "://" in os.fspath(self.path):
             yield
             return
-        opened = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        told = "another process trains there; wait for it, stop it, or give another --run_dir"
+        with locked(self.path, f"{self.path} is in use: {told}"):
             yield
-        except BlockingIOError as error:
-            raise InputError(
-                f"{self.path} is in use: another process trains there; wait for it, stop it, or "
-                "give another --run_dir"
-            ) from error
-        finally:
-            os.close(opened)
 
     def require(self) -> "RunFolder":
         """Returns itself if a run began here.
@@ -101,6 +93,23 @@ class RunFolder:
                 "give --run_dir the folder that `welm train` wrote"
             )
         return self
+
+
+@contextlib.contextmanager
+def locked(folder: os.PathLike, told: str) -> Iterator[None]:
+    """Keeps a folder to ourselves; the kernel unlocks it at our death.
+
+    Raises:
+      InputError: another process has it; says what is told.
+    """
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise InputError(told) from error
+    finally:
+        os.close(opened)
 
 
 def read_json(file: epath.Path) -> Any:

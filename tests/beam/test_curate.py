@@ -17,6 +17,7 @@ import pytest
 from beam_pipelines import curate as recipe
 from beam_pipelines import filters
 from beam_pipelines.curate import STAGES, CurationConfig, curate
+from beam_pipelines.curated_files import replacing
 from beam_pipelines.document import SCHEMA, Document, DropReason, draw
 from beam_pipelines.document_passes import Dealing
 from beam_pipelines.filters import FilterConfig
@@ -270,6 +271,15 @@ def test_a_worker_that_dies_leaves_nothing(tmp_path, monkeypatch):
         curate(config_for(write_corpus(tmp_path / "raw"), tmp_path / "out"), FILTERS)
     assert failure.value.errno == errno.ENOSPC  # by which the door chooses the exit status
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+def test_two_jobs_do_not_write_one_output(tmp_path):
+    write_corpus(tmp_path / "raw")
+    with replacing(tmp_path / "out", "*") as folder:
+        with pytest.raises(InputError, match="out is being written by another job; wait for it"):
+            curate(config_for(tmp_path / "raw", tmp_path / "out"), FILTERS)
+        (folder / "mine").touch()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
 
 
 def test_an_output_below_a_file_is_refused_by_the_system(tmp_path):
