@@ -6,8 +6,8 @@
 RAW_DIR/<source>/*.jsonl and *.txt (plain or .gz) become CURATED_DIR/documents and its ledger.json.
 Readable as section 2 of the paper; the only file that knows the order of the stages. One element
 is one raw file. Its text is judged where it is read and set aside; small keys alone are shuffled
-to find duplicates; then the text that stays passes the one shuffle of text, into shards that do
-not depend on how the input was cut into files.
+to find duplicates; then the text that stays is dealt, through files, into shards that do not depend
+on how the input was cut. No text passes a shuffle.
 """
 
 import codecs
@@ -37,7 +37,6 @@ from beam_pipelines.curated_files import (
 )
 from beam_pipelines.document import SPLITS
 from beam_pipelines.document_passes import (
-    ASIDE_SCHEMA,
     Dealing,
     clean_file,
     release_file,
@@ -52,6 +51,7 @@ from welm_jax.failures import InputError, StopAndLook, require_positive, run_doo
 
 STAGES = (*filters.STAGES, "exact_duplicates", "near_duplicates", "contamination", "written")
 _PART_BYTES = 128 << 20  # raw bytes whose keys meet in one worker's memory
+_SLICE_BYTES = 16 << 20  # raw bytes whose texts do
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +106,7 @@ def recipe(
     import apache_beam as beam
 
     signature = SIGNATURES[config.near_duplicates]
+    raw_bytes = sum(raw.path.stat().st_size for raw in inputs)
     clean = partial(
         clean_file,
         judge=partial(filters.judge, config=filter_config),
@@ -117,6 +118,7 @@ def recipe(
         shards=config.shards,
         held_out_fraction=config.held_out_fraction,
         parts_languages=config.parts_languages,
+        slices=1 + raw_bytes // (config.shards * _SLICE_BYTES),
     )
     cleaned = (
         pipeline
@@ -126,13 +128,13 @@ def recipe(
     )
     drops = {"file": cleaned | "files" >> beam.Map(lambda done: (done.file, None))}
     if config.drops_duplicates:
-        parts = 1 + sum(raw.path.stat().st_size for raw in inputs) // _PART_BYTES
+        parts = 1 + raw_bytes // _PART_BYTES
         drops |= find_duplicates(cleaned, parts, signature)
     released = (
         drops
         | "drops of each file" >> beam.CoGroupByKey()
         | "release the rest"
-        >> beam.FlatMapTuple(lambda file, drops: release_file(file, drops, dealing, folder))
+        >> beam.MapTuple(lambda file, drops: release_file(file, drops, dealing, folder))
     )
     datasets = _datasets(inputs, filter_config.languages, dealing)
     written = write_documents(pipeline, released, datasets, dealing, folder)
@@ -151,7 +153,7 @@ def recipe(
 
 
 def find_duplicates(cleaned, parts: int, signature: Signature):
-    """Shuffles the keys of cleaned files; returns `exact` and `near` drops, as (file, dedup.Lost).
+    """Shuffles the keys of cleaned files; returns `exact` and `near` drops, as (file, dedup.LOST).
 
     The more parts the keys are dealt to, the less memory each takes; the result is the same.
     """
@@ -167,24 +169,23 @@ def find_duplicates(cleaned, parts: int, signature: Signature):
         exact
         | "bands" >> beam.FlatMapTuple(lambda unique, _: dedup.deal_bands(unique, parts))
         | "meet by band" >> beam.GroupByKey()
-        | "candidates" >> beam.FlatMapTuple(lambda _, bands: dedup.candidate_pairs(bands))
+        | "candidates" >> beam.FlatMapTuple(lambda _, bands: dedup.candidate_pairs(bands, parts))
     )
-    sketches = exact | "sketches" >> beam.FlatMapTuple(lambda unique, _: dedup.sketches(unique))
+    sketches = exact | "sketches" >> beam.FlatMapTuple(
+        lambda unique, _: dedup.deal_sketches(unique, parts, signature)
+    )
     challenges = (
         {"sketches": sketches, "pairs": pairs}
         | "look up the better copy" >> beam.CoGroupByKey()
-        | "challenge the other" >> beam.FlatMapTuple(dedup.challenges)
+        | "challenge the other" >> beam.FlatMapTuple(lambda _, met: dedup.challenges(met, parts))
     )
     near = (
         {"sketches": sketches, "challenges": challenges}
         | "look up the other" >> beam.CoGroupByKey()
         | "near duplicates" >> beam.FlatMapTuple(lambda _, met: dedup.lost_to(met, signature))
     )
-    repeats = exact | "repeats" >> beam.FlatMapTuple(lambda _, more: more)
-    return {
-        kind: lost | f"{kind} ones by file" >> beam.Map(lambda one: (one.file, one))
-        for kind, lost in (("exact", repeats), ("near", near))
-    }
+    repeats = exact | "repeats" >> beam.FlatMapTuple(lambda _, lost: dedup.by_file(lost))
+    return {"exact": repeats, "near": near}
 
 
 def write_documents(
@@ -199,15 +200,14 @@ def write_documents(
         | "lowest and highest" >> beam.CombinePerKey(_lowest_and_highest)
     )
     shards = [(dataset, shard) for dataset in datasets for shard in range(dealing.shards)]
-    no_texts = [(shard, ASIDE_SCHEMA.empty_table()) for shard in shards]
-    texts = (
-        released | "texts" >> beam.FlatMap(lambda done: done.shards),
-        pipeline | "every shard, even if empty" >> beam.Create(no_texts),
+    stretches = (
+        released | "stretches" >> beam.FlatMap(lambda done: done.stretches),
+        pipeline | "every shard, even if empty" >> beam.Create([(one, None) for one in shards]),
     )
     return (
-        texts
-        | "texts and shards" >> beam.Flatten()
-        | "the one shuffle of text" >> beam.GroupByKey()
+        stretches
+        | "stretches and shards" >> beam.Flatten()
+        | "meet by shard" >> beam.GroupByKey()
         | "write"
         >> beam.Map(
             lambda met, extremes: write_shard(

@@ -33,6 +33,11 @@ def done_file(folder: Path, file: int) -> Path:
     return folder / ASIDE / f"{file:06d}.done"
 
 
+def released_file(folder: Path, file: int) -> Path:
+    """Where the documents of one raw file lie that duplicates and contamination have left."""
+    return folder / ASIDE / f"{file:06d}.arrow"
+
+
 def duplicates_file(folder: Path, file: int) -> Path:
     """The documents of one raw file that duplicates displaced, and which: a line each."""
     return folder / "duplicates" / f"{file:06d}.jsonl"

@@ -3,13 +3,13 @@
 Exact: md5 over the text without blanks and punctuation, as the paper. Near: texts that share a band
 of their signatures are candidates, and their sketches decide. Of two duplicates the one of lower
 rank stays: the longer, then the one of smaller id, so the outcome depends on no order of arrival;
-the other is dropped if and only if one of its verified near duplicates has a lower rank. Knows
-nothing of files beyond a place (file, row) per key, nor of how a signature is made.
+the other is dropped if and only if one of its verified near duplicates has a lower rank. Records
+travel as arrays, dealt into parts in which those that concern one another meet. Knows nothing of
+files beyond a place (file, row) per key, nor of how a signature is made.
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -19,37 +19,29 @@ from beam_pipelines.near_signatures import Signature
 MIN_NEAR_CHARACTERS = 60  # folded; shorter texts share too many n-grams by chance
 _MAX_RIVALS = 64  # of one bucket, so that a page found a million times costs no million squared
 
-RANK = [("characters", np.int64), ("doc_id", np.uint64, 2)]
+ID = (np.uint64, 2)  # of a document: its 128 bits
+RANK = [("characters", np.int64), ("doc_id", *ID)]
+PLACE = [("file", np.int32), ("row", np.int32)]
 BAND = np.dtype([*RANK, ("band", np.uint64)])
+PAIR = np.dtype([("better", *ID), ("doc_id", *ID)])  # candidates, the one of lower rank first
+LOST = np.dtype([*PLACE, ("displaced_by", *ID)])  # by one that stays, or was itself displaced
+Parts = Iterator[tuple[int, np.ndarray]]  # the number of a part, and records that belong there
 
 
 def key_type(signature: Signature) -> np.dtype:
     """The record of a document's keys."""
-    return np.dtype(
-        [
-            *RANK,
-            ("file", np.int32),
-            ("row", np.int32),
-            ("folded", np.int64),
-            ("exact", np.uint64, 2),
-            ("bands", np.uint64, signature.bands),
-            ("sketch", np.uint16, signature.sketch),
-        ]
-    )
+    exact = [("folded", np.int64), ("exact", np.uint64, 2)]
+    return np.dtype([*sketch_type(signature).descr, *exact, ("bands", np.uint64, signature.bands)])
 
 
-class Lost(NamedTuple):
-    """A document that a duplicate displaces.
+def sketch_type(signature: Signature) -> np.dtype:
+    """The record of what decides about a document among its candidates."""
+    return np.dtype([*RANK, *PLACE, ("sketch", np.uint16, signature.sketch)])
 
-    Attributes:
-      file: the number of its file.
-      row: its place there.
-      displaced_by: doc_id of the one that stays in its place, or was itself displaced.
-    """
 
-    file: int
-    row: int
-    displaced_by: str
+def challenge_type(sketch: np.dtype) -> np.dtype:
+    """The record by which a document meets a candidate of lower rank: that one's, and whom."""
+    return np.dtype([("challenged", *ID), *RANK, ("sketch", sketch["sketch"])])
 
 
 def make_keys(
@@ -88,29 +80,23 @@ def attributes(key: np.void) -> dict[str, str]:
     return {"md5": key["exact"].tobytes().hex()}
 
 
-def deal_keys(keys: np.ndarray, parts: int) -> Iterator[tuple[int, np.ndarray]]:
+def deal_keys(keys: np.ndarray, parts: int) -> Parts:
     """Deals keys (of key_type) into parts so that exact duplicates meet in one.
 
     A text of which nothing counts (blanks and marks) has no key, or all such would be equal.
     """
     keys = keys[keys["folded"] > 0]
-    return _deal(keys["exact"][:, 0], keys, parts)
+    return _deal(keys["exact"][:, 0] % np.uint64(parts), keys)
 
 
-def _deal(numbers: np.ndarray, records: np.ndarray, parts: int) -> Iterator[tuple[int, np.ndarray]]:
-    part = numbers % np.uint64(parts)
-    for index in np.unique(part):
-        yield int(index), records[part == index]
-
-
-def split_exact_duplicates(groups: Iterable[np.ndarray]) -> tuple[np.ndarray, list[Lost]]:
+def split_exact_duplicates(groups: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Separates the keys of lowest rank in each set of exact duplicates from all the others.
 
     Args:
       groups: arrays of keys that together hold every key with these values of `exact`.
 
     Returns:
-      The keys that stay, and the duplicates.
+      The keys that stay, and the duplicates (LOST).
     """
     keys = np.concatenate(list(groups))
     # Only copies equal in every field share a rank; which of those stays makes no difference.
@@ -118,88 +104,130 @@ def split_exact_duplicates(groups: Iterable[np.ndarray]) -> tuple[np.ndarray, li
     repeats = np.zeros(len(keys), bool)
     repeats[1:] = (keys["exact"][1:] == keys["exact"][:-1]).all(axis=1)
     first = np.maximum.accumulate(np.where(repeats, 0, np.arange(len(keys))))
-    lost = [
-        Lost(int(keys["file"][at]), int(keys["row"][at]), _hex(keys["doc_id"][first[at]].tobytes()))
-        for at in np.flatnonzero(repeats)
-    ]
-    return keys[~repeats], lost
+    return keys[~repeats], _lost(keys[repeats], keys["doc_id"][first[repeats]])
 
 
-def deal_bands(keys: np.ndarray, parts: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Deals the bands (dtype BAND) of keys into parts so that equal bands meet in one."""
+def deal_bands(keys: np.ndarray, parts: int) -> Parts:
+    """Deals the bands (BAND) of keys into parts so that equal bands meet in one."""
     keys = keys[keys["folded"] >= MIN_NEAR_CHARACTERS]
     bands = np.empty(keys["bands"].size, BAND)
     bands["characters"] = np.repeat(keys["characters"], keys["bands"].shape[1])
     bands["doc_id"] = np.repeat(keys["doc_id"], keys["bands"].shape[1], axis=0)
     bands["band"] = keys["bands"].reshape(-1)
-    return _deal(bands["band"], bands, parts)
+    return _deal(bands["band"] % np.uint64(parts), bands)
 
 
-def candidate_pairs(groups: Iterable[np.ndarray]) -> set[tuple[bytes, bytes]]:
-    """Pairs the documents that share a band.
+def deal_sketches(keys: np.ndarray, parts: int, signature: Signature) -> Parts:
+    """Deals the sketches (of sketch_type) of keys into parts by their documents."""
+    keys = keys[keys["folded"] >= MIN_NEAR_CHARACTERS]
+    sketches = np.empty(len(keys), sketch_type(signature))
+    for name in sketches.dtype.names:
+        sketches[name] = keys[name]
+    return _deal(sketches["doc_id"][:, 0] % np.uint64(parts), sketches)
+
+
+def candidate_pairs(groups: Iterable[np.ndarray], parts: int) -> Parts:
+    """Pairs the documents that share a band, and deals the pairs (PAIR) by the better one.
+
+    In a bucket of more than _MAX_RIVALS documents each meets only that many of the lowest rank.
 
     Args:
       groups: arrays of dtype BAND that together hold every record with these values of `band`.
-
-    Returns:
-      (doc_id of the lower rank, doc_id of the higher), 16 bytes each. In a bucket of more than
-      _MAX_RIVALS documents each meets only that many of the lowest rank.
+      parts: of documents.
     """
     records = np.concatenate(list(groups))
     records = records[np.lexsort((*_rank(records), records["band"]))]
     is_first = np.ones(len(records), bool)
     is_first[1:] = records["band"][1:] != records["band"][:-1]
     begins = np.flatnonzero(is_first)[np.cumsum(is_first) - 1]
-    places = np.arange(len(records)) - begins
-    ids = [doc_id.tobytes() for doc_id in records["doc_id"]]
-    pairs = set()
+    places, ids, found = np.arange(len(records)) - begins, records["doc_id"], []
     for rival in range(min(_MAX_RIVALS, int(places.max(initial=0)))):
         later = np.flatnonzero(places > rival)
-        pairs.update((ids[begins[index] + rival], ids[index]) for index in later)
-    return pairs
+        pairs = np.empty(len(later), PAIR)
+        pairs["better"], pairs["doc_id"] = ids[begins[later] + rival], ids[later]
+        found.append(pairs)
+    pairs = _distinct(found, PAIR)
+    return _deal(pairs["better"][:, 0] % np.uint64(parts), pairs)
 
 
-class Sketched(NamedTuple):
-    """What decides about a document among its candidates."""
+def challenges(met: Mapping[str, Iterable[np.ndarray]], parts: int) -> Parts:
+    """Looks up the better one of each pair, and deals its challenge by the other document.
 
-    sketch: bytes
-    characters: int
-    file: int
-    row: int
-
-
-def sketches(keys: np.ndarray) -> Iterator[tuple[bytes, Sketched]]:
-    """Yields (doc_id, what decides) of every key that takes part in the near-duplicate stage."""
-    for key in keys[keys["folded"] >= MIN_NEAR_CHARACTERS]:
-        numbers = (int(key[name]) for name in ("characters", "file", "row"))
-        yield key["doc_id"].tobytes(), Sketched(key["sketch"].tobytes(), *numbers)
-
-
-def challenges(
-    doc_id: bytes, joined: Mapping[str, Iterable]
-) -> Iterator[tuple[bytes, tuple[int, bytes, bytes]]]:
-    """Sends a document's rank and sketch to each candidate of higher rank, by its id."""
-    (mine,) = joined["sketches"]
-    for higher in joined["pairs"]:
-        yield higher, (-mine.characters, doc_id, mine.sketch)
-
-
-def lost_to(joined: Mapping[str, Iterable], signature: Signature) -> Iterator[Lost]:
-    """Yields a document that one of its challengers displaces: the verified one of lowest rank."""
-    (mine,) = joined["sketches"]
-    rivals = sorted(joined["challenges"])
-    if not rivals:
+    Args:
+      met: `sketches` and `pairs`, all of one part of documents.
+      parts: of documents.
+    """
+    pairs = _distinct(met["pairs"], PAIR)
+    if not len(pairs):
         return
-    sketch = np.frombuffer(mine.sketch, np.uint16)
-    others = np.frombuffer(b"".join(rival[2] for rival in rivals), np.uint16)
-    near = np.flatnonzero(signature.is_near(sketch, others.reshape(len(rivals), -1)))
-    if len(near):
-        yield Lost(mine.file, mine.row, _hex(rivals[near[0]][1]))
+    sketches = np.concatenate(list(met["sketches"]))
+    better = sketches[_places(sketches["doc_id"], pairs["better"])]
+    found = np.empty(len(pairs), challenge_type(sketches.dtype))
+    found["challenged"] = pairs["doc_id"]
+    for name in ("characters", "doc_id", "sketch"):
+        found[name] = better[name]
+    yield from _deal(found["challenged"][:, 0] % np.uint64(parts), found)
 
 
-def _hex(doc_id: bytes) -> str:
+def lost_to(met: Mapping[str, Iterable[np.ndarray]], signature: Signature) -> Parts:
+    """Yields the documents that a challenger displaces (LOST): by the verified one of lowest rank.
+
+    Args:
+      met: `sketches` and `challenges`, all of one part of documents.
+      signature: decides.
+
+    Yields:
+      The number of a file, and its documents.
+    """
+    challengers = list(met["challenges"])
+    if not challengers:
+        return
+    sketches, found = np.concatenate(list(met["sketches"])), np.concatenate(challengers)
+    found = found[np.lexsort((*_rank(found), *found["challenged"].T))]
+    mine = sketches[_places(sketches["doc_id"], found["challenged"])]
+    is_near = signature.is_near(mine["sketch"], found["sketch"])
+    mine, found = mine[is_near], found[is_near]
+    is_first = np.ones(len(found), bool)
+    is_first[1:] = (found["challenged"][1:] != found["challenged"][:-1]).any(axis=1)
+    yield from by_file(_lost(mine[is_first], found["doc_id"][is_first]))
+
+
+def by_file(lost: np.ndarray) -> Parts:
+    """Deals lost documents by the files they are of."""
+    return _deal(lost["file"], lost)
+
+
+def name_of(doc_id: np.ndarray) -> str:
     """The name of a document whose two numbers these are."""
-    return np.frombuffer(doc_id, np.uint64).astype(">u8").tobytes().hex()
+    return doc_id.astype(">u8").tobytes().hex()
+
+
+def _deal(part: np.ndarray, records: np.ndarray) -> Parts:
+    for index in np.unique(part):
+        yield int(index), records[part == index]
+
+
+def _lost(records: np.ndarray, displaced_by: np.ndarray) -> np.ndarray:
+    lost = np.empty(len(records), LOST)
+    lost["file"], lost["row"] = records["file"], records["row"]
+    lost["displaced_by"] = displaced_by
+    return lost
+
+
+def _distinct(groups: Iterable[np.ndarray], dtype: np.dtype) -> np.ndarray:
+    """All records of these arrays, each once."""
+    records = np.concatenate([np.empty(0, dtype), *groups])
+    words = records.view(np.uint64).reshape(len(records), dtype.itemsize // 8)
+    order = np.lexsort(words.T)
+    is_new = np.ones(len(records), bool)
+    is_new[1:] = (words[order][1:] != words[order][:-1]).any(axis=1)
+    return records[order][is_new]
+
+
+def _places(ids: np.ndarray, wanted: np.ndarray) -> list[int]:
+    """Where each of the wanted ids stands among ids, which has them all."""
+    place = {one.tobytes(): at for at, one in enumerate(ids)}
+    return [place[one.tobytes()] for one in wanted]
 
 
 def _rank(records: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -1,9 +1,12 @@
 """The three steps that touch text: a raw file in, a drop list applied, a shard of documents out.
 
-Between the first and the second lie only small keys, between the second and the third the one
-shuffle of text. Knows nothing of Beam, nor of how a text is judged.
+Between them text lies in files; what travels is keys, and where text lies. Each step holds as much
+of it in memory as is set here, whatever the size of the corpus. Knows nothing of Beam, nor of how a
+text is judged.
 """
 
+import contextlib
+import itertools
 import json
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,6 +26,7 @@ from beam_pipelines.curated_files import (
     dead_letter_file,
     done_file,
     duplicates_file,
+    released_file,
     shard_file,
 )
 from beam_pipelines.document import SCHEMA, SPLITS, DeadLetterReason, DropReason, draw
@@ -35,6 +39,8 @@ _EXTRA = (
     ("shared", pa.string()),  # JSON of decontaminate.Shared where it is too much, else empty
 )
 ASIDE_SCHEMA = pa.schema([*SCHEMA, *_EXTRA])
+_RELEASED_SCHEMA = pa.schema([*SCHEMA, _EXTRA[0], ("order", pa.int64())])
+_RELEASED_BYTES = 32 << 20  # of texts that wait to be written together
 _BATCH_RECORDS = 256
 _BATCH_BYTES = 4 << 20
 _ROW_GROUP = 1024
@@ -48,11 +54,13 @@ class Dealing:
       shards: output files per source and split.
       held_out_fraction: share of a dataset's documents that is held out of training.
       parts_languages: whether a source's documents in other languages are datasets of their own.
+      slices: stretches of a shard's order, of which one is in memory at a time.
     """
 
     shards: int
     held_out_fraction: float
     parts_languages: bool = False
+    slices: int = 1
 
     def dataset(self, source: str, language: str) -> str:
         """The dataset that a document goes to: its source's, or its source's in a language."""
@@ -61,6 +69,10 @@ class Dealing:
     def shard(self, doc_id: str) -> int:
         """The shard that a document goes to."""
         return draw(doc_id, "shard") % self.shards
+
+    def slice(self, order: int) -> int:
+        """The slice of a shard that a document of this order belongs to."""
+        return order * self.slices >> 63
 
     def split(self, doc_id: str, extremes: tuple[int, int]) -> str:
         """The split of a document, given the lowest and the highest held-out draw of its source.
@@ -109,7 +121,7 @@ def clean_file(
     reader = RecordReader(raw)
     with (
         appearing(aside_file(folder, file)) as path,
-        pq.ParquetWriter(path, ASIDE_SCHEMA, compression="zstd") as aside,
+        pq.ParquetWriter(path, ASIDE_SCHEMA, compression="lz4") as aside,
     ):
         for batch in _batches(reader):
             dead_letters += [
@@ -164,16 +176,24 @@ def _write_dead_letters(raw: InputFile, records: Iterable[Record], folder: Path)
             lines.write(json.dumps({**place, "reason": record.outcome}) + "\n")
 
 
+class Stretch(NamedTuple):
+    """Where released documents of one slice of a shard lie: a batch of the file of a raw file."""
+
+    slice: int
+    file: int
+    batch: int
+
+
 class Released(NamedTuple):
     """Documents of one raw file that no duplicate has displaced, and that no evaluation has.
 
     Attributes:
-      shards: ((dataset, output shard), rows of ASIDE_SCHEMA).
+      stretches: ((dataset, output shard), Stretch).
       held_out_draws: (dataset, (lowest, highest)).
       ledger: what became of all rows that were looked at.
     """
 
-    shards: list[tuple[tuple[str, int], pa.Table]]
+    stretches: list[tuple[tuple[str, int], Stretch]]
     held_out_draws: list[tuple[str, tuple[int, int]]]
     ledger: Ledger
 
@@ -193,43 +213,93 @@ class _Row(NamedTuple):
 
 
 def release_file(
-    file: int, drops: Mapping[str, Iterable[dedup.Lost]], dealing: Dealing, folder: Path
-) -> Iterator[Released]:
+    file: int, drops: Mapping[str, Iterable[np.ndarray]], dealing: Dealing, folder: Path
+) -> Released:
     """Second pass: reads what was set aside of a raw file and releases what may be trained on.
 
     Args:
       file: the number of the file.
-      drops: `exact` and `near`: the documents that each stage drops.
+      drops: `exact` and `near`: the documents that each stage drops (dedup.LOST).
       dealing: where a document goes.
       folder: of the job.
     """
-    kinds = ("exact", "near")
-    lost = {kind: {one.row: one.displaced_by for one in drops.get(kind, ())} for kind in kinds}
-    displaced, begin = [], 0
-    with pq.ParquetFile(aside_file(folder, file)) as aside:
+    lost = {
+        kind: {int(one["row"]): dedup.name_of(one["displaced_by"]) for some in mine for one in some}
+        for kind, mine in drops.items()
+        if kind != "file"
+    }
+    displaced, begin, ledger = [], 0, Ledger()
+    with (
+        appearing(released_file(folder, file)) as path,
+        _Releasing(path, file, dealing) as releasing,
+        pq.ParquetFile(aside_file(folder, file)) as aside,
+    ):
         for batch in aside.iter_batches(_ROW_GROUP):
-            table, ledger = pa.Table.from_batches([batch]), Ledger()
+            table = pa.Table.from_batches([batch])
             source = table["source"][0].as_py()
             rows = [
                 _Row(begin + index, counts, table, begin)
                 for index, counts in enumerate(_counts(table))
             ]
-            for kind in kinds:
-                reason = DropReason(f"{kind}_duplicate")
-                reasons = [reason if row.index in lost[kind] else None for row in rows]
+            for kind in ("exact", "near"):
+                places, reason = lost.get(kind, {}), DropReason(f"{kind}_duplicate")
                 displaced += [
-                    {"doc_id": table["doc_id"][row.index - begin].as_py(), "reason": reason}
-                    | {"displaced_by": lost[kind][row.index]}
+                    {"doc_id": row.told[0], "reason": reason, "displaced_by": places[row.index]}
                     for row in rows
-                    if row.index in lost[kind]
+                    if row.index in places
                 ]
+                reasons = [reason if row.index in places else None for row in rows]
                 rows = ledger.sift(source, f"{kind}_duplicates", rows, reasons)
             rows = _without_contaminated(rows, source, ledger)
-            kept = table.take(pa.array([row.index - begin for row in rows], pa.int64()))
+            releasing.add(table.take(pa.array([row.index - begin for row in rows], pa.int64())))
             begin += len(table)
-            yield Released(*_dealt(kept, source, dealing), ledger)
     with appearing(duplicates_file(folder, file)) as path:
         path.write_text("".join(json.dumps(one) + "\n" for one in displaced))
+    extremes = [(dataset, (min(mine), max(mine))) for dataset, mine in releasing.draws.items()]
+    return Released(releasing.stretches, extremes, ledger)
+
+
+class _Releasing:
+    """Writes documents of one file in batches, each of one slice of one shard; says where."""
+
+    def __init__(self, path: Path, file: int, dealing: Dealing):
+        self._file, self._dealing = file, dealing
+        options = pa.ipc.IpcWriteOptions(compression="lz4")
+        self._writer = pa.ipc.new_file(path, _RELEASED_SCHEMA, options=options)
+        self._waiting: list[pa.Table] = []
+        self.stretches: list[tuple[tuple[str, int], Stretch]] = []
+        self.draws: dict[str, list[int]] = {}
+
+    def __enter__(self) -> "_Releasing":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._write()
+        self._writer.close()
+
+    def add(self, table: pa.Table) -> None:
+        """Takes rows of ASIDE_SCHEMA."""
+        order = [draw(doc_id, "order") for doc_id in table["doc_id"].to_pylist()]
+        table = table.append_column("order", pa.array(order, pa.int64()))
+        self._waiting.append(table.select(_RELEASED_SCHEMA.names))
+        if sum(one.nbytes for one in self._waiting) > _RELEASED_BYTES:
+            self._write()
+
+    def _write(self) -> None:
+        table = pa.concat_tables([_RELEASED_SCHEMA.empty_table(), *self._waiting])
+        rows: dict[tuple[str, int, int], list[int]] = {}
+        columns = (table[name].to_pylist() for name in ("doc_id", "source", "language", "order"))
+        for row, (doc_id, source, language, order) in enumerate(zip(*columns, strict=True)):
+            dataset = self._dealing.dataset(source, language)
+            place = dataset, self._dealing.shard(doc_id), self._dealing.slice(order)
+            rows.setdefault(place, []).append(row)
+            self.draws.setdefault(dataset, []).append(draw(doc_id, "held out"))
+        for (dataset, shard, number), mine in rows.items():
+            [batch] = table.take(pa.array(mine)).combine_chunks().to_batches()
+            self._writer.write_batch(batch)
+            stretch = Stretch(number, self._file, len(self.stretches))
+            self.stretches.append(((dataset, shard), stretch))
+        self._waiting = []
 
 
 def _without_contaminated(rows: list[_Row], source: str, ledger: Ledger) -> list[_Row]:
@@ -246,57 +316,82 @@ def _without_contaminated(rows: list[_Row], source: str, ledger: Ledger) -> list
     return clean
 
 
-def _dealt(
-    table: pa.Table, source: str, dealing: Dealing
-) -> tuple[list[tuple[tuple[str, int], pa.Table]], list[tuple[str, tuple[int, int]]]]:
-    """The first two fields of Released for documents of one source."""
-    rows: dict[tuple[str, int], list[int]] = {}
-    draws: dict[str, list[int]] = {}
-    names = (table["doc_id"].to_pylist(), table["language"].to_pylist())
-    for row, (doc_id, language) in enumerate(zip(*names, strict=True)):
-        dataset = dealing.dataset(source, language)
-        rows.setdefault((dataset, dealing.shard(doc_id)), []).append(row)
-        draws.setdefault(dataset, []).append(draw(doc_id, "held out"))
-    shards = [(place, table.take(pa.array(mine))) for place, mine in rows.items()]
-    return shards, [(dataset, (min(mine), max(mine))) for dataset, mine in draws.items()]
-
-
 def write_shard(
     source: str,
     dataset: str,
     shard: int,
-    tables: Iterable[pa.Table],
+    stretches: Iterable[Stretch | None],
     extremes: Mapping[str, tuple[int, int]],
     dealing: Dealing,
     folder: Path,
 ) -> Ledger:
-    """Writes the documents that meet in one output shard, shuffled, in files by split.
+    """Writes the documents of one output shard, shuffled, in files by split.
 
     Args:
       source: their source.
       dataset: theirs.
       shard: the number of the shard.
-      tables: the documents, as rows of ASIDE_SCHEMA.
+      stretches: where they lie; None says only that there is such a shard.
       extremes: dataset -> lowest and highest held-out draw of all its documents.
       dealing: where a document goes.
       folder: of the job.
     """
-    table, ledger = pa.concat_tables(tables), Ledger()
-    order = [draw(doc_id, "order") for doc_id in table["doc_id"].to_pylist()]
-    table = table.take(pa.array(np.argsort(order, kind="stable")))
-    splits = [dealing.split(doc_id, extremes[dataset]) for doc_id in table["doc_id"].to_pylist()]
-    for split in SPLITS:
-        rows = table.filter(pa.array([name == split for name in splits], pa.bool_()))
-        with appearing(shard_file(folder, dataset, split, shard, dealing.shards)) as path:
-            texts = rows.select(SCHEMA.names)
-            pq.write_table(texts, path, row_group_size=_ROW_GROUP, compression="zstd")
-        ledger.add(source, "written", split, Counts.total(_counts(rows)))
+    ledger = Ledger()
+    with contextlib.ExitStack() as stack:
+        writers = {}
+        for split in SPLITS:
+            path = shard_file(folder, dataset, split, shard, dealing.shards)
+            writers[split] = stack.enter_context(_ShardWriter(stack.enter_context(appearing(path))))
+        in_order = sorted(one for one in stretches if one)
+        for _, mine in itertools.groupby(in_order, lambda stretch: stretch.slice):
+            table = pa.concat_tables(_released(folder, one) for one in mine)
+            table = table.sort_by([("order", "ascending"), ("doc_id", "ascending")])
+            ids = table["doc_id"].to_pylist()
+            splits = [dealing.split(doc_id, extremes[dataset]) for doc_id in ids]
+            for split, writer in writers.items():
+                rows = table.filter(pa.array([name == split for name in splits], pa.bool_()))
+                writer.add(rows.select(SCHEMA.names))
+                ledger.add(source, "written", split, Counts.total(_counts(rows)))
+            _describe(table, source, dataset, ledger)
+    return ledger
+
+
+class _ShardWriter:
+    """Writes a Parquet file whose row groups do not depend on how its rows come in."""
+
+    def __init__(self, path: Path):
+        self._file = pq.ParquetWriter(path, SCHEMA, compression="zstd")
+        self._waiting = SCHEMA.empty_table()
+
+    def __enter__(self) -> "_ShardWriter":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if len(self._waiting):
+            self._file.write_table(self._waiting)
+        self._file.close()
+
+    def add(self, rows: pa.Table) -> None:
+        """Takes rows of SCHEMA."""
+        rows = pa.concat_tables([self._waiting, rows])
+        full = len(rows) - len(rows) % _ROW_GROUP
+        for begin in range(0, full, _ROW_GROUP):
+            self._file.write_table(rows.slice(begin, _ROW_GROUP))
+        self._waiting = rows.slice(full).combine_chunks()
+
+
+def _released(folder: Path, stretch: Stretch) -> pa.Table:
+    with pa.memory_map(str(released_file(folder, stretch.file))) as mapped:
+        return pa.Table.from_batches([pa.ipc.open_file(mapped).get_batch(stretch.batch)])
+
+
+def _describe(table: pa.Table, source: str, dataset: str, ledger: Ledger) -> None:
+    """Counts the lengths and topics of documents that are kept."""
     lengths = pc.utf8_length(table["text"]).to_pylist()
     ledger.measure(source, "kept", lengths)
     for attributes, characters in zip(table["attributes"].to_pylist(), lengths, strict=True):
         if topic := json.loads(attributes).get("topic"):
             ledger.topics[dataset, topic] = ledger.topics.get((dataset, topic), 0) + characters
-    return ledger
 
 
 def _counts(table: pa.Table) -> list[Counts]:

@@ -105,7 +105,10 @@ def judge(records: list[Record], source: str, ledger: Ledger, config: FilterConf
 def _without_lines(records: list[Record], source: str, ledger: Ledger) -> list[Record]:
     """Takes boilerplate out of texts; what they lose is dropped, though no document is."""
     kept = without_boilerplate_lines(_texts(records))
-    changed = [_with(one, text=text) for one, text in zip(records, kept, strict=True)]
+    changed = [
+        one if text == one.outcome.text else _with(one, text=text)
+        for one, text in zip(records, kept, strict=True)
+    ]
     before, after = (Counts.total(one.counts for one in some) for some in (records, changed))
     ledger.add(source, "lines", PASSED, after)
     lost = before.characters - after.characters

@@ -36,8 +36,8 @@ class Signature(Protocol):
           Band keys, uint64 [texts, bands]; sketches, uint16 [texts, sketch].
         """
 
-    def is_near(self, one: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """Whether a sketch [sketch] and each of others [texts, sketch] are of near duplicates."""
+    def is_near(self, some: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Whether each of these sketches and each of others, [texts, sketch], are of near ones."""
 
 
 class MinHash:
@@ -71,9 +71,9 @@ class MinHash:
             keys = scramble(keys ^ rows[:, :, row])
         return keys, minima[:, -self.sketch :].astype(np.uint16)
 
-    def is_near(self, one: np.ndarray, others: np.ndarray) -> np.ndarray:
+    def is_near(self, some: np.ndarray, others: np.ndarray) -> np.ndarray:
         """See Signature."""
-        return (others == one).mean(axis=1) >= self.min_jaccard
+        return (others == some).mean(axis=1) >= self.min_jaccard
 
     def _minima(self, hashes: np.ndarray, counts: np.ndarray) -> np.ndarray:
         """The least hash of each text under each permutation: uint32 [texts, permutations]."""
@@ -139,9 +139,9 @@ class SimHash:
         tables = np.arange(self.bands, dtype=np.uint64)
         return scramble((simhash & self._masks) ^ scramble(tables)), hashed.view(np.uint16)
 
-    def is_near(self, one: np.ndarray, others: np.ndarray) -> np.ndarray:
+    def is_near(self, some: np.ndarray, others: np.ndarray) -> np.ndarray:
         """See Signature."""
-        return np.bitwise_count(others ^ one).sum(axis=1) <= self.distance
+        return np.bitwise_count(others ^ some).sum(axis=1) <= self.distance
 
 
 SIGNATURES: dict[str, Signature] = {"minhash": MinHash(), "simhash": SimHash()}

@@ -257,7 +257,8 @@ def test_a_failure_leaves_the_earlier_output_as_it_was(tmp_path, monkeypatch, cu
     assert sorted(one.name for one in tmp_path.iterdir()) == ["out", "raw"]
     assert [path for path in output.rglob("*") if path.is_file()] == [earlier]
     monkeypatch.undo()
-    monkeypatch.setattr(recipe, "_PART_BYTES", 500)  # many parts, the same result
+    monkeypatch.setattr(recipe, "_PART_BYTES", 500)  # many parts and slices, the same result
+    monkeypatch.setattr(recipe, "_SLICE_BYTES", 500)
     curate(config_for(tmp_path / "raw", output, shards=2), FILTERS)
     assert documents_digest(output) == documents_digest(curated)
 

@@ -1,5 +1,6 @@
 import hashlib
 from collections import Counter
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -38,28 +39,41 @@ def keys_of(texts: list[str], signature: Signature = MINHASH) -> np.ndarray:
     return dedup.make_keys(texts, [document_id(text) for text in texts], 0, 0, signature)
 
 
+class Displaced(NamedTuple):
+    row: int
+    displaced_by: str
+
+
 def lost(texts: list[str], parts: int = 1, signature: Signature = MINHASH) -> set[int]:
     """The rows that the near-duplicate stage drops."""
     return {one.row for one in displaced(texts, parts, signature)}
 
 
-def displaced(texts: list[str], parts: int, signature: Signature) -> list[dedup.Lost]:
+def displaced(texts: list[str], parts: int, signature: Signature) -> list[Displaced]:
     """Runs the near-duplicate stage as the recipe wires it."""
     keys = keys_of(texts, signature)
-    sketches = dict(dedup.sketches(keys))
-    by_part: dict[int, list[np.ndarray]] = {}
-    for part, bands in dedup.deal_bands(keys, parts):
-        by_part.setdefault(part, []).append(bands)
-    pairs = set().union(*map(dedup.candidate_pairs, by_part.values()))
-    challengers: dict[bytes, list] = {one: [] for one in sketches}
-    for lower, higher in pairs:
-        joined = {"sketches": [sketches[lower]], "pairs": [higher]}
-        for name, challenge in dedup.challenges(lower, joined):
-            challengers[name].append(challenge)
+    bands = by_part(dedup.deal_bands(keys, parts))
+    pairs = by_part(pair for met in bands.values() for pair in dedup.candidate_pairs(met, parts))
+    sketches = by_part(dedup.deal_sketches(keys, parts, signature))
+    met = ({"sketches": sketches.get(n, []), "pairs": pairs.get(n, [])} for n in range(parts))
+    sent = by_part(one for joined in met for one in dedup.challenges(joined, parts))
+    met = ({"sketches": sketches.get(n, []), "challenges": sent.get(n, [])} for n in range(parts))
+    found = by_part(one for joined in met for one in dedup.lost_to(joined, signature))
+    return told([one for arrays in found.values() for one in arrays])
+
+
+def by_part(dealt: dedup.Parts) -> dict[int, list[np.ndarray]]:
+    gathered: dict[int, list[np.ndarray]] = {}
+    for part, records in dealt:
+        gathered.setdefault(part, []).append(records)
+    return gathered
+
+
+def told(arrays: list[np.ndarray]) -> list[Displaced]:
     return [
-        one
-        for name, met in challengers.items()
-        for one in dedup.lost_to({"sketches": [sketches[name]], "challenges": met}, signature)
+        Displaced(int(one["row"]), dedup.name_of(one["displaced_by"]))
+        for lost in arrays
+        for one in lost
     ]
 
 
@@ -97,7 +111,7 @@ def test_of_exact_duplicates_the_longest_stays_then_the_smallest_id():
     best = min((1, 2), key=lambda row: document_id(texts[row]))
     assert sorted(unique["row"].tolist()) == sorted([best, 4])
     names = {0: best, 1: best, 2: best, 3: 4}
-    assert {one.row: one.displaced_by for one in repeats} == {
+    assert {one.row: one.displaced_by for one in told([repeats])} == {
         row: document_id(texts[to]) for row, to in names.items() if row != best
     }
     reversed_unique, _ = dedup.split_exact_duplicates([keys[::-1]])
@@ -166,7 +180,8 @@ def test_a_crowded_bucket_is_compared_with_its_best_only(monkeypatch):
     texts = [passage(1, 200) + "。" * number for number in range(30)]
     [(_, bands)] = dedup.deal_bands(keys_of(texts), 1)
     # The best meets none before it, the second one, the other 28 two each.
-    assert len(dedup.candidate_pairs([bands])) == 1 + 2 * 28
+    [(_, pairs)] = dedup.candidate_pairs([bands], 1)
+    assert len(pairs) == 1 + 2 * 28
     assert lost(texts) == set(range(29))
 
 
