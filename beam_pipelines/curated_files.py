@@ -16,8 +16,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from welm_jax.failures import InputError
 from welm_jax.run_files import locked
 
-LEDGER = "ledger.json"
-SAMPLES = "samples.json"
 ASIDE = "aside"  # what the first pass of curation leaves for the second
 DOCUMENTS = "documents"
 DEAD_LETTERS = "dead_letters"
@@ -64,43 +62,61 @@ def appearing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing(output_dir: Path, sign: str, asked: str = "") -> Iterator[Path]:
-    """Gives a folder to work in; on success it becomes output_dir, else no trace of it is left.
+    """Gives a folder to work in; on success it becomes output_dir, whole.
 
-    Only a kill leaves the folder; who asks for the same then finds what was done.
+    Work that failed or was killed stays in the hidden folder, if it can be gone on with: who asks
+    for the same finds ASIDE and DEAD_LETTERS as they were left.
 
     Args:
       output_dir: the output; an earlier one goes as a whole, and only then.
       sign: pattern of files that every earlier output has and no other folder.
-      asked: what the work depends on; empty for work that always begins anew.
+      asked: what ASIDE depends on; empty for work that always begins anew.
 
     Raises:
       InputError: output_dir holds something that is not an earlier output, or another job is
         at it.
     """
+    place = output_dir.with_name(f".{output_dir.name}.partial")
+    old, new = place / "old", place / "new"
     is_taken = output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir()))
     if is_taken and not any(output_dir.glob(sign)):
         raise InputError(
             f"{output_dir} holds something else, which would be replaced; "
             "give the output a folder of its own"
         )
-    place = output_dir.with_name(f".{output_dir.name}.partial")
     place.mkdir(parents=True, exist_ok=True)
-    with locked(place, f"{output_dir} is being written by another job; wait for it, or stop it"):
+    told = f"{output_dir} is being written by another job; wait for it, or stop it"
+    with locked(place / "lock", told):
+        if old.exists() and not output_dir.exists():  # of a job killed between two renames
+            old.rename(output_dir)
+        _prepare(place, asked)
         try:
-            if not asked or not _holds(place / "asked", asked):  # of a run that was killed
-                shutil.rmtree(place / "new", ignore_errors=True)
-            (place / "new").mkdir(exist_ok=True)
-            (place / "asked").write_text(asked, encoding="utf-8")
-            yield place / "new"
-            if output_dir.exists():
-                output_dir.rename(place / "old")
-            (place / "new").rename(output_dir)
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
+            yield new
+        except BaseException:
+            if not asked:
+                shutil.rmtree(place, ignore_errors=True)
+            raise
+        if output_dir.exists():
+            output_dir.rename(old)
+        new.rename(output_dir)
+        shutil.rmtree(place, ignore_errors=True)
 
 
-def _holds(file: Path, text: str) -> bool:
-    return file.is_file() and file.read_text(encoding="utf-8") == text
+def _prepare(place: Path, asked: str) -> None:
+    """Leaves of earlier work what can be gone on with, and nothing half written."""
+    new, sign = place / "new", place / "asked"
+    shutil.rmtree(place / "old", ignore_errors=True)
+    is_same = asked and sign.is_file() and sign.read_text(encoding="utf-8") == asked
+    if not is_same:
+        sign.unlink(missing_ok=True)  # first, for it must not vouch for what is half removed
+    for folder in new.iterdir() if new.exists() else ():
+        if not is_same or folder.name not in (ASIDE, DEAD_LETTERS):
+            shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
+    for unfinished in [*new.glob("*/.*")]:
+        unfinished.unlink()
+    new.mkdir(exist_ok=True)
+    with appearing(sign) as path:
+        path.write_text(asked, encoding="utf-8")
 
 
 @contextmanager

@@ -42,7 +42,6 @@ class EvaluationIndex(NamedTuple):
     without_gram: dict[str, int]
 
 
-@functools.cache
 def read_index(folder: str) -> EvaluationIndex:
     """Indexes every text in the JSONL files below a folder, but for those called train*.
 
@@ -51,16 +50,26 @@ def read_index(folder: str) -> EvaluationIndex:
     Raises:
       InputError: there are no such files, or one is no JSONL.
     """
-    root = Path(folder)
+    files = evaluation_files(folder)
+    return _read_index(Path(folder), tuple((file, file.stat().st_mtime_ns) for file in files))
+
+
+def evaluation_files(folder: str) -> list[Path]:
+    """The JSONL files below a folder, but for those called train*; refuses a folder of none."""
     files = [
         path
-        for path in sorted(root.rglob("*.json*"))
+        for path in sorted(Path(folder).rglob("*.json*"))
         if ".jsonl" in path.name and not path.name.startswith("train")
     ]
     if not files:
         raise InputError(f"{folder} holds no *.jsonl (or .jsonl.gz) of evaluation text")
+    return files
+
+
+@functools.lru_cache(maxsize=1)
+def _read_index(root: Path, files: Sequence[tuple[Path, int]]) -> EvaluationIndex:
     texts: dict[str, set[str]] = {}
-    for path in files:
+    for path, _ in files:
         place = path.relative_to(root)
         task = place.parts[0] if len(place.parts) > 1 else place.name.partition(".")[0]
         texts.setdefault(task, set()).update(_texts(path))
@@ -100,7 +109,8 @@ def shared(texts: Sequence[str], index: EvaluationIndex) -> list[Shared]:
     codes = _simplified()[codes]
     hashes, counts = hash_ngrams(codes, lengths, NGRAM)
     likely = np.flatnonzero(index.is_known[_heads(hashes)])
-    found = likely[np.isin(hashes[likely], index.hashes)]
+    places = np.minimum(np.searchsorted(index.hashes, hashes[likely]), len(index.hashes) - 1)
+    found = likely[index.hashes[places] == hashes[likely]] if len(index.hashes) else likely
     ends, begins = np.cumsum(counts), np.cumsum(lengths) - lengths
     results = []
     for end, count, begin in zip(ends, counts, begins, strict=True):

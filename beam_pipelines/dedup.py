@@ -3,9 +3,10 @@
 Exact: md5 over the text without blanks and punctuation, as the paper. Near: texts that share a band
 of their signatures are candidates, and their sketches decide. Of two duplicates the one of lower
 rank stays: the longer, then the one of smaller id, so the outcome depends on no order of arrival;
-the other is dropped if and only if one of its verified near duplicates has a lower rank. Records
-travel as arrays, dealt into parts in which those that concern one another meet. Knows nothing of
-files beyond a place (file, row) per key, nor of how a signature is made.
+the other is dropped if and only if one of its verified near duplicates has a lower rank (where a
+band has more than _MAX_RIVALS documents, one of so many). Records travel as arrays, dealt into
+parts in which those that concern one another meet. Knows nothing of files beyond a place (file,
+row) per key, nor of how a signature is made.
 """
 
 import hashlib
@@ -99,7 +100,8 @@ def split_exact_duplicates(groups: Iterable[np.ndarray]) -> tuple[np.ndarray, np
       The keys that stay, and the duplicates (LOST).
     """
     keys = np.concatenate(list(groups))
-    # Only copies equal in every field share a rank; which of those stays makes no difference.
+    # Only copies equal in every field share a rank; which of those stays makes no difference to
+    # the corpus, though its bytes as they were found may differ.
     keys = keys[np.lexsort((keys["row"], keys["file"], *_rank(keys), *keys["exact"].T))]
     repeats = np.zeros(len(keys), bool)
     repeats[1:] = (keys["exact"][1:] == keys["exact"][:-1]).all(axis=1)

@@ -92,6 +92,14 @@ class DeadLetterReason(StrEnum):
     NOT_RECONCILED = "not_reconciled"
 
 
+# What is lost to these is the rest of a file, of which nobody knows how much there was.
+WHOLE_FILE = (
+    DeadLetterReason.DAMAGED_FILE,
+    DeadLetterReason.DECOMPRESSION_BOMB,
+    DeadLetterReason.NOT_RECONCILED,
+)
+
+
 def document_id(*fields: str | None) -> str:
     """Names a document by what it says, so that the name survives a move or a new split of files.
 

@@ -114,7 +114,7 @@ def clean_file(
       folder: of the job.
     """
     done = done_file(folder, file)
-    if done.exists():
+    if done.exists() and aside_file(folder, file).exists():
         return pickle.loads(done.read_bytes())
     index = decontaminate.read_index(evaluation_dir) if evaluation_dir else None
     ledger, keys, dead_letters, row = Ledger(), [np.empty(0, dedup.key_type(signature))], [], 0

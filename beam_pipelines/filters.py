@@ -4,7 +4,7 @@ Language, lines, rules, offensive words, the classifier: what a document passes 
 others. Knows nothing of files, nor of duplicates.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -133,7 +133,7 @@ def _offensive(
     if not config.offensive_words:
         return records, [None] * len(records)
     words = offensive_text.read_words(config.offensive_words)
-    shares = offensive_text.offensive_shares(_texts(records), words).tolist()
+    shares = _rounded(offensive_text.offensive_shares(_texts(records), words))
     reasons = [DropReason.OFFENSIVE if one > config.max_offensive_share else None for one in shares]
     return _scored(records, "offensive_share", shares), reasons
 
@@ -143,9 +143,8 @@ def _noisy(
 ) -> tuple[list[Record], list[DropReason | None]]:
     if not config.classifier:
         return records, [None] * len(records)
-    clean = clean_classifier.clean_probabilities(
-        clean_classifier.load(config.classifier), _texts(records)
-    )
+    model = clean_classifier.load(config.classifier)
+    clean = _rounded(clean_classifier.clean_probabilities(model, _texts(records)))
     reasons = [None if one > config.min_clean_probability else DropReason.NOISE for one in clean]
     return _scored(records, "clean_probability", clean), reasons
 
@@ -154,12 +153,14 @@ def _texts(records: Sequence[Record]) -> list[str]:
     return [record.outcome.text for record in records]
 
 
+def _rounded(scores: Iterable[float]) -> list[float]:
+    """Four decimals, so that no rounding of a machine's own decides about a text."""
+    return [round(float(score), 4) for score in scores]
+
+
 def _scored(records: Sequence[Record], name: str, scores: Sequence[float]) -> list[Record]:
-    """Keeps a score with each text; four decimals, so that no rounding can tell machines apart."""
-    return [
-        _attributed(one, **{name: round(score, 4)})
-        for one, score in zip(records, scores, strict=True)
-    ]
+    """Keeps a score with each text."""
+    return [_attributed(one, **{name: score}) for one, score in zip(records, scores, strict=True)]
 
 
 def _attributed(record: Record, **attributes: Any) -> Record:

@@ -8,6 +8,7 @@ wanted.
 
 import functools
 import re
+import threading
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -103,9 +104,12 @@ def _langdetect() -> Callable[[str], str]:
 
     langdetect.DetectorFactory.seed = 0  # else it contradicts itself from run to run
 
+    lock = threading.Lock()  # its generator of random numbers is one for all threads
+
     def detect(text: str) -> str:
         try:
-            return langdetect.detect(text)
+            with lock:
+                return langdetect.detect(text)
         except langdetect.LangDetectException:  # nothing in it is a letter
             return "other"
 

@@ -25,18 +25,22 @@ class WordList(NamedTuple):
     by_length: dict[int, tuple[np.ndarray, np.ndarray]]
 
 
-@functools.cache
 def read_words(path: str) -> WordList:
     """Reads a word list: a word a line, and after a tab its weight (1 if there is none).
 
     Raises:
       InputError: it cannot be read, or a line is no word.
     """
-    words: dict[str, float] = {}
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
+        return _read_words(path, Path(path).stat().st_mtime_ns)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the word list {path} cannot be read ({error})") from error
+
+
+@functools.lru_cache(maxsize=1)
+def _read_words(path: str, _changed: int) -> WordList:
+    words: dict[str, float] = {}
+    lines = Path(path).read_text(encoding="utf-8").split("\n")
     for number, line in enumerate(lines, start=1):
         word, _, weight = line.strip().partition("\t")
         if not word or word.startswith("#"):

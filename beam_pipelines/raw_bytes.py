@@ -4,17 +4,27 @@ The common readers end a half-cut file without a word, and a small file may deco
 any disk holds. Knows nothing of records.
 """
 
-import gzip
 import hashlib
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
+
+import zstandard
 
 from beam_pipelines.document import DeadLetterReason
 
-COMPRESSED = (".gz", ".xz", ".zst")
+_GZIP = 31  # zlib's word for a gzip member with its checksum
+_DECOMPRESSORS: dict[str, Callable[[], Any]] = {
+    ".gz": lambda: zlib.decompressobj(_GZIP),
+    ".xz": lzma.LZMADecompressor,
+    ".zst": lambda: zstandard.ZstdDecompressor().decompressobj(),
+}
+COMPRESSED = tuple(_DECOMPRESSORS)
+_DAMAGES = (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
 _CHUNK_BYTES = 1 << 20
+_COMPRESSED_BYTES = 2 << 10  # read at a time: a bomb makes up to thirty thousand times as much
 _ALWAYS_READ = 256 << 20  # decompressed bytes of any file, however small
 _MOST_RATIO = 200  # decompressed to compressed bytes beyond that; text does not reach 50
 
@@ -46,30 +56,50 @@ class RawBytes:
     def __iter__(self) -> Iterator[bytes]:
         most = max(_ALWAYS_READ, _MOST_RATIO * self._path.stat().st_size)
         try:
-            with _opened(self._path) as stream:
-                # read() would lose what it had decompressed when it meets the damage.
-                read = getattr(stream, "read1", stream.read)
-                while chunk := read(_CHUNK_BYTES):
+            with self._path.open("rb") as file:
+                for chunk in _gathered(_pieces(file, self._path.suffix)):
                     self.count(chunk)
                     yield chunk
                     if self.bytes_read > most:
                         self.damage = DeadLetterReason.DECOMPRESSION_BOMB
                         return
-        except (EOFError, zlib.error, lzma.LZMAError):
-            self.damage = DeadLetterReason.DAMAGED_FILE
-        except OSError as error:
-            if error.errno:  # the disk's, not the decompressor's
-                raise
+        except _DAMAGES:
             self.damage = DeadLetterReason.DAMAGED_FILE
 
 
-def _opened(path: Path):
-    if path.suffix == ".gz":
-        return gzip.open(path, "rb")
-    if path.suffix == ".xz":
-        return lzma.open(path, "rb")
-    if path.suffix == ".zst":
-        import pyarrow  # its stream, unlike zstandard's, tells an end from a cut
+def _gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Pieces in chunks that are worth looking at; what came before damage comes out before it."""
+    parts, size = [], 0
+    try:
+        for piece in pieces:
+            parts.append(piece)
+            size += len(piece)
+            if size >= _CHUNK_BYTES:
+                yield b"".join(parts)
+                parts, size = [], 0
+    except _DAMAGES:
+        yield b"".join(parts)
+        raise
+    if parts:
+        yield b"".join(parts)
 
-        return pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd")
-    return path.open("rb")
+
+def _pieces(file: BinaryIO, suffix: str) -> Iterator[bytes]:
+    """What a file holds: its bytes, or those of one compressed stream after the other.
+
+    The libraries' own readers take what follows a stream for nothing if it is no stream itself.
+    """
+    if suffix not in _DECOMPRESSORS:
+        while data := file.read(_CHUNK_BYTES):
+            yield data
+        return
+    stream = None
+    while data := file.read(_COMPRESSED_BYTES):
+        while data:
+            stream = stream or _DECOMPRESSORS[suffix]()
+            yield stream.decompress(data)
+            data = b""
+            if stream.eof:
+                data, stream = stream.unused_data.lstrip(b"\0"), None  # padding is allowed
+    if stream is not None:
+        raise EOFError

@@ -6,6 +6,7 @@ common readers die of one undecodable byte. Knows nothing of what makes a docume
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +27,11 @@ LAYOUT = (
 )
 MAX_RECORD_BYTES = 16 << 20
 _BATCH_ROWS = 256
+_ABOUT = "SOURCE.json"  # what a folder may say of itself
 _FIELDS = ("text", "id", "url", "timestamp")
 _FORMATS = ("jsonl", "txt", "wet", "warc", "parquet")
 _BOM = b"\xef\xbb\xbf"
+Outcome = Document | DropReason | DeadLetterReason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +67,7 @@ class Record:
 
     offset: int
     length: int
-    outcome: Document | DropReason | DeadLetterReason
+    outcome: Outcome
 
     @property
     def failure(self) -> DropReason | DeadLetterReason | None:
@@ -104,7 +107,10 @@ def list_inputs(raw_dir: str, encodings: Mapping[str, str]) -> list[InputFile]:
     for folder in folders:
         if not re.fullmatch(r"[a-z0-9_]+", folder.name):
             raise InputError(f"source {folder.name!r}: rename it; the layout is {LAYOUT}")
-        files = [path for path in sorted(folder.iterdir()) if _is_readable(path)]
+        there = [path for path in sorted(folder.iterdir()) if path.name[0] != "."]
+        files = [path for path in there if _is_readable(path)]
+        if unread := [path.name for path in there if path not in files and path.name != _ABOUT]:
+            print(f"{folder}: not read: {', '.join(unread[:9])}; {LAYOUT}", file=sys.stderr)
         if not files:
             raise InputError(f"{folder} holds no file that can be read: the layout is {LAYOUT}")
         encoding = encodings.get(folder.name, "utf-8")
@@ -117,9 +123,6 @@ def list_inputs(raw_dir: str, encodings: Mapping[str, str]) -> list[InputFile]:
 def _is_readable(path: Path) -> bool:
     text = rf"[^.].*\.(({'|'.join(_FORMATS[:-1])})({'|'.join(COMPRESSED)})?|parquet)"
     return bool(re.fullmatch(text, path.name)) and path.is_file()
-
-
-Outcome = Document | DropReason | DeadLetterReason
 
 
 class RecordReader:
@@ -193,18 +196,20 @@ class RecordReader:
             with pq.ParquetFile(self._file.path) as file:
                 names = [name for name in _FIELDS if name in file.schema_arrow.names]
                 for batch in file.iter_batches(_BATCH_ROWS, columns=names):
-                    yield from map(self._row, batch.to_pylist())
+                    yield from map(self._row, _python_rows(batch))
         except (pa.ArrowException, OSError) as error:
             if getattr(error, "errno", None):
                 raise
             self._bytes.damage = DeadLetterReason.DAMAGED_FILE
 
-    def _row(self, row: Mapping[str, Any]) -> tuple[int, Outcome]:
+    def _row(self, row: Mapping[str, Any] | None) -> tuple[int, Outcome]:
+        if row is None:
+            return 0, DeadLetterReason.UNDECODABLE
         text = row.get("text")
-        outcome = self._record(row)
         data = text.encode("utf-8", "replace") if isinstance(text, str) else b""
         self._bytes.count(data)
-        return len(data), outcome
+        is_long = len(data) > MAX_RECORD_BYTES
+        return len(data), DeadLetterReason.TOO_LONG if is_long else self._record(row)
 
     def _decoded(self, data: bytes | None, parse: Callable[[str], Outcome]) -> Outcome:
         if data is None:
@@ -225,7 +230,10 @@ class RecordReader:
     def _record(self, record: Mapping[str, Any]) -> Outcome:
         if not isinstance(record.get("text"), str):
             return DeadLetterReason.NO_TEXT
-        text, *fields = (_as_text(record.get(name)) for name in _FIELDS)
+        try:
+            text, *fields = (_as_text(record.get(name)) for name in _FIELDS)
+        except RecursionError:
+            return DeadLetterReason.NOT_JSON
         return self._document(text, *fields)
 
     def _document(
@@ -258,7 +266,9 @@ class _Gathered:
 
     def add(self, data: bytes) -> None:
         self.length += len(data)
-        self._parts = [*self._parts, data] if self.length <= MAX_RECORD_BYTES else []
+        self._parts.append(data)
+        if self.length > MAX_RECORD_BYTES:
+            self._parts = []
 
     @property
     def data(self) -> bytes | None:
@@ -280,4 +290,17 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _as_text(value: object) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value)
+    """A field that may be anything: of Parquet also dates and bytes, in Python's words."""
+    return value if value is None or isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _python_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | None]:
+    """The rows of a batch; None for one that holds bytes which are no text."""
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:
+        for at in range(len(batch)):
+            try:
+                yield from batch.slice(at, 1).to_pylist()
+            except UnicodeDecodeError:
+                yield None

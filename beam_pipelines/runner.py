@@ -1,4 +1,4 @@
-"""What the two commands share: how a command line is read, and how Beam runs what it asks for.
+"""What the commands share: how a command line is read, and how Beam runs what it asks for.
 
 Deliberately does not know what runs. Loads Beam only to open a pipeline, so that `--help` is quick.
 """
@@ -107,11 +107,11 @@ def open_pipeline(flags: Sequence[str]) -> Any:
 
 @contextmanager
 def running(pipeline: Any) -> Iterator[None]:
-    """Runs at its end what was laid out in it; a worker's OSError comes out as it was raised."""
+    """Runs at its end what was laid out in it; Control-C and an OSError come out as themselves."""
     try:
         with pipeline:
             yield
     except RuntimeError as error:  # Beam's, for one to which it cannot add the name of the step
-        if isinstance(error.__context__, OSError):
+        if isinstance(error.__context__, OSError | KeyboardInterrupt):
             raise error.__context__ from None
         raise

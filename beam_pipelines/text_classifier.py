@@ -38,9 +38,13 @@ class Example(NamedTuple):
     cluster: int
 
 
-@functools.cache
 def load(path: str) -> Any:
     """Opens a model file."""
+    return _load(path, Path(path).stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4)
+def _load(path: str, _changed: int) -> Any:
     import fasttext
 
     return fasttext.load_model(path)
@@ -80,7 +84,8 @@ def train(examples: Sequence[Example]) -> tuple[Any, list[Example]]:
                 f"{_PREFIX}{one.label} {_characters(one.text)}\n"
                 for one in examples
                 if one.cluster % HELD_OUT
-            )
+            ),
+            encoding="utf-8",
         )
         return fasttext.train_supervised(input=str(lines), **_TRAINING), held
 
@@ -130,6 +135,8 @@ def read_examples(path: Path, allowed: Collection[str], seed: int) -> list[Examp
     ]
     drawn.shuffle(pairs)
     clusters = find_clusters([text for text, _ in pairs])
+    if len({cluster % HELD_OUT == 0 for cluster in clusters}) == 1:
+        raise InputError(f"{path} has too few texts that are no near duplicates of one another")
     return [Example(*pair, cluster) for pair, cluster in zip(pairs, clusters, strict=True)]
 
 

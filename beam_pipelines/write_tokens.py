@@ -155,9 +155,11 @@ def curated_shards(curated_dir: str) -> list[TextShard]:
     try:
         ledger = (Path(curated_dir) / LEDGER_FILE).read_text(encoding="utf-8")
         digest = json.loads(ledger)["digest"]
+        (Path(curated_dir) / SAMPLES_FILE).stat()
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
-            f"{curated_dir} has no whole ledger.json, so its curation did not end; run it again"
+            f"{curated_dir} has no whole {LEDGER_FILE} and {SAMPLES_FILE}, so its curation did not "
+            "end, or was of an earlier version; run it again"
         ) from error
     return [
         TextShard(source, split, index, len(files), partial(curated_documents, file), digest)

@@ -27,7 +27,7 @@ from rich.table import Table
 
 from beam_pipelines.document import Document, draw
 from beam_pipelines.read_sources import RecordReader, list_inputs
-from welm_jax.failures import ArgumentParser, Failure, run_door
+from welm_jax.failures import ArgumentParser, Failure, InputError, run_door
 from welm_jax.text.records import METADATA_FILE
 from welm_jax.text.tokenizer import document_files, document_texts
 
@@ -44,14 +44,17 @@ def main(arguments: Sequence[str]) -> None:
     """The command line; see the module's docstring."""
     options = _parse(arguments)
     folder = options.folder
+    once(folder / "options.json", lambda file: file.write_text(_told(options)))
+    if (folder / "options.json").read_text() != _told(options):
+        raise InputError(f"{folder} was begun with other options; give another --folder")
     every = sorted(one.name for one in options.raw_dir.iterdir() if one.is_dir())
     link_sources(options.raw_dir, every, folder / "all_raw")
     link_sources(options.raw_dir, options.clean, folder / "clean_raw")
+    curate(folder, HELD_OUT)
+    once(folder / "evaluation/held_out.jsonl", lambda file: write_held_out(folder, file))
     once(folder / "labelled.jsonl", lambda file: write_labels(options, file))
     classifier = ["train", str(folder / "labelled.jsonl"), "--model", str(folder / "clean.bin")]
     command(folder / "clean.bin", ["-m", "beam_pipelines.clean_classifier", *classifier])
-    curate(folder, HELD_OUT)
-    once(folder / "evaluation/held_out.jsonl", lambda file: write_held_out(folder, file))
     for arm in ARMS:
         curate(folder, arm)
     tokenizer = gin_flags(folder, "dedup", "CURATED_DIR", "TOKENIZER")
@@ -99,26 +102,32 @@ def command(output: Path, rest: Sequence[str]) -> None:
 
 
 def write_labels(options: argparse.Namespace, file: Path) -> None:
-    """Writes texts of the trusted sources as clean and of the others as noise."""
-    lines = []
+    """Writes texts of the trusted sources as clean and of the others as noise; none held out."""
+    held_out, lines = set(held_out_texts(options.folder)), []
     for label in ("clean", "noise"):
         documents = [
             record.outcome
             for raw in list_inputs(str(options.raw_dir), {})
             if raw.source in getattr(options, label)
             for record in RecordReader(raw)
-            if isinstance(record.outcome, Document)
+            if isinstance(record.outcome, Document) and record.outcome.text not in held_out
         ]
         documents.sort(key=lambda one: draw(one.doc_id, "labelled"))
         lines += [{"text": one.text, "label": label} for one in documents[:LABELLED]]
-    file.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    file.write_text(text, encoding="utf-8")
 
 
 def write_held_out(folder: Path, file: Path) -> None:
     """Writes the held-out text as evaluation text, which decontamination keeps out of all arms."""
-    parts = document_files(folder / HELD_OUT / "curated", "heldout").values()
-    texts = [text for files in parts for one in files for text in document_texts(one)]
+    texts = held_out_texts(folder)
     file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+
+
+def held_out_texts(folder: Path) -> list[str]:
+    """The text that all models are asked about."""
+    parts = document_files(folder / HELD_OUT / "curated", "heldout").values()
+    return [text for files in parts for one in files for text in document_texts(one)]
 
 
 def gin_flags(folder: Path, corpus: str, *macros: str) -> list[str]:
@@ -217,14 +226,12 @@ def summary(folder: Path, arm: str, scores: Sequence[Mapping[str, float]]) -> di
 
 
 def to_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
-    """The figures for the console."""
-    table = Table("corpus", title="Held-out bits per character; lower is better")
-    for column in ("characters kept", "bits per character", "95 %", *results["raw"]["sources"]):
-        table.add_column(column, justify="right")
+    """The figures for the console; ablation.json has them by source too."""
+    columns = ("characters kept", "bits per character", "95 % of three seeds")
+    table = Table("corpus", *columns, title="Held-out text; lower is better")
     for arm, one in results.items():
-        sources = [f"{bits:.3f}" for bits in one["sources"].values()]
         bits, half = f"{one['bits_per_character']:.3f}", f"± {one['half_interval']:.3f}"
-        table.add_row(ARMS[arm], f"{one['characters_kept']:,}", bits, half, *sources)
+        table.add_row(ARMS[arm], f"{one['characters_kept']:,}", bits, half)
     return table
 
 
@@ -255,6 +262,10 @@ def figure(results: Mapping[str, Mapping[str, Any]]) -> str:
             f'<g fill="#667085">{dots}</g><text x="570" y="{y + 5}">{bits:.3f}</text>'
         )
     return "\n".join([*parts, "</svg>\n"])
+
+
+def _told(options: argparse.Namespace) -> str:
+    return json.dumps({name: str(value) for name, value in vars(options).items()})
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -80,6 +80,7 @@ def test_table_1_by_hand(folder):
 
 def test_rates_that_do_not_fit_the_datasets_are_told(folder):
     card = corpus_card.content(folder, {"books": 1, "law": 1}, 10, 4.0)
+    assert card["languages"] == pytest.approx({"zh": 0.5, "en": 0})
     assert card["warnings"] == [
         "law has a rate and no tokens",
         "news has 700 tokens and no rate: it is never seen",

@@ -8,7 +8,7 @@ import pytest
 
 import gin_configs
 from welm_jax import gin_files
-from welm_jax.configurables import CORPUS
+from welm_jax.configurables import CORPUS, TRAINING
 from welm_jax.failures import InputError
 from welm_jax.model.config import ModelConfig
 from welm_jax.text.sources import TABLE_1
@@ -206,3 +206,13 @@ def test_the_papers_corpus_uses_the_papers_tools():
     assert rates["common_crawl_en"] == 0.13 and sum(rates.values()) == pytest.approx(1)
     for source, row in TABLE_1.items():  # Table 1's proportions, of the 87 % that is Chinese
         assert rates[source] == pytest.approx(0.87 * row.proportion, abs=0.001)
+
+
+def test_the_quickstarts_data_card_is_of_how_its_run_is_fed():
+    card = gin_files.load(
+        ["corpus/quickstart.gin"], [], {"DataCardConfig": CORPUS["DataCardConfig"]}, CORPUS
+    )["DataCardConfig"]
+    run = gin_files.load(["runs/quickstart.gin"], [], TRAINING)
+    assert card.rates == run["MixtureConfig"].rates
+    tokens = run["LoopConfig"].train_steps * run["StepConfig"].batch_size * 128
+    assert card.planned_tokens == tokens

@@ -115,7 +115,11 @@ def _languages(
         return {}
     shares: dict[str, float] = {}
     for row in table:
-        language = "zh" if row["name"] in sources else row["name"].rpartition("_")[2]
+        source, _, language = row["name"].rpartition("_")
+        if row["name"] in sources:
+            language = "zh"
+        elif source not in sources:
+            continue
         shares[language] = shares.get(language, 0.0) + (row["proportion"] or 0.0)
     return shares
 

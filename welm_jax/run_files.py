@@ -96,15 +96,19 @@ class RunFolder:
 
 
 @contextlib.contextmanager
-def locked(folder: os.PathLike, told: str) -> Iterator[None]:
-    """Keeps a folder to ourselves; the kernel unlocks it at our death.
+def locked(path: os.PathLike, told: str) -> Iterator[None]:
+    """Keeps a folder, or a file that appears if need be, to us; the kernel unlocks it at our death.
 
     Raises:
       InputError: another process has it; says what is told.
     """
-    opened = os.open(folder, os.O_RDONLY)
+    flags = os.O_RDONLY if os.path.isdir(path) else os.O_RDWR | os.O_CREAT  # NFS wants to write
+    opened = os.open(path, flags)
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Who had it may have removed it meanwhile, and another made it anew.
+        if not os.path.exists(path) or not os.path.samestat(os.fstat(opened), os.stat(path)):
+            raise BlockingIOError
         yield
     except BlockingIOError as error:
         raise InputError(told) from error

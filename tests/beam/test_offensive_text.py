@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -54,3 +56,11 @@ def test_a_list_that_cannot_be_used_is_refused(tmp_path, content, message):
         (tmp_path / "words.txt").write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=message):
         read_words(str(tmp_path / "words.txt"))
+
+
+def test_a_list_that_was_changed_is_read_again(tmp_path):
+    file = tmp_path / "words.txt"
+    for word in ("坏蛋", "笨蛋"):
+        file.write_text(f"{word}\t3", encoding="utf-8")
+        os.utime(file, ns=(0, ord(word[0])))
+        assert offensive_shares([word], read_words(str(file)))[0] == 3

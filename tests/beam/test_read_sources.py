@@ -1,3 +1,4 @@
+import datetime
 import gzip
 import hashlib
 import json
@@ -209,7 +210,8 @@ def test_a_bomb_is_left_where_it_gets_out_of_hand(tmp_path, end, monkeypatch):
     first, bomb = list(reader)
     assert first.outcome.text == "春" and bomb.outcome is DeadLetterReason.DECOMPRESSION_BOMB
     most = max(4 << 20, 200 * path.stat().st_size)
-    assert reader.fingerprint()["decompressed_bytes"] <= most + (1 << 20)
+    beyond = 32_768 * raw_bytes._COMPRESSED_BYTES  # what no format exceeds
+    assert reader.fingerprint()["decompressed_bytes"] <= most + min(beyond, 64 << 20)
 
 
 def test_the_encoding_of_a_source_is_strict(tmp_path):
@@ -329,3 +331,57 @@ def test_a_record_beyond_the_cap_is_passed_over(tmp_path, monkeypatch):
 def test_json_that_contradicts_itself_or_counts_beyond_numbers_is_refused(tmp_path):
     for bad in (b'{"text": "x", "text": "y"}\n', b'{"text": "x", "n": NaN}\n'):
         assert read(tmp_path / "a.jsonl", bad) == [DeadLetterReason.NOT_JSON]
+
+
+@pytest.mark.parametrize("end", [".gz", ".xz", ".zst"])
+def test_what_follows_a_stream_and_is_none_is_damage_and_loses_nothing_before(tmp_path, end):
+    good = line("天下大势")
+    for garbage in (b"garbage", packed(end, good)[:2] + b"\xff" * 40):
+        found = read(tmp_path / f"a.jsonl{end}", packed(end, good) + garbage)
+        assert found == ["天下大势", DeadLetterReason.DAMAGED_FILE]
+
+
+@pytest.mark.parametrize("end", [".gz", ".xz", ".zst"])
+def test_streams_one_after_the_other_and_padding_are_one_file(tmp_path, end):
+    parts = [packed(end, line(text)) for text in ("天下", "大势")]
+    found = read(tmp_path / f"a.jsonl{end}", parts[0] + parts[1] + b"\0" * 8)
+    assert found == ["天下", "大势"]
+
+
+def test_parquet_columns_of_other_types_and_rows_that_are_no_text(tmp_path):
+    when = datetime.datetime(2021, 10, 1, tzinfo=datetime.UTC)
+    text = pa.array(["天下", "大势", "长" * 50], pa.large_string())
+    bad = pa.Array.from_buffers(
+        pa.large_string(),
+        3,
+        [None, text.buffers()[1], pa.py_buffer(b"\xff" * 6 + text.buffers()[2].to_pybytes()[6:])],
+    )
+    columns = {"text": bad, "id": [b"1", b"2", b"3"], "timestamp": [when] * 3}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    outcomes = [
+        one.outcome for one in RecordReader(InputFile(path=tmp_path / "a.parquet", source="s"))
+    ]
+    assert outcomes[0] == DeadLetterReason.UNDECODABLE
+    assert [one.text for one in outcomes[1:]] == ["大势", "长" * 50]
+    assert "2021-10-01" in outcomes[1].timestamp
+
+
+def test_a_parquet_row_beyond_the_cap_is_too_long(tmp_path, monkeypatch):
+    monkeypatch.setattr(read_sources, "MAX_RECORD_BYTES", 20)
+    pq.write_table(pa.table({"text": ["天下", "长" * 50]}), tmp_path / "a.parquet")
+    reader = RecordReader(InputFile(path=tmp_path / "a.parquet", source="s"))
+    assert [one.failure for one in reader] == [None, DeadLetterReason.TOO_LONG]
+
+
+def test_a_field_too_deep_to_write_is_no_json(tmp_path):
+    deep = b'{"text": "\xe5\xa5\xbd", "id": ' + b"[" * 985 + b"]" * 985 + b"}\n"
+    found = read(tmp_path / "a.jsonl", deep)
+    assert found in (["好"], [DeadLetterReason.NOT_JSON])  # as deep as this Python goes
+
+
+def test_files_that_nobody_reads_are_told(tmp_path, capsys):
+    (tmp_path / "news").mkdir()
+    for name in ("a.jsonl", "b.csv", "c.jsonl.bz2"):
+        (tmp_path / "news" / name).write_text("{}")
+    assert len(list_inputs(str(tmp_path), {})) == 1
+    assert "news: not read: b.csv, c.jsonl.bz2; RAW_DIR" in capsys.readouterr().err
