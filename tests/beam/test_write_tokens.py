@@ -231,7 +231,7 @@ def unfinished(folder):
     "prepare, message",
     [
         (Path.mkdir, "beam_pipelines.curate first, or set CURATED_DIR"),
-        (unfinished, "no whole ledger.json, so its curation did not end"),
+        (unfinished, "no whole ledger.json and samples.json, so its curation did not end"),
         (
             lambda folder: write_curated(folder, {("a", "train"): []}),
             "no source has any training document left",
