@@ -136,15 +136,18 @@ def verified_pairs(texts: Sequence[str], signature: Signature) -> set[tuple[int,
     some = [slice(at, at + 256) for at in range(0, len(texts), 256)]
     keys = [dedup.make_keys(texts[one], ids[one], 0, one.start, signature) for one in some]
     keys = np.concatenate(keys)
-    sketches, found = dict(dedup.sketches(keys)), set()
+    [(_, sketches)] = dedup.deal_sketches(keys, 1, signature)
+    rows = {one["doc_id"].tobytes(): int(one["row"]) for one in sketches}
+    at, found = {name: place for place, name in enumerate(rows)}, set()
     for _, bands in dedup.deal_bands(keys, 8):
-        for lower, higher in dedup.candidate_pairs([bands]):
-            one, other = sketches[lower], sketches[higher]
-            sent = dedup.challenges(lower, {"sketches": [one], "pairs": [higher]})
-            # Met with one challenger at a time, a document tells of every pair, not the best only.
-            met = {"sketches": [other], "challenges": [challenge for _, challenge in sent]}
-            if list(dedup.lost_to(met, signature)):
-                found.add((min(one.row, other.row), max(one.row, other.row)))
+        for _, pairs in dedup.candidate_pairs([bands], 1):
+            for _, sent in dedup.challenges({"sketches": [sketches], "pairs": [pairs]}, 1):
+                # Met with one challenger at a time, a document tells of every pair, not the best.
+                mine = sketches[[at[one.tobytes()] for one in sent["challenged"]]]
+                near = sent[signature.is_near(mine["sketch"], sent["sketch"])]
+                both = (near["challenged"], near["doc_id"])
+                places = ([rows[one.tobytes()] for one in ids] for ids in both)
+                found |= {(min(pair), max(pair)) for pair in zip(*places, strict=True)}
     return found
 
 

@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 
 import numpy as np
 import pytest
@@ -95,3 +96,18 @@ def test_the_span_is_the_first_run_and_no_longer(folder):
     [found] = shared([two], read_index(folder))
     assert found.places == 3 + 9 and found.span == letters(QUESTION)[:19]
     assert shared([passage(4), two], read_index(folder))[1] == found
+
+
+def test_a_few_english_words_are_nobodys_and_many_are_somebodys(tmp_path):
+    english = (
+        "At the end of the day it was the river that they had come to see and nothing else there"
+    )
+    (tmp_path / "en.jsonl").write_text(json.dumps({"question": english}))
+    index = read_index(str(tmp_path))
+    few, many = (
+        "it was the end of the day it was the river",
+        f"He told me: {english[10:]}, and left.",
+    )
+    in_chinese = passage(1) + few + passage(2)
+    assert places_in([few, many], index) == [0, len(re.sub("[ ,.]", "", english[10:])) - 16]
+    assert places_in([in_chinese], index)[0] > 10  # where no four words of English are common
