@@ -2,9 +2,12 @@
 
 import base64
 import json
+import re
+import shlex
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import apache_beam as beam
 import pytest
@@ -17,8 +20,8 @@ from beam_pipelines.filters import FilterConfig
 from beam_pipelines.read_sources import list_inputs
 from beam_pipelines.write_tokens import WriteTokensConfig
 from tests.beam.test_curate import write_corpus
+from welm_jax import gin_files
 
-DATAFLOW = ("--runner=DataflowRunner", "--project=p", "--region=r", "--setup_file=./setup.py")
 LARGEST = 10 << 20  # bytes of a graph that Dataflow takes
 UNPICKLE = """
 import base64, json, sys
@@ -51,9 +54,23 @@ def graph(request, tmp_path):
     return pipeline.to_runner_api()
 
 
-def test_the_options_of_dataflow_are_understood():
-    options = PipelineOptions(list(DATAFLOW)).view_as(SetupOptions)
-    assert options.setup_file == "./setup.py" and not options.save_main_session
+def invocations():
+    """The commands of docs/curation.md that name a runner."""
+    text = (Path(__file__).parents[2] / "docs/curation.md").read_text().replace("\\\n", " ")
+    return [line for line in text.split("\n") if "--runner=" in line and line[:6] == "python"]
+
+
+@pytest.mark.parametrize("command", invocations())
+def test_what_the_docs_tell_to_type_is_known_to_beam(command):
+    _, _, rest = gin_files.split_arguments(shlex.split(command)[3:])
+    options = PipelineOptions(rest)
+    assert options.get_all_options() == options.get_all_options(retain_unknown_options=True)
+    assert not options.view_as(SetupOptions).save_main_session
+
+
+def test_flink_spark_and_dataflow_are_told():
+    runners = [re.search(r"--runner=(\w+)", one).group(1) for one in invocations()]
+    assert runners == ["FlinkRunner", "SparkRunner", "DataflowRunner"]
 
 
 def test_a_graph_survives_its_wire_form_and_is_small(graph):
