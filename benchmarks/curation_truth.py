@@ -280,12 +280,17 @@ def offensive(corpus: Corpus, texts: int, draw: Draw) -> Bars:
     reasons = clean_rules.apply_rules(real, clean_rules.Thresholds())
     clean = [text for text, reason in zip(real, reasons, strict=True) if reason is None]
     with tempfile.TemporaryDirectory() as folder:
-        (words := Path(folder) / "words.txt").write_text("\n".join(OFFENSIVE), encoding="utf-8")
-        shares = offensive_text.offensive_shares(clean, offensive_text.read_words(str(words)))
+        found = []
+        for weight in (1, offensive_text.FORGIVEN):  # as the list would be; and none forgiven
+            path = Path(folder) / f"{weight}.txt"
+            path.write_text("".join(f"{word}\t{weight}\n" for word in OFFENSIVE), encoding="utf-8")
+            words = offensive_text.read_words(str(path))
+            found.append(offensive_text.offensive_shares(clean, words))
+    shares, hits = found
     lengths, rows, most = folded(clean)[1], [], FilterConfig().max_offensive_share
     for size, (least, beyond) in {"all": EVERY, "< 60": (1, 60), **SIZES}.items():
-        mine = shares[(lengths >= least) & (lengths < beyond)]
-        rows.append([size, len(mine), share(mine > most), share(mine > 0)])
+        some = (lengths >= least) & (lengths < beyond)
+        rows.append([size, int(some.sum()), share(shares[some] > most), share(hits[some] > 0)])
     show("5. Clean texts lost", f"characters | texts | share > {most} | any hit (C4)", rows)
     return [("offensive_false_positives", rows[0][2], "<= 0.01")]
 

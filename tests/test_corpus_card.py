@@ -82,9 +82,8 @@ def test_rates_that_do_not_fit_the_datasets_are_told(folder):
     card = corpus_card.content(folder, {"books": 1, "law": 1}, 10, 4.0)
     assert card["languages"] == pytest.approx({"zh": 0.5, "en": 0})
     assert card["warnings"] == [
-        "law has a rate and no tokens",
-        "news has 700 tokens and no rate: it is never seen",
-        "news_en has 200 tokens and no rate: it is never seen",
+        "a rate and no tokens: law",
+        "never seen, for there is no rate: news (700 tokens), news_en (200 tokens)",
     ]
 
 

@@ -126,13 +126,15 @@ def _languages(
 
 def _feeding_warnings(table: Sequence[Card], max_epochs: float) -> Iterator[str]:
     for row in table:
-        name = row["name"]
         if row["epochs"] and row["epochs"] > max_epochs:
-            yield f"{name} is seen {row['epochs']:.1f} times; more than {max_epochs:g} wear it out"
-        if row["proportion"] and not row["tokens"]:
-            yield f"{name} has a rate and no tokens"
-        if row["tokens"] and row["proportion"] == 0:
-            yield f"{name} has {row['tokens']:,} tokens and no rate: it is never seen"
+            times = f"{row['name']} is seen {row['epochs']:.1f} times"
+            yield f"{times}; more than {max_epochs:g} wear it out"
+    if empty := [row["name"] for row in table if row["proportion"] and not row["tokens"]]:
+        yield f"a rate and no tokens: {', '.join(empty)}"
+    unseen = [row for row in table if row["tokens"] and row["proportion"] == 0]
+    if unseen:
+        named = ", ".join(f"{row['name']} ({row['tokens']:,} tokens)" for row in unseen)
+        yield f"never seen, for there is no rate: {named}"
 
 
 def _leak_warnings(sources: Mapping[str, Any]) -> Iterator[str]:
