@@ -35,9 +35,9 @@ from beam_pipelines.curated_files import (
     progress_shown,
     replacing,
 )
+from beam_pipelines.dealing import Dealing
 from beam_pipelines.document import SPLITS, WHOLE_FILE
 from beam_pipelines.document_passes import (
-    Dealing,
     clean_file,
     release_file,
     write_shard,

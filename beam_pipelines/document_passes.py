@@ -10,7 +10,6 @@ import itertools
 import json
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,60 +28,24 @@ from beam_pipelines.curated_files import (
     released_file,
     shard_file,
 )
-from beam_pipelines.document import SCHEMA, SPLITS, DeadLetterReason, DropReason, draw
+from beam_pipelines.dealing import (
+    ROW_GROUP,
+    SOURCE_BYTES,
+    Dealing,
+    Releasing,
+    ShardWriter,
+    Stretch,
+    released,
+)
+from beam_pipelines.document import SCHEMA, SPLITS, DeadLetterReason, DropReason
 from beam_pipelines.ledger import Counts, Ledger
 from beam_pipelines.near_signatures import Signature
 from beam_pipelines.read_sources import InputFile, Record, RecordReader
 
-_EXTRA = (
-    ("source_bytes", pa.int64()),
-    ("shared", pa.string()),  # JSON of decontaminate.Shared where it is too much, else empty
-)
-ASIDE_SCHEMA = pa.schema([*SCHEMA, *_EXTRA])
-_RELEASED_SCHEMA = pa.schema([*SCHEMA, _EXTRA[0], ("order", pa.int64())])
-_RELEASED_BYTES = 32 << 20  # of texts that wait to be written together
+# What is set aside: `shared` is JSON of decontaminate.Shared where it is too much, else empty.
+ASIDE_SCHEMA = pa.schema([*SCHEMA, SOURCE_BYTES, ("shared", pa.string())])
 _BATCH_RECORDS = 256
 _BATCH_BYTES = 4 << 20
-_ROW_GROUP = 1024
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dealing:
-    """To which shard and split a document goes: by its id alone.
-
-    Attributes:
-      shards: output files per source and split.
-      held_out_fraction: share of a dataset's documents that is held out of training.
-      parts_languages: whether a source's documents in other languages are datasets of their own.
-      slices: stretches of a shard's order, of which one is in memory at a time.
-    """
-
-    shards: int
-    held_out_fraction: float
-    parts_languages: bool = False
-    slices: int = 1
-
-    def dataset(self, source: str, language: str) -> str:
-        """The dataset that a document goes to: its source's, or its source's in a language."""
-        return f"{source}_{language}" if self.parts_languages and language != "zh" else source
-
-    def shard(self, doc_id: str) -> int:
-        """The shard that a document goes to."""
-        return draw(doc_id, "shard") % self.shards
-
-    def slice(self, order: int) -> int:
-        """The slice of a shard that a document of this order belongs to."""
-        return order * self.slices >> 63
-
-    def split(self, doc_id: str, extremes: tuple[int, int]) -> str:
-        """The split of a document, given the lowest and the highest held-out draw of its source.
-
-        Low draws are held out. Of two or more documents the lowest is and the highest is not,
-        whatever the fraction, so that neither split is empty.
-        """
-        number, (lowest, highest) = draw(doc_id, "held out"), extremes
-        is_low = number == lowest or number < self.held_out_fraction * 2**63
-        return "heldout" if is_low and number != highest else "train"
 
 
 class Cleaned(NamedTuple):
@@ -176,14 +139,6 @@ def _write_dead_letters(raw: InputFile, records: Iterable[Record], folder: Path)
             lines.write(json.dumps({**place, "reason": record.outcome}) + "\n")
 
 
-class Stretch(NamedTuple):
-    """Where released documents of one slice of a shard lie: a batch of the file of a raw file."""
-
-    slice: int
-    file: int
-    batch: int
-
-
 class Released(NamedTuple):
     """Documents of one raw file that no duplicate has displaced, and that no evaluation has.
 
@@ -231,10 +186,10 @@ def release_file(
     displaced, begin, ledger = [], 0, Ledger()
     with (
         appearing(released_file(folder, file)) as path,
-        _Releasing(path, file, dealing) as releasing,
+        Releasing(path, file, dealing) as releasing,
         pq.ParquetFile(aside_file(folder, file)) as aside,
     ):
-        for batch in aside.iter_batches(_ROW_GROUP):
+        for batch in aside.iter_batches(ROW_GROUP):
             table = pa.Table.from_batches([batch])
             source = table["source"][0].as_py()
             rows = [
@@ -257,49 +212,6 @@ def release_file(
         path.write_text("".join(json.dumps(one) + "\n" for one in displaced))
     extremes = [(dataset, (min(mine), max(mine))) for dataset, mine in releasing.draws.items()]
     return Released(releasing.stretches, extremes, ledger)
-
-
-class _Releasing:
-    """Writes documents of one file in batches, each of one slice of one shard; says where."""
-
-    def __init__(self, path: Path, file: int, dealing: Dealing):
-        self._file, self._dealing = file, dealing
-        options = pa.ipc.IpcWriteOptions(compression="lz4")
-        self._writer = pa.ipc.new_file(path, _RELEASED_SCHEMA, options=options)
-        self._waiting: list[pa.Table] = []
-        self.stretches: list[tuple[tuple[str, int], Stretch]] = []
-        self.draws: dict[str, list[int]] = {}
-
-    def __enter__(self) -> "_Releasing":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._write()
-        self._writer.close()
-
-    def add(self, table: pa.Table) -> None:
-        """Takes rows of ASIDE_SCHEMA."""
-        order = [draw(doc_id, "order") for doc_id in table["doc_id"].to_pylist()]
-        table = table.append_column("order", pa.array(order, pa.int64()))
-        self._waiting.append(table.select(_RELEASED_SCHEMA.names))
-        if sum(one.nbytes for one in self._waiting) > _RELEASED_BYTES:
-            self._write()
-
-    def _write(self) -> None:
-        table = pa.concat_tables([_RELEASED_SCHEMA.empty_table(), *self._waiting])
-        rows: dict[tuple[str, int, int], list[int]] = {}
-        columns = (table[name].to_pylist() for name in ("doc_id", "source", "language", "order"))
-        for row, (doc_id, source, language, order) in enumerate(zip(*columns, strict=True)):
-            dataset = self._dealing.dataset(source, language)
-            place = dataset, self._dealing.shard(doc_id), self._dealing.slice(order)
-            rows.setdefault(place, []).append(row)
-            self.draws.setdefault(dataset, []).append(draw(doc_id, "held out"))
-        for (dataset, shard, number), mine in rows.items():
-            [batch] = table.take(pa.array(mine)).combine_chunks().to_batches()
-            self._writer.write_batch(batch)
-            stretch = Stretch(number, self._file, len(self.stretches))
-            self.stretches.append(((dataset, shard), stretch))
-        self._waiting = []
 
 
 def _without_contaminated(rows: list[_Row], source: str, ledger: Ledger) -> list[_Row]:
@@ -341,10 +253,10 @@ def write_shard(
         writers = {}
         for split in SPLITS:
             path = shard_file(folder, dataset, split, shard, dealing.shards)
-            writers[split] = stack.enter_context(_ShardWriter(stack.enter_context(appearing(path))))
+            writers[split] = stack.enter_context(ShardWriter(stack.enter_context(appearing(path))))
         in_order = sorted(one for one in stretches if one)
         for _, mine in itertools.groupby(in_order, lambda stretch: stretch.slice):
-            table = pa.concat_tables(_released(folder, one) for one in mine)
+            table = pa.concat_tables(released(folder, one) for one in mine)
             table = table.sort_by([("order", "ascending"), ("doc_id", "ascending")])
             ids = table["doc_id"].to_pylist()
             splits = [dealing.split(doc_id, extremes[dataset]) for doc_id in ids]
@@ -354,35 +266,6 @@ def write_shard(
                 ledger.add(source, "written", split, Counts.total(_counts(rows)))
             _describe(table, source, dataset, ledger)
     return ledger
-
-
-class _ShardWriter:
-    """Writes a Parquet file whose row groups do not depend on how its rows come in."""
-
-    def __init__(self, path: Path):
-        self._file = pq.ParquetWriter(path, SCHEMA, compression="zstd")
-        self._waiting = SCHEMA.empty_table()
-
-    def __enter__(self) -> "_ShardWriter":
-        return self
-
-    def __exit__(self, *_) -> None:
-        if len(self._waiting):
-            self._file.write_table(self._waiting)
-        self._file.close()
-
-    def add(self, rows: pa.Table) -> None:
-        """Takes rows of SCHEMA."""
-        rows = pa.concat_tables([self._waiting, rows])
-        full = len(rows) - len(rows) % _ROW_GROUP
-        for begin in range(0, full, _ROW_GROUP):
-            self._file.write_table(rows.slice(begin, _ROW_GROUP))
-        self._waiting = rows.slice(full).combine_chunks()
-
-
-def _released(folder: Path, stretch: Stretch) -> pa.Table:
-    with pa.memory_map(str(released_file(folder, stretch.file))) as mapped:
-        return pa.Table.from_batches([pa.ipc.open_file(mapped).get_batch(stretch.batch)])
 
 
 def _describe(table: pa.Table, source: str, dataset: str, ledger: Ledger) -> None:

@@ -19,8 +19,8 @@ from beam_pipelines import curate as recipe
 from beam_pipelines import filters
 from beam_pipelines.curate import STAGES, CurationConfig, curate
 from beam_pipelines.curated_files import replacing
+from beam_pipelines.dealing import Dealing
 from beam_pipelines.document import SCHEMA, Document, DropReason, draw
-from beam_pipelines.document_passes import Dealing
 from beam_pipelines.filters import FilterConfig
 from beam_pipelines.ledger import Ledger
 from beam_pipelines.read_sources import Record
