@@ -30,12 +30,7 @@ def load(path: str) -> Any:
     Raises:
       InputError: there is none, or it tells other things apart.
     """
-    if not Path(path).is_file():
-        raise InputError(
-            f"no classifier at {path}; make it with `python -m beam_pipelines.clean_classifier "
-            "train`, or leave FilterConfig.classifier empty"
-        )
-    model = text_classifier.load(path)
+    model = text_classifier.load(path, "clean_classifier", "classifier")
     labels = text_classifier.labels_of(model)
     if labels != list(LABELS):
         raise InputError(f"{path} tells {', '.join(labels)} apart, not clean from noise")

@@ -86,7 +86,7 @@ def clean_file(
         appearing(aside_file(folder, file)) as path,
         pq.ParquetWriter(path, ASIDE_SCHEMA, compression="lz4") as aside,
     ):
-        for batch in _batches(reader):
+        for batch in batches(reader):
             dead_letters += [
                 record for record in batch if isinstance(record.outcome, DeadLetterReason)
             ]
@@ -120,7 +120,8 @@ def _too_much_shared(texts: list[str], index: decontaminate.EvaluationIndex) -> 
     ]
 
 
-def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+def batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Records in lists of a size at which the kernels are fast and memory is small."""
     batch, size = [], 0
     for record in records:
         batch.append(record)
@@ -133,7 +134,10 @@ def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
 
 
 def _write_dead_letters(raw: InputFile, records: Iterable[Record], folder: Path) -> None:
-    with appearing(dead_letter_file(folder, raw.name)) as path, path.open("w") as lines:
+    with (
+        appearing(dead_letter_file(folder, raw.name)) as path,
+        path.open("w", encoding="utf-8") as lines,
+    ):
         for record in records:
             place = {"file": raw.name, "offset": record.offset, "length": record.length}
             lines.write(json.dumps({**place, "reason": record.outcome}) + "\n")

@@ -38,8 +38,13 @@ class Example(NamedTuple):
     cluster: int
 
 
-def load(path: str) -> Any:
-    """Opens a model file."""
+def load(path: str, module: str, field: str) -> Any:
+    """Opens a model file; where there is none, says which module makes it and which field asks."""
+    if not Path(path).is_file():
+        raise InputError(
+            f"no model at {path}; make it with `python -m beam_pipelines.{module} train`, or leave "
+            f"FilterConfig.{field} empty"
+        )
     return _load(path, Path(path).stat().st_mtime_ns)
 
 

@@ -18,17 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 from beam_pipelines import text_classifier
-from welm_jax.failures import InputError, run_door
+from welm_jax.failures import run_door
 
 
 def load(path: str) -> Any:
     """Opens a model; refuses a path where there is none."""
-    if not Path(path).is_file():
-        raise InputError(
-            f"no topic model at {path}; make it with `python -m beam_pipelines.topics train`, or "
-            "leave FilterConfig.topics empty"
-        )
-    return text_classifier.load(path)
+    return text_classifier.load(path, "topics", "topics")
 
 
 def name_topics(model: Any, texts: Sequence[str]) -> list[str]:

@@ -74,7 +74,7 @@ def sample(raw_dir: str, size: float) -> list[Record]:
     records = [record for record in read if isinstance(record.outcome, Document)]
     random.Random(0).shuffle(records)
     chinese = []
-    for batch in document_passes._batches(records):
+    for batch in document_passes.batches(records):
         texts = TextBatch.of([record.outcome.text for record in batch])
         han = texts.kinds[:, Kind.HAN]
         mostly = np.flatnonzero((han >= 10) & (2 * han > texts.visible))
@@ -103,7 +103,7 @@ def ours(records: Sequence[Record]) -> Counter:
             return minhash.sign(*texts)
 
     signature = SimpleNamespace(bands=minhash.bands, sketch=minhash.sketch, sign=sign)
-    for batch in document_passes._batches(records):
+    for batch in document_passes.batches(records):
         texts = [record.outcome.text for record in batch]
         ids = [record.outcome.doc_id for record in batch]
         with clocked(spent, "language"):
@@ -218,7 +218,7 @@ def kernel_seconds(raw_dir: str) -> float:
     started = time.process_time()
     for number, file in enumerate(list_inputs(raw_dir, {})):
         ledger = Ledger()
-        for batch in document_passes._batches(RecordReader(file)):
+        for batch in document_passes.batches(RecordReader(file)):
             passed = filters.judge(batch, file.source, ledger, FILTERS)
             texts = [record.outcome.text for record in passed]
             ids = [record.outcome.doc_id for record in passed]
@@ -296,7 +296,7 @@ def show_shuffled() -> None:
     rows = []
     for method, signature in SIGNATURES.items():
         key, bands = dedup.key_type(signature), signature.bands * dedup.BAND.itemsize
-        rows.append((method, key.itemsize, bands, key["doc_id"].itemsize + key["sketch"].itemsize))
+        rows.append((method, key.itemsize, bands, dedup.sketch_type(signature).itemsize))
     show("shuffled bytes per document", ("method", "key", "bands", "sketch, twice"), rows)
 
 

@@ -54,7 +54,7 @@ def test_offensive_text_is_dropped_and_its_share_is_kept_with_the_rest(tmp_path)
         ({"languages": ()}, "choose from zh, en, ja, ko, other"),
         ({"rules": {"news": {"min_words": 3}}}, "rules of news name min_words; the thresholds are"),
         ({"offensive_words": "/no/such"}, "the word list /no/such cannot be read"),
-        ({"classifier": "/no/such"}, "no classifier at /no/such; make it with"),
+        ({"classifier": "/no/such"}, "no model at /no/such; make it with .*clean_classifier train"),
     ],
 )
 def test_a_config_that_cannot_be_meant_is_refused(change, message):

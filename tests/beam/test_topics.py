@@ -59,5 +59,7 @@ def test_examples_that_cannot_be_used_are_refused(tmp_path, capfd, lines, messag
     arguments = ["train", str(tmp_path / "a.jsonl"), "--model", str(tmp_path / "m.bin")]
     assert run_door(topics.main, arguments, "topics") == 2
     assert message in capfd.readouterr().err
-    with pytest.raises(InputError, match="no topic model at .*; make it with `python -m beam_pi"):
+    with pytest.raises(
+        InputError, match="no model at .*; make it with `python -m beam_pipelines.topics"
+    ):
         FilterConfig(topics=str(tmp_path / "m.bin"))
