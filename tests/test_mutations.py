@@ -40,10 +40,10 @@ def assert_parity_breaks():
 def test_a_mean_of_means_breaks_accumulation(monkeypatch):
     plain, microbatches = step.summed_loss, 4
 
-    def mean_of_means(assemble, parameters, batch, **how):
+    def mean_of_means(decoder, batch, **how):
         counted = batch["decoder_loss_weights"].sum()
         total = test_step.BATCH["decoder_loss_weights"].sum()
-        return plain(assemble, parameters, batch, **how) / counted * (total / microbatches)
+        return plain(decoder, batch, **how) / counted * (total / microbatches)
 
     correct = test_step.plain()
     monkeypatch.setattr(step, "summed_loss", mean_of_means)

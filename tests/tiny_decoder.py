@@ -44,11 +44,12 @@ def random_parameters(config: ModelConfig, seed: int = 0) -> dict:
 
 def placed(parameters: dict, mesh: Mesh) -> dict:
     """The weights where training keeps them."""
-    return jax.tree.map(
-        lambda array, spec: jax.device_put(array, NamedSharding(mesh, spec)),
-        parameters,
-        axes.parameter_specs(parameters),
-    )
+
+    def put(path, array):
+        return jax.device_put(array, NamedSharding(mesh, axes.at_rest(path, array.shape)))
+
+    with jax.set_mesh(mesh):
+        return axes.mapped(put, parameters)
 
 
 def random_batch(rows: int, length: int, vocab_size: int, seed: int = 0) -> dict:

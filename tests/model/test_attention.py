@@ -14,7 +14,7 @@ def mixed(queries, keys, values, mask, dtype):
     """The mixed values, then the gradients of the sum of their squares to all three inputs."""
 
     def squares(*inputs):
-        out = attention.attend(*inputs, jnp.asarray(mask))
+        out = attention.masked(*inputs, jnp.asarray(mask))
         return jnp.sum(out.astype(jnp.float32) ** 2), out
 
     heads = NamedSharding(mesh_of(), axes.spec("batch", "length", "heads", "head_width"))

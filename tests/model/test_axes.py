@@ -50,7 +50,14 @@ def test_the_table_covers_exactly_the_decoders_parameters():
 
 
 def test_where_a_stacked_kernel_lives():
-    """Layers whole, width over fsdp, q/k/v whole, heads over tensor, head width whole."""
-    names = axes.parameter_axes("blocks/qkv/kernel")
-    assert axes.spec(*names) == PartitionSpec(None, "fsdp", None, "tensor", None)
-    assert axes.spec("batch", "length") == PartitionSpec(("data", "fsdp"), None)
+    """Layers whole, q/k/v whole, heads over tensor, head width whole; the width depends."""
+    path, shape = "blocks/qkv/kernel", (2, 32, 3, 4, 8)
+    with jax.set_mesh(mesh_of(4, 2, 1)):
+        at_rest = axes.at_rest(path, shape)
+        undivided = axes.at_rest(path, (2, 36, 3, 4, 8))
+    assert at_rest == PartitionSpec(None, ("fsdp", "data"), None, "tensor", None)
+    assert undivided == PartitionSpec(None, "fsdp", None, "tensor", None)
+    assert axes.in_step(path) == PartitionSpec(None, "fsdp", None, "tensor", None, reduced={"data"})
+    assert axes.gradient_sums("blocks/qkv/bias") == PartitionSpec(
+        None, None, "tensor", None, unreduced={"data", "fsdp"}
+    )

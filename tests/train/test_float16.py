@@ -27,7 +27,8 @@ def compiled_gradients(dtype):
     assemble = Assembler(dataclasses.replace(UNTIED, compute_dtype=dtype))
 
     def scaled_loss(parameters, batch, factor):
-        return factor * summed_loss(assemble, parameters, batch, remat="none", chunks=2)
+        decoder = assemble(parameters)
+        return summed_loss(decoder, batch, remat="none", chunks=2, weight=factor)
 
     return jax.jit(jax.grad(scaled_loss))
 

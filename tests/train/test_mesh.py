@@ -25,7 +25,7 @@ def loss_and_gradients(mesh, remat="none", chunks=1):
     @jax.jit
     def value_and_grad(parameters, batch):
         def of(parameters):
-            return summed_loss(assemble, parameters, batch, remat=remat, chunks=chunks)
+            return summed_loss(assemble(parameters), batch, remat=remat, chunks=chunks)
 
         return jax.value_and_grad(of)(parameters)
 

@@ -182,10 +182,11 @@ def test_everything_that_is_kept_is_float32_though_products_are_smaller(dtype):
 
         def traced(state):
             after, metrics = step(state, batch, ONE)
-            gradient_of = jax.grad(
-                functools.partial(summed_loss, remat="none", chunks=1), argnums=1
-            )
-            gradients = gradient_of(Assembler(half), state.parameters, batch)
+
+            def loss_of(parameters):
+                return summed_loss(Assembler(half)(parameters), batch, remat="none", chunks=1)
+
+            gradients = jax.grad(loss_of)(state.parameters)
             return after.as_tree(), metrics, gradients
 
         tree, metrics, gradients = jax.eval_shape(traced, state)

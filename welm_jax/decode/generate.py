@@ -119,10 +119,10 @@ def _continue(
     batch = axes.spec("batch")
     tokens, empty, ended = (jax.reshard(array, batch) for array in (tokens, empty, ended))
     rows, length = tokens.shape
-    keys = sampling.row_keys(key, rows)
+    keys, copy = sampling.row_keys(key, rows), assemble.copied(parameters)
 
     def advance(cache, fed, written, ended, step):
-        decoder = assemble(parameters)
+        decoder = assemble.with_copy(copy)
         hidden, cache = kv_cache.extend(decoder, cache, fed)
         scores = sampling.scores_after(decoder, hidden)
         chosen = jnp.where(ended, eod_id, sampling.pick(scores, keys, step, temperature))

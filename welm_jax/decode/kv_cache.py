@@ -80,7 +80,7 @@ def extend(
             jax.lax.dynamic_update_slice_in_dim(old, new, cache.filled, axis=1)
             for old, new in zip(layer, (new_keys, new_values), strict=True)
         )
-        return attention.attend(queries, keys, values, mask), (keys, values)
+        return attention.masked(queries, keys, values, mask), (keys, values)
 
     positions = jnp.maximum(own_slots[None] - cache.empty[:, None], 0)
     hidden, (keys, values) = decoder.run(tokens, positions, attend, (cache.keys, cache.values))

@@ -147,4 +147,4 @@ def _nats_and_tokens(
 def _summed_loss(
     assemble: Assembler, parameters: PyTree, batch: step.Batch, chunks: int
 ) -> Float[Array, ""]:
-    return step.summed_loss(assemble, parameters, batch, remat="none", chunks=chunks)
+    return step.summed_loss(assemble(parameters), batch, remat="none", chunks=chunks)

@@ -5,7 +5,11 @@ B batch, T query tokens, S key tokens, D model width, N heads, H head width, F f
 V vocabulary, L layers.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, PyTree
 
@@ -17,10 +21,10 @@ RULES = {
     "heads": "tensor",
     "feed_forward": "tensor",
     "vocabulary": "tensor",
-    "stored_width": "fsdp",  # a weight's model-width axis at rest; gathered before use
 }
 
-# Parameter (path without the block's leading layer axis) -> the names of its axes.
+# Parameter (path without the block's leading layer axis) -> the names of its axes. The stored
+# width is the model width of a large parameter: the axis that is split further while unused.
 PARAMETERS = {
     "embed/embedding": ("vocabulary", "stored_width"),
     "head/embedding": ("vocabulary", "stored_width"),
@@ -59,28 +63,77 @@ def path_name(path: tuple) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def parameter_specs(parameters: PyTree) -> PyTree:
-    """The resting PartitionSpec of each leaf of a parameter tree (arrays or their shapes)."""
+def mapped(function: Callable[[str, Any], Any], parameters: PyTree) -> PyTree:
+    """The tree of function(path, leaf) over a tree of parameters, moments or gradients."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, _: spec(*parameter_axes(path_name(path))), parameters
+        lambda path, leaf: function(path_name(path), leaf), parameters
     )
 
 
-def gathered(parameters: PyTree) -> PyTree:
-    """Parameters as a layer uses them: whole along fsdp, still split along tensor.
+def at_rest(path: str, shape: tuple[int, ...]) -> PartitionSpec:
+    """Where a parameter and its moments lie between steps: ZeRO stage 1, and fsdp.
 
-    Called inside the scan over layers, so that one layer's weights are whole at a time; its
-    transpose scatters the gradients back.
+    Its width is split over fsdp and data both, or over fsdp alone if data does not divide it.
+    """
+    sizes, names = jax.sharding.get_abstract_mesh().shape, parameter_axes(path)
+    width = shape[names.index("stored_width")] if "stored_width" in names else 0
+    divides = width % (sizes["fsdp"] * sizes["data"]) == 0
+    return _stored(path, ("fsdp", "data") if divides else "fsdp")
+
+
+def in_step(path: str) -> PartitionSpec:
+    """Where a parameter lies within a step: whole along data.
+
+    Typed `reduced`: its gradients, typed `unreduced`, are partial sums of each device until the
+    step's end, so that data-parallel devices exchange them once.
+    """
+    reduced = {"data"} if "stored_width" in parameter_axes(path) else set(RULES["batch"])
+    return PartitionSpec(*_stored(path, "fsdp"), reduced=reduced)
+
+
+def _stored(path: str, split_by: str | tuple[str, ...]) -> PartitionSpec:
+    names = parameter_axes(path)
+    return PartitionSpec(
+        *(split_by if name == "stored_width" else RULES.get(name) for name in names)
+    )
+
+
+def gradient_sums(path: str) -> PartitionSpec:
+    """Where a parameter's gradients lie until the end of a step; see in_step."""
+    weight = in_step(path)
+    return PartitionSpec(*weight.partitions, unreduced=weight.reduced)
+
+
+def in_use(name: str, weight: Array) -> Array:
+    """A weight as a layer uses it: whole along data and fsdp, still split along tensor.
+
+    Called where it is used, so that one layer's weights are whole at a time; its transpose
+    scatters the gradients back along fsdp.
 
     Args:
-      parameters: a tree whose paths are keys of PARAMETERS.
+      name: its key in PARAMETERS.
+      weight: laid out as `in_step` says, without the layer axis.
     """
-    return jax.tree_util.tree_map_with_path(
-        lambda path, weight: gathered_as(path_name(path), weight), parameters
-    )
+    whole = spec(*PARAMETERS[name])
+    return jax.reshard(weight, PartitionSpec(*whole, reduced=set(RULES["batch"])))
 
 
-def gathered_as(name: str, weight: Array) -> Array:
-    """One weight as a layer uses it; `name` is its key in PARAMETERS."""
-    in_use = (axis if axis != "stored_width" else "width" for axis in PARAMETERS[name])
-    return jax.reshard(weight, spec(*in_use))
+def spread(name: str, vector: Array, rows: int) -> Array:
+    """A bias or scale once for each sequence, [B, 1, ...], where the sequences are.
+
+    Its gradient is then a partial sum, as that of a matrix is; added to the sequences as it is, it
+    would be reduced over the devices in every layer.
+
+    Args:
+      name: its key in PARAMETERS.
+      vector: laid out as `in_step` says, without the layer axis.
+      rows: B.
+    """
+    ones = jnp.ones((rows, 1), vector.dtype, out_sharding=spec("batch", "one"))
+    return jax.lax.dot_general(
+        ones,
+        vector[None],
+        (((1,), (0,)), ((), ())),
+        precision="highest",
+        out_sharding=spec("batch", *PARAMETERS[name]),
+    )[:, None]

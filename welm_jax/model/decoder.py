@@ -13,60 +13,90 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, PyTree
 
-from welm_jax.model import attention, axes, masks, rotary
+from welm_jax.model import attention, axes, rotary
 from welm_jax.model.config import ModelConfig
 
 LAYER_NORM_EPSILON = 1e-5
 
 Remat = Literal["none", "dots", "full"]
-REMAT_POLICIES = {
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "full": jax.checkpoint_policies.nothing_saveable,
-}
 
 # (queries, keys, values, this layer's state) -> (mixed values, this layer's next state)
 Attend = Callable[[Array, Array, Array, PyTree], tuple[Array, PyTree]]
+
+
+class Norm(nnx.Module):
+    """LayerNorm over the model width, computed in float32 whatever it is given."""
+
+    def __init__(self, name: str, width: int):
+        self.name = name  # under PARAMETERS, as Linear's
+        self.scale, self.bias = nnx.Param(jnp.ones(width)), nnx.Param(jnp.zeros(width))
+
+    def __call__(self, residual: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """The vectors with mean 0 and variance 1 each, times scale, plus bias; same type."""
+        scale, bias = (
+            axes.spread(f"{self.name}/{part}", getattr(self, part)[...], len(residual))
+            for part in ("scale", "bias")
+        )
+        wide = residual.astype(jnp.float32)
+        centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
+        variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+        normal = centred * jax.lax.rsqrt(variance + LAYER_NORM_EPSILON)
+        return (normal * scale + bias).astype(residual.dtype)
+
+
+class Linear(nnx.Module):
+    """A matrix product over the last axes of its input, and a bias."""
+
+    def __init__(self, name: str, inputs: tuple, outputs: tuple, deviation: float, rngs: nnx.Rngs):
+        self.name, self.input_axes = name, len(inputs)
+        shape = (*inputs, *outputs)
+        self.kernel = nnx.Param(deviation * jax.random.normal(rngs.params(), shape))
+        self.bias = nnx.Param(jnp.zeros(outputs))
+
+    def __call__(self, inputs: Float[Array, "B T ..."]) -> Float[Array, "B T ..."]:
+        """The product plus bias, in the type of the inputs."""
+        kernel = axes.in_use(f"{self.name}/kernel", self.kernel[...]).astype(inputs.dtype)
+        bias = self.bias[...].astype(inputs.dtype)
+        names = axes.PARAMETERS[f"{self.name}/kernel"][self.input_axes :]
+        summed = range(inputs.ndim - self.input_axes, inputs.ndim)
+        product = jax.lax.dot_general(
+            inputs,
+            kernel,
+            ((tuple(summed), tuple(range(self.input_axes))), ((), ())),
+            out_sharding=axes.spec("batch", "length", *names),
+        )
+        return product + axes.spread(f"{self.name}/bias", bias, len(inputs))
 
 
 class Block(nnx.Module):
     """Attention, then a feed-forward network, each on a normalised copy of the residual stream."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-        width, dtype = config.d_model, jnp.dtype(config.compute_dtype)
-        heads = (config.num_heads, config.head_width)
+        width, heads = (config.d_model,), (config.num_heads, config.head_width)
+        inner = (4 * config.d_model,)
         # GPT-NeoX's small_init and wang_init: the paper is silent, its code base used these.
-        into = nnx.initializers.normal((2 / (5 * width)) ** 0.5)
-        out_of = nnx.initializers.normal(2 / (config.num_layers * width**0.5))
+        into = (2 / (5 * config.d_model)) ** 0.5
+        out_of = 2 / (config.num_layers * config.d_model**0.5)
+        self.ln1, self.ln2 = Norm("ln1", config.d_model), Norm("ln2", config.d_model)
+        self.qkv = Linear("qkv", width, (3, *heads), into, rngs)
+        self.out = Linear("out", heads, width, out_of, rngs)
+        self.up = Linear("up", width, inner, into, rngs)
+        self.down = Linear("down", inner, width, out_of, rngs)
 
-        def norm():
-            return nnx.LayerNorm(width, epsilon=LAYER_NORM_EPSILON, dtype=dtype, rngs=rngs)
-
-        def linear(inputs, outputs, init, axis=-1):
-            return nnx.LinearGeneral(
-                inputs, outputs, axis=axis, kernel_init=init, dtype=dtype, rngs=rngs
-            )
-
-        self.ln1, self.ln2 = norm(), norm()
-        self.qkv = linear(width, (3, *heads), into)
-        self.out = linear(heads, width, out_of, axis=(-2, -1))
-        self.up = linear(width, 4 * width, into)
-        self.down = linear(4 * width, width, out_of)
-
-    def __call__(
-        self,
-        residual: Float[Array, "B T D"],
-        angles: Float[Array, "B T 1 pairs"],
-        attend: Attend,
-        state: PyTree,
-    ) -> tuple[Float[Array, "B T D"], PyTree]:
-        """One block; `state` is handed to `attend`, and what it gives back is returned."""
-        stream = axes.spec("batch", "length", "width")
+    def queries_keys_values(
+        self, residual: Float[Array, "B T D"], angles: Float[Array, "B T 1 pairs"]
+    ) -> tuple[Float[Array, "B T N H"], Float[Array, "B T N H"], Float[Array, "B T N H"]]:
+        """What attention works on, queries and keys rotated."""
         queries, keys, values = jnp.moveaxis(self.qkv(self.ln1(residual)), 2, 0)
-        queries, keys = rotary.rotate(queries, angles), rotary.rotate(keys, angles)
-        mixed, state = attend(queries, keys, values, state)
-        residual = residual + self.out(mixed, out_sharding=stream)
+        return rotary.rotate(queries, angles), rotary.rotate(keys, angles), values
+
+    def after_attention(
+        self, residual: Float[Array, "B T D"], mixed: Float[Array, "B T N H"]
+    ) -> Float[Array, "B T D"]:
+        """The residual stream after the block, from what attention mixed."""
+        residual = residual + self.out(mixed)
         hidden = jax.nn.gelu(self.up(self.ln2(residual)), approximate=False)
-        return residual + self.down(hidden, out_sharding=stream), state
+        return residual + self.down(hidden)
 
 
 class Decoder(nnx.Module):
@@ -74,14 +104,12 @@ class Decoder(nnx.Module):
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         self.config = config
-        dtype = jnp.dtype(config.compute_dtype)
 
         def table():
             return nnx.Embed(
                 config.padded_vocab_size,
                 config.d_model,
                 embedding_init=nnx.initializers.normal((2 / (5 * config.d_model)) ** 0.5),
-                dtype=dtype,
                 rngs=rngs,
             )
 
@@ -92,9 +120,7 @@ class Decoder(nnx.Module):
 
         self.embed = table()
         self.blocks = stacked_blocks(rngs)
-        self.final_norm = nnx.LayerNorm(
-            config.d_model, epsilon=LAYER_NORM_EPSILON, dtype=dtype, rngs=rngs
-        )
+        self.final_norm = Norm("final_norm", config.d_model)
         if not config.ties_embeddings:
             self.head = table()
 
@@ -102,7 +128,7 @@ class Decoder(nnx.Module):
         self,
         tokens: Int[Array, "B T"],
         positions: Int[Array, "B T"],
-        segment_ids: Int[Array, "B T"],
+        segment_ids: Int[Array, "B T"] | None = None,
         remat: Remat = "none",
     ) -> Float[Array, "B T D"]:
         """The hidden vectors of whole sequences, each token seeing itself and what is before.
@@ -110,13 +136,12 @@ class Decoder(nnx.Module):
         Args:
           tokens: ids below vocab_size; ids beyond are checked where the data is read, not here.
           positions: place of each token in its sequence, for rotary.
-          segment_ids: tokens see only their own segment; all ones lets documents see each other.
-          remat: what is recomputed in the backward pass: nothing, all but matrix products, all.
+          segment_ids: tokens see only their own segment; None lets documents see each other.
+          remat: as in `run`.
         """
-        mask = masks.causal(segment_ids, segment_ids)
 
         def attend(queries, keys, values, state):
-            return attention.attend(queries, keys, values, mask), state
+            return attention.causal(queries, keys, values, segment_ids), state
 
         hidden, _ = self.run(tokens, positions, attend, None, remat)
         return hidden
@@ -136,21 +161,26 @@ class Decoder(nnx.Module):
           positions: as in __call__.
           attend: mixes values; sees one layer's state at a time.
           states: a tree whose leaves have a leading layer axis, or None.
-          remat: as in __call__.
+          remat: what the backward pass recomputes: nothing ("none"); what is cheap, keeping the
+            matrix products and what attention gave and took ("dots"); each block whole ("full").
 
         Returns:
           Normalised hidden vectors, and the states that `attend` gave back.
         """
         angles = rotary.angles(positions, self.config.head_width)
-        blocks, weights = nnx.split(self.blocks)
+        structure, weights = nnx.split(self.blocks)
 
         def layer(residual, scanned):
             weights, state = scanned
-            nnx.replace_by_pure_dict(weights, axes.gathered(nnx.to_pure_dict(weights)))
-            return nnx.merge(blocks, weights)(residual, angles, attend, state)
+            block = nnx.merge(structure, weights)
+            before, after = block.queries_keys_values, block.after_attention
+            if remat == "dots":  # attention is no dot: inside, it would be computed twice
+                before, after = (_recomputed(half, KEEPS_DOTS) for half in (before, after))
+            mixed, state = attend(*before(residual, angles), state)
+            return after(residual, mixed), state
 
-        if remat != "none":
-            layer = jax.checkpoint(layer, policy=REMAT_POLICIES[remat], prevent_cse=False)
+        if remat == "full":
+            layer = _recomputed(layer, None)
         residual, states = jax.lax.scan(layer, self._embedded(tokens), (weights, states))
         return self.final_norm(residual), states
 
@@ -162,12 +192,18 @@ class Decoder(nnx.Module):
         return rows.astype(self.config.compute_dtype)
 
     def head_matrix(self) -> Float[Array, "V D"]:
-        """The output projection, [V, D] in compute_dtype; rows past vocab_size mean nothing."""
-        table = self._table("embed" if self.config.ties_embeddings else "head")
-        return table.astype(self.config.compute_dtype)
+        """The output projection; rows past vocab_size mean nothing."""
+        return self._table("embed" if self.config.ties_embeddings else "head")
 
     def _table(self, name: str) -> Float[Array, "V D"]:
-        return axes.gathered_as(f"{name}/embedding", getattr(self, name).embedding[...])
+        return axes.in_use(f"{name}/embedding", getattr(self, name).embedding[...])
+
+
+KEEPS_DOTS = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+
+
+def _recomputed(function: Callable, policy: Callable | None) -> Callable:
+    return jax.checkpoint(function, policy=policy, prevent_cse=False)
 
 
 class Assembler:
@@ -182,8 +218,28 @@ class Assembler:
             nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0)))
         )
 
+    def copied(self, parameters: PyTree) -> PyTree:
+        """The parameters as a step works with them: whole along data, matrices in compute_dtype.
+
+        Float32 stay the embedding and all vectors, whose gradients are sums over many tokens.
+
+        Args:
+          parameters: float32, laid out as nnx.to_pure_dict gives them, at rest.
+        """
+
+        def copy(path, weight):
+            is_matrix = path.endswith("kernel") or path == "head/embedding"
+            dtype = self.config.compute_dtype if is_matrix else weight.dtype
+            return jax.reshard(weight.astype(dtype), axes.in_step(path))
+
+        return axes.mapped(copy, parameters)
+
     def __call__(self, parameters: PyTree) -> Decoder:
-        """The decoder with these weights, laid out as nnx.to_pure_dict gives them."""
+        """The decoder of parameters at rest."""
+        return self.with_copy(self.copied(parameters))
+
+    def with_copy(self, copy: PyTree) -> Decoder:
+        """The decoder of what `copied` gave."""
         state = jax.tree.map(lambda leaf: leaf, self._state)  # a copy: the next line writes
-        nnx.replace_by_pure_dict(state, parameters)
+        nnx.replace_by_pure_dict(state, copy)
         return nnx.merge(self._structure, state)

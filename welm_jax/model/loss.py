@@ -1,8 +1,9 @@
 """Next-token cross-entropy, computed a piece of the sequence at a time.
 
-Float32 logits of 62,464 ids cost half a gigabyte for each sequence of 2,048; in 16 chunks the
-gradient needs a fifth of the memory, for one matrix product more.
+Float32 logits of 62,464 ids cost half a gigabyte for each sequence of 2,048.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ def logits(
     scores = jnp.einsum(
         "btd,vd->btv",
         hidden,
-        head,
+        head.astype(hidden.dtype),
         preferred_element_type=jnp.float32,
         out_sharding=axes.spec("batch", "length", "vocabulary"),
     )
@@ -43,27 +44,87 @@ def summed_loss(
 ) -> Float[Array, ""]:
     """Weighted sum, not mean, of the token losses in nats: microbatches then add up exactly.
 
+    Differentiated, it forms its gradients while the logits exist, so that nothing is computed
+    twice; sums over tokens are float32.
+
     Args:
       hidden: the decoder's output.
       head: its head_matrix.
       targets: ids below vocab_size wherever the weight is not 0.
-      weights: 1 where a token counts, 0 on padding.
+      weights: what a token counts, 0 on padding. A gradient in float16 is scaled by them.
       vocab_size: ids that exist; the rest of V is padding.
       chunks: pieces of the sequence whose logits exist one at a time; divides T. 1 is the plain
         form.
     """
+    return _summed_loss(vocab_size, chunks, hidden, head, targets, weights)
 
-    def chunk_loss(total, chunk):
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _summed_loss(vocab_size, chunks, hidden, head, targets, weights):
+    head = head.astype(hidden.dtype)
+
+    def add(totals, chunk):  # a row's, so that devices add theirs up once, not for each chunk
         hidden, targets, weights = chunk
         losses = token_losses(logits(hidden, head, vocab_size), targets)
-        return total + jnp.sum(losses * weights), None
+        return totals + jnp.sum(losses * weights, axis=1), None
+
+    nothing = jnp.zeros_like(weights[:, 0])
+    return jnp.sum(jax.lax.scan(add, nothing, _pieces(chunks, hidden, targets, weights))[0])
+
+
+def _with_gradients(vocab_size, chunks, hidden, head, targets, weights):
+    whole, head_type = head.astype(hidden.dtype), jax.typeof(head).sharding.spec
+    partial = jax.P(*head_type.partitions, unreduced=head_type.reduced)
+
+    def add(sums, chunk):
+        totals, head_gradient = sums
+        hidden, targets, weights = chunk
+        scores = logits(hidden, whole, vocab_size)
+        losses = token_losses(scores, targets)
+        off = jax.nn.softmax(scores) - (_ids_like(scores) == targets[:, :, None])
+        off = (off * weights[:, :, None]).astype(hidden.dtype)
+        stream = axes.spec("batch", "length", "width")
+        hidden_gradient = jnp.einsum("btv,vd->btd", off, whole, out_sharding=stream)
+        head_gradient += jnp.einsum(
+            "btv,btd->vd",
+            off,
+            hidden,
+            preferred_element_type=jnp.float32,
+            out_sharding=partial,
+        )
+        totals += jnp.sum(losses * weights, axis=1)
+        return (totals, head_gradient), hidden_gradient
+
+    nothing = jnp.zeros_like(weights[:, 0]), jax.reshard(jnp.zeros(head.shape), partial)
+    (totals, head_gradient), hidden_gradients = jax.lax.scan(
+        add, nothing, _pieces(chunks, hidden, targets, weights)
+    )
+    hidden_gradient = jnp.moveaxis(hidden_gradients, 0, 1).reshape(hidden.shape)
+    return jnp.sum(totals), (hidden_gradient, head_gradient, head)
+
+
+def _backward(vocab_size, chunks, kept, factor):
+    hidden_gradient, head_gradient, head = kept
+    reduced = jax.P(reduced=jax.typeof(head).sharding.spec.reduced)
+    return (
+        hidden_gradient * factor.astype(hidden_gradient.dtype),
+        (head_gradient * jax.reshard(factor, reduced)).astype(head.dtype),
+        None,
+        None,
+    )
+
+
+_summed_loss.defvjp(_with_gradients, _backward)
+
+
+def _pieces(chunks: int, *arrays: Array) -> tuple[Array, ...]:
+    """Each [B, T, ...] as [chunks, B, T / chunks, ...]."""
 
     def split(array):
         batch, length, *rest = array.shape
         return jnp.moveaxis(array.reshape(batch, chunks, length // chunks, *rest), 1, 0)
 
-    pieces = jax.tree.map(split, (hidden, targets, weights))
-    return jax.lax.scan(jax.checkpoint(chunk_loss), jnp.float32(0), pieces)[0]
+    return tuple(map(split, arrays))
 
 
 def _ids_like(scores: Float[Array, "B T V"]) -> Int[Array, "1 1 V"]:

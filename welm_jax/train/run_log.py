@@ -10,7 +10,7 @@ from tensorboardX import SummaryWriter
 
 from welm_jax import run_files
 from welm_jax.run_files import RunFolder
-from welm_jax.train import utilization
+from welm_jax.train import accelerators
 
 
 class RunLog:
@@ -70,7 +70,7 @@ class RunLog:
         """
         speed = record["batch_tokens"] / seconds if seconds else None
         kind, devices = jax.devices()[0].device_kind, jax.device_count()
-        mfu = speed and utilization.utilization(speed, self._flops_per_token, kind, devices)
+        mfu = speed and accelerators.utilization(speed, self._flops_per_token, kind, devices)
         self._waiting.append({**record, "seconds": seconds, "tokens_per_second": speed, "mfu": mfu})
         shown = f"loss {record['loss']:.4f}  rate {record['learning_rate']:.2e}"
         if speed:

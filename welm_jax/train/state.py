@@ -59,7 +59,9 @@ def initial_parameters(config: ModelConfig, seed: int) -> PyTree:
 
     def create():
         parameters = nnx.to_pure_dict(nnx.state(Decoder(config, nnx.Rngs(seed))))
-        return jax.tree.map(jax.reshard, parameters, axes.parameter_specs(parameters))
+        return axes.mapped(
+            lambda path, weight: jax.reshard(weight, axes.at_rest(path, weight.shape)), parameters
+        )
 
     return jax.jit(create)()
 

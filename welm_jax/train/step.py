@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from welm_jax.failures import InputError, require_positive
 from welm_jax.model import axes, loss
-from welm_jax.model.decoder import Assembler, Remat
+from welm_jax.model.decoder import Assembler, Decoder, Remat
 from welm_jax.train import loss_scale, optimizer
 from welm_jax.train.loss_scale import LossScaleConfig
 from welm_jax.train.optimizer import OptimizerConfig
@@ -37,7 +37,8 @@ class StepConfig:
       batch_size: sequences per optimizer step, over all devices.
       microbatches: parts of the batch whose activations exist one after the other.
       loss_chunks: parts of the sequence whose logits exist one after the other.
-      remat: what the backward pass recomputes: nothing, all but matrix products, everything.
+      remat: what the backward pass recomputes: nothing, what is cheap (all but matrix products
+        and attention), everything.
       masks_documents: whether packed documents are hidden from each other; Megatron's and so our
         default is that they are not.
     """
@@ -154,22 +155,30 @@ def on_mesh(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh) -> Batch:
 
 
 def summed_loss(
-    assemble: Assembler, parameters: PyTree, batch: Batch, *, remat: Remat, chunks: int
+    decoder: Decoder,
+    batch: Batch,
+    *,
+    remat: Remat,
+    chunks: int,
+    masks_documents: bool = False,
+    weight: Float[Array, ""] | float = 1.0,
 ) -> Float[Array, ""]:
-    """The weighted sum of a batch's token losses in nats; see Decoder and loss.summed_loss."""
-    decoder = assemble(parameters)
+    """The sum of a batch's token losses in nats, each times its own weight and the one given.
+
+    See Decoder, StepConfig and loss.summed_loss.
+    """
     hidden = decoder(
         batch["decoder_input_tokens"],
         batch["decoder_positions"],
-        batch["decoder_segment_ids"],
+        batch["decoder_segment_ids"] if masks_documents else None,
         remat,
     )
     return loss.summed_loss(
         hidden,
         decoder.head_matrix(),
         batch["decoder_target_tokens"],
-        batch["decoder_loss_weights"],
-        vocab_size=assemble.config.vocab_size,
+        batch["decoder_loss_weights"] * weight,
+        vocab_size=decoder.config.vocab_size,
         chunks=chunks,
     )
 
@@ -187,23 +196,28 @@ def _means(
     which float16 needs depends neither on the number of tokens nor on that of microbatches.
     """
     enlarged = state.loss_scale.scale * config.microbatches
-    summed, gradients = _accumulated(
-        assemble, config, state.parameters, batch, token_weight=enlarged / tokens
+    scaled, gradients = _accumulated(
+        assemble, config, assemble.copied(state.parameters), batch, enlarged / tokens
     )
-    return summed / tokens, jax.tree.map(lambda gradient: gradient / enlarged, gradients)
+
+    def mean(path, total):  # here, once a step, the devices exchange what they have summed
+        shared = jax.reshard(total, axes.at_rest(path, total.shape))
+        return shared.astype(jnp.float32) / enlarged
+
+    return scaled / enlarged, axes.mapped(mean, gradients)
 
 
 def _accumulated(
     assemble: Assembler,
     config: StepConfig,
-    parameters: PyTree,
+    copy: PyTree,
     batch: Batch,
     token_weight: Float[Array, ""],
 ) -> tuple[Float[Array, ""], PyTree]:
-    """The loss, and the gradients of token_weight x loss, summed over the microbatches.
+    """The loss times token_weight, and its gradients, summed over the microbatches in float32.
 
-    Sums add up exactly however unevenly padding is spread; a mean of means would not. They are
-    float32, as parameters and so their gradients are.
+    Sums add up exactly however unevenly padding is spread; a mean of means would not. Those of
+    the gradients are each device's own, as axes.gradient_sums says.
     """
 
     def part(array):
@@ -216,15 +230,23 @@ def _accumulated(
         )
         return jnp.moveaxis(split, 1, 0)
 
-    def weighted_loss(parameters, microbatch):
-        total = summed_loss(
-            assemble, parameters, microbatch, remat=config.remat, chunks=config.loss_chunks
+    def weighted_loss(copy, microbatch):
+        return summed_loss(
+            assemble.with_copy(copy),
+            microbatch,
+            remat=config.remat,
+            chunks=config.loss_chunks,
+            masks_documents=config.masks_documents,
+            weight=token_weight,
         )
-        return total * token_weight, total  # float32; the decoder's products alone are smaller
 
     def add(sums, microbatch):
-        gradients, total = jax.grad(weighted_loss, has_aux=True)(parameters, microbatch)
-        return jax.tree.map(jnp.add, sums, (total, gradients)), None
+        found = jax.value_and_grad(weighted_loss)(copy, microbatch)
+        return jax.tree.map(lambda total, one: total + one.astype(total.dtype), sums, found), None
 
-    nothing = (jnp.float32(0), jax.tree.map(jnp.zeros_like, parameters))
-    return jax.lax.scan(add, nothing, jax.tree.map(part, dict(batch)))[0]
+    if config.microbatches == 1:  # nothing to add up, so no room for sums
+        return jax.value_and_grad(weighted_loss)(copy, batch)
+    zeros = axes.mapped(
+        lambda path, weight: jax.reshard(jnp.zeros(weight.shape), axes.gradient_sums(path)), copy
+    )
+    return jax.lax.scan(add, (jnp.float32(0), zeros), jax.tree.map(part, dict(batch)))[0]

@@ -5,7 +5,7 @@ import math
 import jax
 from jaxtyping import PyTree
 
-from welm_jax.train import utilization
+from welm_jax.train import accelerators
 from welm_jax.train.checkpoints import CheckpointConfig
 
 
@@ -40,10 +40,11 @@ def storage_budget(
         f"checkpoints: {_bytes(size)} each, up to {at_once} at once in {_bytes(size * at_once)}; "
         f"{_bytes(per_step)} written per step on average"
     )
-    peak = utilization.peak_flops(device_kind)
-    if peak is None:
+    device = accelerators.of_kind(device_kind)
+    if device is None:
         return budget
-    return f"{budget}, up to {_bytes(per_step * peak * devices / flops_per_step)}/s"
+    fastest = device.peak_flops * devices / flops_per_step
+    return f"{budget}, up to {_bytes(per_step * fastest)}/s"
 
 
 def _bytes(size: int | float) -> str:

@@ -1,0 +1,144 @@
+"""The train step compiled for devices that are not here.
+
+Needs the compiler of the target and nothing else of it: the extra plan-gpu or plan-tpu. Set
+JAX_PLATFORMS=cpu before jax is imported, or the plugins look for devices.
+"""
+
+import importlib.util
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding
+
+from welm_jax.data.batches import batch_of_rows
+from welm_jax.failures import InputError
+from welm_jax.model import axes
+from welm_jax.model.decoder import Assembler
+from welm_jax.train.accelerators import Accelerator
+from welm_jax.train.optimizer import make_adam
+from welm_jax.train.state import TrainState, abstract_tree
+from welm_jax.train.step import make_train_step
+
+# Of all NVIDIA devices that we describe.
+_SAME_FOR_ALL = """
+threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152
+threads_per_core_limit: 2048 block_dim_limit_x: 2147483647 block_dim_limit_y: 65535
+block_dim_limit_z: 65535 registers_per_core_limit: 65536 registers_per_block_limit: 65536
+thread_dim_limit_x: 1024 thread_dim_limit_y: 1024 thread_dim_limit_z: 64
+device_vendor: "NVIDIA Corporation" device_address_bits: 64 ecc_enabled: true
+driver_version: "13.0.0" runtime_version: "12.8.0" compile_time_toolkit_version: "12.8.0"
+dnn_version: "9.10.0" cub_version: "3.1.2"
+"""
+
+
+def devices_of(accelerator: Accelerator, count: int) -> Sequence[jax.Device]:
+    """Devices to compile for, as many as asked, in nodes or a slice of their usual form.
+
+    Raises:
+      InputError: there is no compiler for them here, or they do not come in that number.
+    """
+    if accelerator.topology:
+        return _tpus(accelerator, count)
+    _require("jax_cuda12_plugin", "plan-gpu")
+    if not _has_libdevice():  # without it the compiler ends in a segmentation fault
+        raise InputError("libdevice of CUDA is not here; install it: pip install -e '.[plan-gpu]'")
+    hosts, rest = divmod(count, accelerator.devices_per_host)
+    if rest and hosts:
+        raise InputError(
+            f"{count} devices are no whole number of hosts of {accelerator.devices_per_host}; take "
+            f"{hosts * accelerator.devices_per_host} or {(hosts + 1) * accelerator.devices_per_host}"
+        )
+    topology = f"1x{max(hosts, 1)}x{accelerator.devices_per_host if hosts else rest}"
+    return topologies.get_topology_desc(
+        platform="cuda", target_config=_target_config(accelerator.description), topology=topology
+    ).devices
+
+
+def _tpus(accelerator: Accelerator, count: int) -> Sequence[jax.Device]:
+    _require("libtpu", "plan-tpu")
+    if count & (count - 1):
+        below = 2 ** (count.bit_length() - 1)
+        raise InputError(
+            f"TPU slices here are of 1, 2, 4, ... devices, not {count}; take {below} or {2 * below}"
+        )
+    dimensions = 2 if accelerator.topology in ("v5e", "v6e") else 3
+    bits = count.bit_length() - 1
+    sides = sorted(2 ** ((bits + at) // dimensions) for at in range(dimensions))
+    name = f"{accelerator.topology}:{'x'.join(map(str, sides))}"
+    of_chip = {"chip_config_name": "megacore"} if accelerator.topology == "v4" else {}
+    return topologies.get_topology_desc(platform="tpu", topology_name=name, **of_chip).devices
+
+
+def _require(module: str, extra: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise InputError(f"planning for this device needs {module}: pip install -e '.[{extra}]'")
+
+
+def _has_libdevice() -> bool:
+    roots = [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"))]
+    if nvidia := importlib.util.find_spec("nvidia"):
+        roots += [Path(path) / "cuda_nvcc" for path in nvidia.submodule_search_locations]
+    return any(list((root / "nvvm/libdevice").glob("libdevice*.bc")) for root in roots)
+
+
+def _target_config(described: Mapping[str, Any]) -> str:
+    """The text form of XLA's GpuTargetConfigProto."""
+    fields = dict(described)
+    capability, links = fields.pop("capability"), fields.pop("active_links")
+    extension, name = fields.pop("feature_extension"), fields["name"]
+    written = " ".join(
+        f"{field}: " + (f'"{value}"' if isinstance(value, str) else str(value))
+        for field, value in fields.items()
+    )
+    if links:
+        written += f" device_interconnect_info {{ active_links: {links} }}"
+    return (
+        f"gpu_device_info {{ {_SAME_FOR_ALL} {written} cuda_compute_capability {{ "
+        f"major: {capability} feature_extension: {extension} }} }} "
+        'platform_name: "CUDA" dnn_version_info { major: 9 minor: 10 patch: 0 } '
+        f'device_description_str: "{name}"'
+    )
+
+
+def lowered_step(config: Mapping[str, Any], mesh: Mesh, sequence_tokens: int) -> jax.stages.Lowered:
+    """The step that training runs, for a mesh of any devices; no array is made.
+
+    Args:
+      config: objects of the classes of a training configuration.
+      mesh: where it would run.
+      sequence_tokens: T.
+    """
+    step_config, model = config["StepConfig"], config["ModelConfig"]
+    rows = np.zeros((step_config.batch_size, sequence_tokens + 1), np.int32)
+    sharding = NamedSharding(mesh, axes.spec("batch", "length"))
+    batch = {
+        name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
+        for name, array in batch_of_rows(rows, pad_id=1, eod_id=1).items()
+    }
+    adam = make_adam(config["OptimizerConfig"])
+    state = TrainState.from_tree(abstract_tree(model, adam, mesh))
+    with jax.set_mesh(mesh):
+        step = make_train_step(
+            Assembler(model), config["OptimizerConfig"], step_config, config["LossScaleConfig"]
+        )
+        return step.lower(state, batch, np.float32(1))
+
+
+def live_bytes(compiled: jax.stages.Compiled) -> int:
+    """What a device holds at its fullest: arguments, results that do not reuse them, the rest.
+
+    Not in it: the runtime's own context, buffers of its communication, fragmentation.
+    """
+    memory = compiled.memory_analysis()
+    return (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes
+        + memory.temp_size_in_bytes
+    )

@@ -1,0 +1,179 @@
+"""What a compiled program does, read from its text: collectives, loops, and any other operation.
+
+Knows XLA's textual form and no model.
+"""
+
+import collections
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+COLLECTIVES = (
+    "all-reduce",
+    "reduce-scatter",
+    "all-gather",
+    "all-to-all",
+    "collective-permute",
+    "collective-broadcast",
+)
+BYTES = {"pred": 1, "s8": 1, "u8": 1, "f16": 2, "bf16": 2, "f32": 4, "s32": 4, "u32": 4, "s64": 8}
+
+Shape = tuple[str, tuple[int, ...]]  # XLA's name of the type, and the dimensions
+
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*?\{$(.*?)^\}", re.M | re.S)
+_INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*)$", re.M)
+_SHAPE = re.compile(r"(\w+)\[([\d,]*)\]")
+_CALLED = re.compile(r"(?:calls|to_apply|condition|body)=%?([\w.-]+)|branch_computations=\{(.*?)\}")
+_NAMED = re.compile(  # no axis named by halves: those are written with a colon
+    r"mesh\[(.*?)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? ?\{([^:]*?)\}"
+)
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instruction:
+    """One operation of a program.
+
+    Attributes:
+      name: its own, unique in the program.
+      operation: XLA's word, such as "dot".
+      shapes: of its results.
+      details: operands and attributes, as they are written.
+      times: how often a run of the program carries it out.
+      in_loop: whether it stands in a loop.
+    """
+
+    name: str
+    operation: str
+    shapes: Sequence[Shape]
+    details: str
+    times: int
+    in_loop: bool
+
+    @property
+    def result_bytes(self) -> int:
+        """Bytes of all results together."""
+        return sum(BYTES.get(dtype, 0) * int(np.prod(size)) for dtype, size in self.shapes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collective:
+    """An operation that devices carry out together.
+
+    Attributes:
+      kind: one of COLLECTIVES.
+      axes: the mesh axes along which they differ.
+      instruction: where it stands.
+    """
+
+    kind: str
+    axes: frozenset[str]
+    instruction: Instruction
+
+    def __str__(self) -> str:
+        shapes = ", ".join(f"{dtype}{list(size)}" for dtype, size in self.instruction.shapes)
+        place = f"x {self.instruction.times} in a loop" if self.instruction.in_loop else "once"
+        return f"{self.kind} over {'+'.join(sorted(self.axes))} of {shapes}, {place}"
+
+
+def instructions(text: str) -> list[Instruction]:
+    """All operations of a program that runs, those of loops and fusions too."""
+    bodies = {name: body for _, name, body in _COMPUTATION.findall(text)}
+    entry = next(name for is_entry, name, _ in _COMPUTATION.findall(text) if is_entry)
+    times: dict[tuple[str, bool], int] = collections.Counter()
+
+    @functools.cache
+    def calls(computation: str) -> list[tuple[str, int, bool]]:
+        found = []
+        for _, _, operation, details in _INSTRUCTION.findall(bodies[computation]):
+            loops = operation == "while"
+            trips = int(match[1]) if loops and (match := _TRIPS.search(details)) else 1
+            for one, several in _CALLED.findall(details):
+                for name in [one] if one else re.findall(r"[\w.-]+", several):
+                    found.append((name, trips, loops))
+        return found
+
+    def visit(computation: str, multiplied: int, in_loop: bool) -> None:
+        times[computation, in_loop] += multiplied
+        for name, trips, loops in calls(computation):
+            visit(name, multiplied * trips, in_loop or loops)
+
+    visit(entry, 1, False)
+    return [
+        Instruction(
+            name=name,
+            operation=operation,
+            shapes=_shapes(result),
+            details=details,
+            times=count,
+            in_loop=in_loop,
+        )
+        for (computation, in_loop), count in times.items()
+        for name, result, operation, details in _INSTRUCTION.findall(bodies[computation])
+    ]
+
+
+def collectives(text: str, mesh_shape: Mapping[str, int]) -> list[Collective]:
+    """The collectives of a program that was compiled for a mesh.
+
+    Args:
+      text: the program.
+      mesh_shape: the mesh's axes and their sizes, in the mesh's order.
+
+    Raises:
+      ValueError: it groups devices in a form that is not known here.
+    """
+    found = []
+    for one in instructions(text):
+        kind = one.operation.removesuffix("-start")
+        if kind in COLLECTIVES:
+            groups = _groups(one.details, int(np.prod([*mesh_shape.values()])))
+            axes = frozenset().union(*(_varying(group, mesh_shape) for group in groups))
+            if axes:  # a group of one device exchanges nothing
+                found.append(Collective(kind=kind, axes=axes, instruction=one))
+    return found
+
+
+def _shapes(result: str) -> list[Shape]:
+    return [
+        (dtype, tuple(int(size) for size in sizes.split(",") if size))
+        for dtype, sizes in _SHAPE.findall(result)
+    ]
+
+
+def _groups(details: str, devices: int) -> np.ndarray | list[list[int]]:
+    """The devices of each group, by number, in any of the three ways XLA writes them."""
+    if pairs := re.search(r"source_target_pairs=\{(\{.*?\})\}", details):
+        return [[*map(int, pair.split(","))] for pair in re.findall(r"\{(.*?)\}", pairs[1])]
+    written = details.partition("replica_groups=")[2]
+    if named := _NAMED.match(written):
+        sizes = dict(re.findall(r"'([\w.]+)'=(\d+)", named[1]))
+        members = re.findall(r"'([\w.]+)'", named[4])
+        grid = _counted(devices, named[2] or str(devices), named[3])
+        grid = grid.reshape([*map(int, sizes.values())])
+        others = [at for at, name in enumerate(sizes) if name not in members]
+        own = [at for at, name in enumerate(sizes) if name in members]
+        count = int(np.prod([grid.shape[at] for at in own]))
+        return grid.transpose(*others, *own).reshape(-1, count)
+    if counted := re.match(r"\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", written):
+        rows, columns, sizes, order = counted.groups()
+        return _counted(devices, sizes, order).reshape(int(rows), int(columns))
+    if listed := re.match(r"\{(\{.*?\})\}", written):
+        return [[*map(int, group.split(","))] for group in re.findall(r"\{(.*?)\}", listed[1])]
+    if written.startswith("{}"):
+        return [[*range(devices)]]
+    raise ValueError(f"replica_groups of a form that is not known: {written[:80]}")
+
+
+def _counted(devices: int, sizes: str, order: str | None) -> np.ndarray:
+    """The numbers of all devices in a grid of these sizes, its axes then put into an order."""
+    grid = np.arange(devices).reshape([*map(int, sizes.split(","))])
+    return grid.transpose([*map(int, order.split(","))]) if order else grid
+
+
+def _varying(group: Sequence[int], mesh_shape: Mapping[str, int]) -> set[str]:
+    places = np.unravel_index(np.asarray(group), [*mesh_shape.values()])
+    return {axis for axis, at in zip(mesh_shape, places, strict=True) if len(set(at.tolist())) > 1}
