@@ -30,11 +30,11 @@ from welm_jax.model import axes, loss
 from welm_jax.model.config import ModelConfig
 from welm_jax.model.decoder import Assembler
 from welm_jax.train import optimizer
+from welm_jax.train.accelerators import utilization
 from welm_jax.train.loss_scale import LossScaleConfig
 from welm_jax.train.mesh import MeshConfig, make_mesh
 from welm_jax.train.state import initial_parameters, initial_state
 from welm_jax.train.step import StepConfig, make_train_step
-from welm_jax.train.accelerators import utilization
 
 FULL = {  # gin_configs/models/welm_1b3.gin; points are (sequences in a microbatch, remat)
     "model": {"num_layers": 24, "num_heads": 16, "d_model": 2048, "vocab_size": 62_000},

@@ -5,7 +5,6 @@ JAX_PLATFORMS=cpu before jax is imported, or the plugins look for devices.
 """
 
 import importlib.util
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,16 +13,14 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import topologies
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
-from welm_jax.data.batches import batch_of_rows
 from welm_jax.failures import InputError
-from welm_jax.model import axes
 from welm_jax.model.decoder import Assembler
 from welm_jax.train.accelerators import Accelerator
 from welm_jax.train.optimizer import make_adam
 from welm_jax.train.state import TrainState, abstract_tree
-from welm_jax.train.step import make_train_step
+from welm_jax.train.step import abstract_batch, make_train_step
 
 # Of all NVIDIA devices that we describe.
 _SAME_FOR_ALL = """
@@ -48,13 +45,14 @@ def devices_of(accelerator: Accelerator, count: int) -> Sequence[jax.Device]:
     _require("jax_cuda12_plugin", "plan-gpu")
     if not _has_libdevice():  # without it the compiler ends in a segmentation fault
         raise InputError("libdevice of CUDA is not here; install it: pip install -e '.[plan-gpu]'")
-    hosts, rest = divmod(count, accelerator.devices_per_host)
-    if rest and hosts:
+    on_host = min(count, accelerator.devices_per_host)
+    if count % on_host:
+        below = count // on_host * on_host
         raise InputError(
-            f"{count} devices are no whole number of hosts of {accelerator.devices_per_host}; take "
-            f"{hosts * accelerator.devices_per_host} or {(hosts + 1) * accelerator.devices_per_host}"
+            f"{count} devices are no whole number of hosts of {on_host}; take {below} or "
+            f"{below + on_host}"
         )
-    topology = f"1x{max(hosts, 1)}x{accelerator.devices_per_host if hosts else rest}"
+    topology = f"1x{count // on_host}x{on_host}"
     return topologies.get_topology_desc(
         platform="cuda", target_config=_target_config(accelerator.description), topology=topology
     ).devices
@@ -115,18 +113,13 @@ def lowered_step(config: Mapping[str, Any], mesh: Mesh, sequence_tokens: int) ->
       sequence_tokens: T.
     """
     step_config, model = config["StepConfig"], config["ModelConfig"]
-    rows = np.zeros((step_config.batch_size, sequence_tokens + 1), np.int32)
-    sharding = NamedSharding(mesh, axes.spec("batch", "length"))
-    batch = {
-        name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
-        for name, array in batch_of_rows(rows, pad_id=1, eod_id=1).items()
-    }
     adam = make_adam(config["OptimizerConfig"])
     state = TrainState.from_tree(abstract_tree(model, adam, mesh))
     with jax.set_mesh(mesh):
         step = make_train_step(
             Assembler(model), config["OptimizerConfig"], step_config, config["LossScaleConfig"]
         )
+        batch = abstract_batch(step_config.batch_size, sequence_tokens, mesh)
         return step.lower(state, batch, np.float32(1))
 
 

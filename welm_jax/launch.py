@@ -1,6 +1,7 @@
 """The one door: `welm <verb>`. Imports a floor only when the verb needs it."""
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -8,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from welm_jax import gin_files
+from welm_jax import gin_files, processes
 from welm_jax.configurables import CORPUS, TRAINING
 from welm_jax.failures import ArgumentParser, InputError, Preempted, run_door
 from welm_jax.run_files import RunFolder
@@ -18,7 +19,7 @@ def main() -> None:
     """Entry point of the `welm` command."""
     signal.signal(signal.SIGTERM, _preempted)  # until training, which saves first
     sys.unraisablehook = _unless_from_a_closed_loop
-    sys.exit(run_door(dispatch, sys.argv[1:], "welm"))
+    processes.end(run_door(dispatch, sys.argv[1:], "welm"))
 
 
 def _preempted(*_) -> NoReturn:
@@ -80,14 +81,22 @@ def train(arguments: Sequence[str]) -> None:
 
     welm train --gin_file runs/quickstart.gin --run_dir quickstart_run/run
     welm train --gin_file runs/welm_10b.gin --gin.TOKENS_DIR=/data/tokens --run_dir /data/run
+    srun welm train --processes auto --gin_file runs/welm_10b.gin --run_dir /shared/run
     """
     files, bindings, rest = gin_files.split_arguments(arguments)
-    options = _options(train, rest, RUN_DIR, IMPORT)
+    options = _options(train, rest, RUN_DIR, IMPORT, PROCESSES)
+    if options.processes:
+        these = processes.parsed(options.processes)
+        processes.supervised()
     config = gin_files.load(files, bindings, TRAINING)
 
     from welm_jax import runs
 
-    runs.train(RunFolder(options.run_dir), config, options.imports)
+    with contextlib.ExitStack() as of_several:
+        if options.processes:
+            processes.joined(these)
+            of_several.enter_context(processes.patient())
+        runs.train(RunFolder(options.run_dir), config, options.imports)
 
 
 def evaluate(arguments: Sequence[str]) -> None:
@@ -182,6 +191,14 @@ IMPORT = (
         "default": [],
         "metavar": "MODULE",
         "help": "a module of yours that registers seqio Tasks and Mixtures",
+    },
+)
+PROCESSES = (
+    "--processes",
+    {
+        "metavar": "WHICH",
+        "help": "one of several: `auto` under SLURM, Open MPI and on TPU VMs, or "
+        "HOST:PORT,PROCESSES,NUMBER with the address of number 0",
     },
 )
 GENERATE_FLAGS = (

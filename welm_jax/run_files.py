@@ -25,6 +25,7 @@ class RunFolder:
         self.operative_config = self.path / "operative_config.gin"  # every parameter in force
         self.mixture = self.path / "mixture.json"  # the data that training executes
         self.tokenizer = self.path / "tokenizer.model"  # a copy, so that the folder is whole
+        self.model_info = self.path / "model_info.txt"  # each parameter and where it lies
         self.metrics = self.path / "metrics.jsonl"  # a line a step
         self.held_out = self.path / "held_out.json"  # the latest held-out evaluation
         self.samples = self.path / "samples.jsonl"  # continuations that were generated
@@ -51,6 +52,7 @@ class RunFolder:
           InputError: it holds files, and they are not those of a run that had just begun.
         """
         begun = {self.tokenizer.name, self.mixture.name, self.operative_config.name}
+        begun |= {self.model_info.name}
         begun.add(self.journal.name)  # a new run may be given the decisions of another
         if self.config.exists() or not self.path.exists():
             return

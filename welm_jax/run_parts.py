@@ -29,7 +29,7 @@ from welm_jax.train.checkpoints import Checkpoints
 from welm_jax.train.mesh import MeshConfig, make_mesh
 from welm_jax.train.optimizer import make_adam
 from welm_jax.train.state import TrainState, abstract_tree, initial_state
-from welm_jax.train.step import Batch, make_train_step, on_mesh
+from welm_jax.train.step import Batch, make_train_step, on_mesh, own_rows
 
 # What must not change in the life of a run: class -> fields. The rest may, and is told.
 IDENTITY = {
@@ -101,9 +101,10 @@ class RunParts:
     ) -> Iterator[tuple[int, Batch]]:
         """Yields (cursor, batch on devices) from a cursor on, past the skipped ranges, for ever."""
         faults, vocab_size = self.config["FaultConfig"], self.config["ModelConfig"].vocab_size
+        batch_size = self.config["StepConfig"].batch_size
         places = functools.partial(lineage.advance, cursor, skipped=skipped)
-        for at, batch in self.stream.iterate(places):
-            yield at, on_mesh(faults.batch(at, batch, vocab_size), self.mesh)
+        for at, batch in self.stream.iterate(places, own_rows(batch_size, self.mesh)):
+            yield at, on_mesh(faults.batch(at, batch, vocab_size), self.mesh, batch_size)
 
     @functools.cached_property
     def like(self) -> PyTree:

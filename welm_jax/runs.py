@@ -6,17 +6,22 @@ Puts the floors together: data into batches, batches and state into the loop, ca
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import importlib
+import itertools
+import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 from etils import epath
+from jax.experimental import multihost_utils
 
-from welm_jax import gin_files, incidents, run_files
+from welm_jax import gin_files, incidents, model_info, run_files
 from welm_jax.configurables import TRAINING
 from welm_jax.evaluate import held_out
 from welm_jax.failures import InputError, Preempted
@@ -24,7 +29,7 @@ from welm_jax.gin_files import GinConfig
 from welm_jax.run_files import RunFolder
 from welm_jax.run_parts import IDENTITY, RunParts, own_tokenizer
 from welm_jax.text.records import TOKENIZER_FILE
-from welm_jax.train import faults, lineage, loop
+from welm_jax.train import faults, hosts, lineage, loop
 from welm_jax.train.checkpoints import Checkpoints, Progress
 from welm_jax.train.mesh import check_model, make_mesh
 from welm_jax.train.recovery import Journal
@@ -51,21 +56,29 @@ def train(run: RunFolder, config: GinConfig, user_modules: Sequence[str]) -> Non
       StopAndLook: the loss went wrong and no recovery is left, or what lies in the folder is
         damaged.
     """
-    with _asked_to_stop() as stopping:
-        changes = _changes(run, config)
-        mixture = _mixture(run, config["MixtureConfig"], user_modules)
-        mesh = make_mesh(config["MeshConfig"])
-        parts = RunParts(config=config, mixture=mixture, mesh=mesh)
-        _check_fit(parts)
-        with run.locked():
+    mesh, changes = make_mesh(config["MeshConfig"]), []
+    with _asked_to_stop() as stopping, contextlib.ExitStack() as lock:
+
+        def begin() -> None:
+            changes.extend(_changes(run, config))
+            mixture = _mixture(run, config["MixtureConfig"], user_modules)
+            parts = RunParts(config=config, mixture=mixture, mesh=mesh)
+            _check_fit(parts)
+            lock.enter_context(run.locked())
             _write_beginning(run, parts)
-            end = _train(run, parts, changes, stopping)
+
+        hosts.by_first(begin)
+        mixture = _mixture(run, config["MixtureConfig"], user_modules)
+        parts = RunParts(config=config, mixture=mixture, mesh=mesh)
+        _check_same(parts)
+        end = _train(run, parts, changes, stopping)
     if end.step < config["LoopConfig"].train_steps:
         raise Preempted(f"stopped at step {end.step}, saved; the same command goes on from there")
     epochs = ", ".join(
         f"{name} {count:.2f}" for name, count in parts.stream.epochs(end.cursor).items()
     )
-    print(f"trained {end.step} steps on {end.tokens:,} tokens; epochs: {epochs}")
+    if hosts.is_first():
+        print(f"trained {end.step} steps on {end.tokens:,} tokens; epochs: {epochs}")
 
 
 def _train(
@@ -164,8 +177,6 @@ def _mixture(run: RunFolder, declared: Any, user_modules: Sequence[str]) -> dict
 def _check_fit(parts: RunParts) -> None:
     """Refuses a configuration that does not fit its data or its devices."""
     config, mixture, model = parts.config, parts.mixture, parts.config["ModelConfig"]
-    if jax.process_count() > 1:
-        raise InputError("training with several processes is not built yet; start a single one")
     if mixture["vocab_size"] != model.vocab_size:
         raise InputError(
             f"ModelConfig.vocab_size = {model.vocab_size}, but the tokenizer of "
@@ -177,12 +188,38 @@ def _check_fit(parts: RunParts) -> None:
     config["StepConfig"].check(parts.mesh, mixture["sequence_tokens"])
 
 
+def _check_same(parts: RunParts) -> None:
+    """Stops at once if the processes of a run would compute different things.
+
+    Raises:
+      StopAndLook: on all of them; names the difference.
+    """
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    hosts.check_same(
+        {
+            "their configuration": parts.config.operative,
+            "the run and its data": json.dumps(parts.identity),
+            "the version of jax": jax.__version__,
+            "the code of welm_jax": _digest(file.read_bytes() for file in sources),
+        }
+    )
+
+
+def _digest(contents: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content)
+    return digest.hexdigest()
+
+
 def _write_beginning(run: RunFolder, parts: RunParts) -> None:
     """Writes what the folder says of its run; config.gin comes last and makes it one."""
     if not run.config.exists():
         tokenizer = epath.Path(parts.config["MixtureConfig"].tokens_dir) / TOKENIZER_FILE
         tokenizer.copy(run.tokenizer, overwrite=True)
     run_files.write_json(run.mixture, parts.mixture)
+    parameters = parts.like["parameters"]
+    run_files.write_text(run.model_info, model_info.table(parameters, parts.mesh))
     run_files.write_text(run.operative_config, parts.config.operative)
     run_files.write_text(run.config, parts.config.given)
 
@@ -215,6 +252,8 @@ def _opening_words(parts: RunParts) -> Iterator[str]:
         device_kind=kind,
         devices=mesh.size,
     )
+    if warning := model_info.left_whole(parts.like["parameters"], mesh):
+        yield warning
     if not held_out.sources_with_text(parts.mixture):
         yield "no source has held-out text, so nothing is evaluated on the way"
     fault = config["FaultConfig"]
@@ -240,7 +279,14 @@ def _without_stderr() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Gives a function that is true once SIGTERM or SIGINT came; a second SIGINT kills."""
+    """Gives a function that is true once SIGTERM or SIGINT came; a second SIGINT kills.
+
+    Of several processes any may get SIGTERM; jax lets all stop after the same iteration.
+    """
+    if jax.process_count() > 1:
+        asked = itertools.count()
+        yield lambda: multihost_utils.reached_preemption_sync_point(next(asked))
+        return
     came = []
 
     def note(number, _):

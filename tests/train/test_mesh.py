@@ -67,8 +67,10 @@ def test_loss_and_gradients_are_those_of_one_device(shape, how, on_one_device):
 @pytest.mark.parametrize(
     ("config", "text"),
     [
-        ({"data": 3}, "data 3 x fsdp 1 x tensor 1 does not fit 8 devices; make the product 8"),
-        ({"tensor": 3}, "data -1 x fsdp 1 x tensor 3 does not fit 8 devices"),
+        ({"data": 3}, "data 3 x fsdp 1 x tensor 1 x slices 1 does not fit 8 devices; make the pro"),
+        ({"tensor": 3}, "data -1 x fsdp 1 x tensor 3 x slices 1 does not fit 8 devices"),
+        ({"slices": 3}, "slices 3 does not fit 8 devices"),
+        ({"fsdp": -1}, "only one of them may be -1"),
         ({"tensor": 0}, "MeshConfig.tensor = 0; it must be 1 or more"),
         ({"data": -2}, "MeshConfig.data = -2; it must be 1 or more"),
     ],
@@ -78,5 +80,15 @@ def test_meshes_that_do_not_fit_are_refused(config, text):
         make_mesh(MeshConfig(**config))
 
 
-def test_data_takes_the_devices_left_over():
+def test_one_axis_takes_the_devices_left_over():
     assert dict(make_mesh(MeshConfig(tensor=2)).shape) == {"data": 4, "fsdp": 1, "tensor": 2}
+    rest = MeshConfig(data=2, fsdp=-1, tensor=2)
+    assert dict(make_mesh(rest).shape) == {"data": 2, "fsdp": 2, "tensor": 2}
+
+
+def test_slices_lie_outermost_along_data():
+    """Only data-parallel neighbours, far apart along data, are of different slices."""
+    mesh = make_mesh(MeshConfig(data=2, fsdp=1, tensor=2, slices=2))
+    assert dict(mesh.shape) == {"data": 4, "fsdp": 1, "tensor": 2}
+    numbers = [device.id for device in mesh.devices.ravel()]
+    assert numbers == [device.id for device in jax.devices()]

@@ -9,7 +9,7 @@ know where rates come from (tasks.pretraining), nor devices (train.mesh).
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -111,7 +111,7 @@ class BatchStream:
         source, rank = self._pattern[place]
         return source, self._orders[source][block * self._quotas[source] + rank]
 
-    def batch(self, cursor: int, rows: slice = slice(None)) -> Batch:
+    def batch(self, cursor: int, rows: Sequence[int] | None = None) -> Batch:
         """Reads the batch at a place in the stream, or a host's part of it.
 
         A token that ends a document opens the next one: as an input it is the first of its
@@ -119,7 +119,7 @@ class BatchStream:
 
         Args:
           cursor: place in the stream, in batches.
-          rows: which sequences of the batch; only these are read.
+          rows: which sequences of the batch, all unless given; only these are read.
 
         Returns:
           `decoder_input_tokens`, `decoder_target_tokens`, `decoder_segment_ids`,
@@ -132,7 +132,8 @@ class BatchStream:
           StopAndLook: a row holds an id outside the vocabulary.
         """
         first = cursor * self.batch_size
-        places = [self.place(first + row) for row in range(self.batch_size)[rows]]
+        chosen = range(self.batch_size) if rows is None else rows
+        places = [self.place(first + row) for row in chosen]
         tokens = np.empty((len(places), self.sequence_tokens + 1), np.int32)
         for number, dataset in enumerate(self._datasets):
             mine = [at for at, (source, _) in enumerate(places) if source == number]
@@ -141,13 +142,13 @@ class BatchStream:
         return batch_of_rows(tokens, metadata.pad_id, metadata.eod_id, self.masks_documents)
 
     def iterate(
-        self, places: Callable[[int], int], rows: slice = slice(None)
+        self, places: Callable[[int], int], rows: Sequence[int] | None = None
     ) -> Iterator[tuple[int, Batch]]:
         """Yields (cursor, batch) without end, read ahead in the background.
 
         Args:
           places: the cursor of the first batch to yield, of the second, and so on, from 0.
-          rows: which sequences of each batch.
+          rows: which sequences of each batch, all unless given.
         """
 
         def at(number: int) -> tuple[int, Batch]:

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention behind two functions, by the fastest kernel that the devices have."""
+"""Scaled dot-product attention behind two functions, by the kernel that suits the devices."""
 
 from typing import Literal
 

@@ -40,20 +40,20 @@ class Accelerator:
 
 
 def _gpu(
-    kind: str,
-    peak: float,
-    memory_bytes: int,
-    bandwidth: float,
-    link: float,
-    network: float,
+    kind,
+    peak,
+    memory_bytes,
+    bandwidth,
+    link,
+    network,
     *,
-    capability: int,
-    cores: int,
-    clock_ghz: float,
-    l2_bytes: int,
-    shared_bytes: int,
-    fpus: int = 128,
-) -> Accelerator:
+    capability,
+    cores,
+    clock_ghz,
+    l2_bytes,
+    shared_bytes,
+    fpus=128,
+):
     accelerated = capability >= 9
     return Accelerator(
         kind=kind,
@@ -119,13 +119,11 @@ _BLACKWELL = {
 }
 
 ACCELERATORS = {
-    "a100-40gb": _gpu("NVIDIA A100-SXM4-40GB", 312.0, 42_331_013_120, 1555.2, 300.0, 25.0, **_A100),
-    "a100-80gb": _gpu(
-        "NVIDIA A100-SXM4-80GB", 312.0, 85_100_068_864, 2039.04, 300.0, 25.0, **_A100
-    ),
-    "h100": _gpu("NVIDIA H100 80GB HBM3", 989.4, 84_942_979_072, 3352.32, 450.0, 50.0, **_HOPPER),
-    "h200": _gpu("NVIDIA H200", 989.4, 151_397_597_184, 4800.0, 450.0, 50.0, **_HOPPER),
-    "b200": _gpu("NVIDIA B200", 2250.0, 191_514_411_008, 7672.32, 900.0, 50.0, **_BLACKWELL),
+    "a100-40gb": _gpu("NVIDIA A100-SXM4-40GB", 312, 42_331_013_120, 1555.2, 300, 25, **_A100),
+    "a100-80gb": _gpu("NVIDIA A100-SXM4-80GB", 312, 85_100_068_864, 2039.04, 300, 25, **_A100),
+    "h100": _gpu("NVIDIA H100 80GB HBM3", 989.4, 84_942_979_072, 3352.32, 450, 50, **_HOPPER),
+    "h200": _gpu("NVIDIA H200", 989.4, 151_397_597_184, 4800, 450, 50, **_HOPPER),
+    "b200": _gpu("NVIDIA B200", 2250, 191_514_411_008, 7672.32, 900, 50, **_BLACKWELL),
     "tpu-v4": _tpu("TPU v4", "v4", 275, 32, 1228, 150, 6),
     "tpu-v5e": _tpu("TPU v5 lite", "v5e", 197, 16, 819, 100, 6),
     "tpu-v5p": _tpu("TPU v5", "v5p", 459, 95, 2765, 300, 6),

@@ -6,6 +6,7 @@ it does not know: that is the journal's rule, which callers bring along.
 """
 
 import contextlib
+import json
 import logging
 import re
 import threading
@@ -20,7 +21,7 @@ from jaxtyping import PyTree
 
 from welm_jax import run_files
 from welm_jax.failures import Failure, InputError, StopAndLook, require_positive
-from welm_jax.train import digests, faults
+from welm_jax.train import digests, faults, hosts
 from welm_jax.train.lineage import FROM_SEED, Saved
 from welm_jax.train.spikes import History
 from welm_jax.train.state import TrainState
@@ -163,6 +164,7 @@ class Checkpoints:
         items = {STATE: ocp.args.StandardSave(tree), HOST: ocp.args.JsonSave(host)}
         try:
             self._delete(step)  # a damaged one, or one of another attempt
+            hosts.on_all(True)
             self._manager.reload()
             # Without force Orbax declines, in silence, a step below the newest it knows.
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
@@ -218,7 +220,7 @@ class Checkpoints:
         """
         self._settle()
         reasons, lost = [], 0
-        for step in reversed(self._steps()):
+        for step in reversed(json.loads(hosts.by_first(lambda: json.dumps(self._steps())))):
             try:
                 progress, leaves = self._host(step)
                 if not is_valid(step, progress.attempt):
@@ -293,10 +295,13 @@ class Checkpoints:
                 f"({len(misfits)} in all); go on with the one it was trained with"
             )
         items = ocp.args.Composite(**{STATE: ocp.args.StandardRestore(like)})
+        unread = None
         try:
             tree = self._manager.restore(step, args=items)[STATE]
         except Exception as error:  # whatever Orbax and TensorStore raise over damaged files
-            raise _Unusable(f"its arrays cannot be read ({_in_a_line(error)})") from error
+            unread = _in_a_line(error)
+        if not hosts.on_all(unread is None):
+            raise _Unusable(f"its arrays cannot be read ({unread or 'by another process'})")
         found = digests.records(tree)
         differing = [name for name in found if found[name] != leaves[name]]
         if differing:

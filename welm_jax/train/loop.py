@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array
 
 from welm_jax.failures import InputError, StopAndLook, require_positive
-from welm_jax.train import lineage, recovery, rollback, spikes
+from welm_jax.train import hosts, lineage, recovery, rollback, spikes
 from welm_jax.train.checkpoints import IsValid, Progress
 from welm_jax.train.faults import FaultConfig
 from welm_jax.train.lineage import Recovery, Saved
@@ -192,7 +192,7 @@ def _decide(training: Training, records: Sequence[Recovery], incident: Incident)
         if isinstance(decision, Recovery):
             training.journal.commit(decision)
 
-    recovery.by_first(write)  # nobody reads the journal before the record is in it
+    hosts.by_first(write)  # nobody reads the journal before the record is in it
     if isinstance(decision, Exhausted):
         raise StopAndLook(
             f"the loss went wrong at step {incident.onset.step} ({incident.rule}): "

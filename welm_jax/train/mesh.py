@@ -1,10 +1,12 @@
 """The mesh of devices a run lives on."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from welm_jax.failures import InputError, require_positive
@@ -20,14 +22,22 @@ class MeshConfig:
       data: replicas of the model, each with its share of the batch; -1 takes what is left over.
       fsdp: ways in which the weights at rest, and the batch, are split.
       tensor: ways in which heads, the feed-forward axis and the vocabulary are split.
+      slices: groups of devices that a slower network joins (TPU slices, nodes), of the same size.
+        Each holds data x fsdp x tensor devices, and the mesh's data axis is slices x data long, so
+        that only what is exchanged once a step passes between them.
     """
 
     data: int = -1
     fsdp: int = 1
     tensor: int = 1
+    slices: int = 1
 
     def __post_init__(self):
-        require_positive(self, "fsdp", "tensor", *(["data"] if self.data != -1 else []))
+        sizes = {"data": self.data, "fsdp": self.fsdp, "tensor": self.tensor}
+        if list(sizes.values()).count(-1) > 1:
+            raise InputError(f"MeshConfig has {sizes}; only one of them may be -1")
+        given = [axis for axis, size in sizes.items() if size != -1]
+        require_positive(self, "slices", *given)
 
 
 def check_model(mesh: Mesh, model: ModelConfig) -> None:
@@ -51,16 +61,25 @@ def check_model(mesh: Mesh, model: ModelConfig) -> None:
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """A mesh with explicit axes over the devices, all of them unless some are given.
 
+    Within a slice jax lays the mesh so that neighbours along an axis are near each other.
+
     Raises:
       InputError: the axes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else devices
-    replica = config.fsdp * config.tensor
-    data = len(devices) // replica if config.data == -1 else config.data
-    if data * replica != len(devices):
+    sizes = [config.data, config.fsdp, config.tensor]
+    given = math.prod(size for size in sizes if size != -1) * config.slices
+    if -1 in sizes and len(devices) % given == 0:
+        sizes[sizes.index(-1)] = len(devices) // given
+    if math.prod(sizes) * config.slices != len(devices):
         raise InputError(
-            f"mesh data {config.data} x fsdp {config.fsdp} x tensor {config.tensor} does not fit "
-            f"{len(devices)} devices; make the product {len(devices)} (data = -1 takes the rest)"
+            f"mesh data {config.data} x fsdp {config.fsdp} x tensor {config.tensor} x slices "
+            f"{config.slices} does not fit {len(devices)} devices; make the product "
+            f"{len(devices)} (one of -1 takes the rest)"
         )
-    shape = (data, config.fsdp, config.tensor)
-    return Mesh(np.array(devices).reshape(shape), MESH_AXES, (AxisType.Explicit,) * len(shape))
+    ordered = sorted(devices, key=lambda one: (getattr(one, "slice_index", 0) or 0, one.id))
+    slices = [
+        mesh_utils.create_device_mesh(sizes, part, allow_split_physical_axes=True)
+        for part in np.split(np.array(ordered), config.slices)
+    ]
+    return Mesh(np.concatenate(slices), MESH_AXES, (AxisType.Explicit,) * len(MESH_AXES))

@@ -7,12 +7,10 @@ made (rollback) nor what a checkpoint is. No append, no rename: it works in a bu
 """
 
 import dataclasses
-import hashlib
 import json
 import re
 from collections.abc import Callable
 
-import numpy as np
 from etils import epath
 
 from welm_jax import run_files
@@ -98,53 +96,16 @@ def agreed(decide: Callable[[], Recovery | Exhausted], seen: object) -> Recovery
       StopAndLook: on all processes, before anything is written: one of them saw something else, or
         process 0 could not decide.
     """
-    import jax  # here alone: a report reads journals without it
-    from jax.experimental import multihost_utils
-
-    if jax.process_count() == 1:
-        return decide()
+    from welm_jax.train import hosts  # here alone: a report reads journals without jax
 
     def as_json() -> str:
         decision = decide()
         return json.dumps([type(decision).__name__, dataclasses.asdict(decision)])
 
-    text = by_first(as_json)
-    mine = np.frombuffer(hashlib.sha256(f"{text}{seen!r}".encode()).digest(), np.uint8)
-    for process, other in enumerate(multihost_utils.process_allgather(mine)):
-        if bytes(other) != bytes(mine):
-            raise StopAndLook(
-                f"processes {jax.process_index()} and {process} disagree on a recovery; here it "
-                f"rests on {seen}; look for another code, data or device; nothing was written"
-            )
+    text = hosts.by_first(as_json)
+    hosts.check_same({"what a recovery rests on": f"{text}{seen!r}"})
     kind, content = json.loads(text)
     return Exhausted(**content) if kind == Exhausted.__name__ else Recovery.from_json(content)
-
-
-def by_first(act: Callable[[], str | None]) -> str | None:
-    """Lets process 0 alone act; all wait for it, and have what it returned.
-
-    Raises:
-      StopAndLook: on the others, if process 0 fails; there its own error.
-    """
-    import jax
-    from jax.experimental import multihost_utils
-
-    if jax.process_count() == 1:
-        return act()
-    told, failure = b"", None
-    if jax.process_index() == 0:
-        try:
-            told = json.dumps([act(), None]).encode()
-        except Exception as error:  # the others wait for a word
-            told, failure = json.dumps([None, f"process 0 failed: {error}"]).encode(), error
-    length = multihost_utils.broadcast_one_to_all(np.int32(len(told)))
-    told = np.frombuffer(told or bytes(length), np.uint8)
-    returned, words = json.loads(multihost_utils.broadcast_one_to_all(told).tobytes())
-    if failure:
-        raise failure
-    if words:
-        raise StopAndLook(words)
-    return returned
 
 
 def _content(file: epath.Path) -> dict:

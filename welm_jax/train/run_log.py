@@ -10,11 +10,14 @@ from tensorboardX import SummaryWriter
 
 from welm_jax import run_files
 from welm_jax.run_files import RunFolder
-from welm_jax.train import accelerators
+from welm_jax.train import accelerators, hosts
 
 
 class RunLog:
-    """Writes every step to disk in groups, and shows the latest; a context manager."""
+    """Writes every step to disk in groups, and shows the latest; a context manager.
+
+    Of several processes the first alone writes and speaks.
+    """
 
     def __init__(self, run: RunFolder, *, flops_per_token: int, total_steps: int, every_steps: int):
         self._run = run
@@ -22,7 +25,8 @@ class RunLog:
         self._every_steps = every_steps
         self._waiting: list[dict] = []
         self._events: dict[int, SummaryWriter] = {}  # of each attempt
-        self._console = Console()
+        self._is_first = hosts.is_first()
+        self._console = Console(quiet=not self._is_first)
         self._bar = Progress(
             TextColumn("step {task.completed}/{task.total}"),
             BarColumn(),
@@ -52,6 +56,8 @@ class RunLog:
 
         An attempt has a curve of its own, so that what a rollback discarded stays to be seen.
         """
+        if not self._is_first:
+            return
         if attempt not in self._events:
             folder = self._run.tensorboard / f"attempt_{attempt}"
             self._events[attempt] = SummaryWriter(str(folder))
@@ -83,7 +89,8 @@ class RunLog:
 
     def flush(self) -> None:
         """Writes what waits: all to metrics.jsonl, what the console shows to TensorBoard."""
-        run_files.append_lines(self._run.metrics, self._waiting)
+        if self._is_first:
+            run_files.append_lines(self._run.metrics, self._waiting)
         for record in self._waiting:
             if record["step"] % self._every_steps:
                 continue  # a writer of events costs more than all else that is done for a step

@@ -149,9 +149,43 @@ def _directions(moments: optax.ScaleByAdamState, config: OptimizerConfig) -> PyT
     )
 
 
-def on_mesh(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh) -> Batch:
-    """Puts a batch of the host onto a mesh, its rows spread over data and fsdp."""
-    return jax.device_put(dict(batch), jax.NamedSharding(mesh, axes.spec("batch", "length")))
+def own_rows(batch_size: int, mesh: jax.sharding.Mesh) -> list[int]:
+    """The rows of a batch that the devices of this process work on, in order."""
+    sharding = jax.NamedSharding(mesh, axes.spec("batch"))
+    slices = sharding.addressable_devices_indices_map((batch_size,)).values()
+    return sorted({row for (rows,) in slices for row in range(batch_size)[rows]})
+
+
+def on_mesh(
+    batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh, batch_size: int | None = None
+) -> Batch:
+    """Puts a batch of the host onto a mesh, its rows spread over data and fsdp.
+
+    Args:
+      batch: the whole of it, or the rows of this process, in order.
+      mesh: where it goes.
+      batch_size: rows of the whole batch; those given unless it is.
+    """
+    sharding = jax.NamedSharding(mesh, axes.spec("batch", "length"))
+
+    def put(array):
+        shape = (batch_size or len(array), array.shape[1])
+        return jax.make_array_from_process_local_data(sharding, array, shape)
+
+    return jax.tree.map(put, dict(batch))
+
+
+def abstract_batch(batch_size: int, sequence_tokens: int, mesh: jax.sharding.Mesh) -> Batch:
+    """Shapes, types and shardings of a batch on a mesh, without any array."""
+    sharding = jax.NamedSharding(mesh, axes.spec("batch", "length"))
+    types = dict.fromkeys(
+        ("input_tokens", "target_tokens", "segment_ids", "positions"), jnp.int32
+    ) | {"loss_weights": jnp.float32}
+    shape = (batch_size, sequence_tokens)
+    return {
+        f"decoder_{name}": jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+        for name, dtype in types.items()
+    }
 
 
 def summed_loss(
