@@ -195,9 +195,11 @@ def _check_same(parts: RunParts) -> None:
       StopAndLook: on all of them; names the difference.
     """
     sources = sorted(Path(__file__).parent.rglob("*.py"))
+    configured = {name: repr(parts.config[name]) for name in TRAINING}
+    del configured["MixtureConfig"]  # folders may differ; the data's fingerprint may not
     hosts.check_same(
         {
-            "their configuration": parts.config.operative,
+            **configured,
             "the run and its data": json.dumps(parts.identity),
             "the version of jax": jax.__version__,
             "the code of welm_jax": _digest(file.read_bytes() for file in sources),

@@ -1,0 +1,173 @@
+"""One run in several real processes: the same losses, other numbers of them, a lost one."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests import tiny_corpus
+from tests.conftest import SHARDED_RTOL
+from welm_jax import processes
+from welm_jax.failures import InputError
+
+STEPS, EVERY = 12, 4
+
+
+@pytest.fixture(scope="module")
+def gin_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("config") / "several.gin"
+    file.write_text(f"""
+include 'runs/pretrain.gin'
+TOKENS_DIR = '{tiny_corpus.tokens_dir()}'
+TRAIN_STEPS = {STEPS}
+BATCH_SIZE = 8
+MAX_LEARNING_RATE = 1e-2
+WARMUP_STEPS = 2
+REMAT = 'none'
+MixtureConfig.rates = {{'news': 0.7, 'english': 0.3}}
+ModelConfig.num_layers = 1
+ModelConfig.num_heads = 2
+ModelConfig.d_model = 32
+ModelConfig.vocab_size = {tiny_corpus.VOCAB_SIZE}
+ModelConfig.compute_dtype = 'float32'
+MeshConfig.tensor = 2
+StepConfig.loss_chunks = 2
+LoopConfig.log_every_steps = 1
+CheckpointConfig.every_steps = {EVERY}
+""")
+    return file
+
+
+class Processes:
+    """Some processes of one run, each with some devices; killed at the end, whatever happens."""
+
+    def __init__(self, gin_files, folder, count, devices):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        flags = f"--xla_force_host_platform_device_count={devices} "
+        environment = os.environ | {"XLA_FLAGS": flags + "--xla_backend_optimization_level=0"}
+        line = [sys.executable, "-c", "from welm_jax.launch import main; main()", "train"]
+        line += ["--run_dir", str(folder)]
+        self.logs = [folder.parent / f"{folder.name}.{number}.log" for number in range(count)]
+        self.running = []
+        for number, log in enumerate(self.logs):
+            which = ["--gin_file", str(gin_files[number % len(gin_files)])]
+            which += ["--processes", f"{address},{count},{number}"] if count > 1 else []
+            with log.open("w") as out:
+                self.running.append(
+                    subprocess.Popen([*line, *which], stdout=out, stderr=out, env=environment)
+                )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in self.running:
+            process.kill()
+            process.wait()
+
+    def statuses(self, seconds=240):
+        return [process.wait(timeout=seconds) for process in self.running]
+
+    def last_line(self, number):
+        return self.logs[number].read_text().splitlines()[-1]
+
+    def wait_for(self, pattern):
+        """Until the first process has said it."""
+        until = time.monotonic() + 240
+        while not re.search(pattern, self.logs[0].read_text()):
+            assert self.running[0].poll() is None, self.logs[0].read_text()[-2000:]
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+
+def fed(folder):
+    """step -> (cursor, loss); where a step was made twice, the last time counts."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return {line["step"]: (line["cursor"], line["loss"]) for line in map(json.loads, lines)}
+
+
+@pytest.fixture(scope="module")
+def alone(gin_file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    with Processes([gin_file], folder, 1, 8) as one:
+        assert one.statuses() == [0]
+    return fed(folder)
+
+
+def assert_same_training(folder, alone):
+    found = fed(folder)
+    assert [cursor for cursor, _ in found.values()] == list(range(1, STEPS + 1))
+    losses = [loss for _, loss in found.values()]
+    expected = [loss for _, loss in alone.values()]
+    assert losses == pytest.approx(expected, rel=10 * SHARDED_RTOL)
+
+
+def test_a_lost_process_ends_the_others_and_other_processes_go_on(gin_file, alone, tmp_path):
+    """Two of four devices; then, from the checkpoint, four of one, over which tensor is split."""
+    folder = tmp_path / "run"
+    with Processes([gin_file], folder, 2, 4) as two:
+        two.wait_for(rf"step {EVERY + 2}/")
+        two.running[1].send_signal(signal.SIGKILL)
+        killed = time.monotonic()
+        assert two.running[0].wait(timeout=60) == 75
+        assert time.monotonic() - killed < 3 * processes.HEARTBEAT_SECONDS  # of a loaded machine
+        assert re.search("another process of the run is gone.*goes on from", two.last_line(0))
+    with Processes([gin_file], folder, 4, 1) as four:
+        assert four.statuses() == [0] * 4
+        assert f"going on from step {EVERY}" in four.logs[0].read_text()
+        assert "going on" not in four.logs[1].read_text()  # the first alone speaks
+    assert_same_training(folder, alone)
+
+
+def test_a_request_to_stop_stops_all_after_the_same_step(gin_file, alone, tmp_path):
+    folder = tmp_path / "run"
+    with Processes([gin_file], folder, 2, 4) as two:
+        two.wait_for("step 2/")
+        two.running[1].send_signal(signal.SIGTERM)
+        assert two.statuses() == [75, 75]
+        stopped = [
+            re.search(r"stopped at step (\d+), saved", two.last_line(at))[1] for at in (0, 1)
+        ]
+        assert stopped[0] == stopped[1] and int(stopped[0]) < STEPS
+    with Processes([gin_file], folder, 1, 8) as one:
+        assert one.statuses() == [0]
+    assert_same_training(folder, alone)
+
+
+def test_processes_that_would_compute_different_things_stop_at_once(gin_file, tmp_path):
+    other = tmp_path / "other.gin"
+    other.write_text(f"include '{gin_file}'\nOptimizerConfig.beta1 = 0.8\n")
+    folder = tmp_path / "run"
+    with Processes([gin_file, other], folder, 2, 4) as two:
+        assert two.statuses() == [70, 70]
+        for number in (0, 1):
+            assert f"processes {number} and {1 - number} differ in OptimizerConfig" in (
+                two.last_line(number)
+            )
+    assert not (folder / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("4", "give auto .SLURM"),
+        ("host:1,two,0", "such as --processes 10.0.0.1:8476,4,0"),
+        ("host:1,2,2", "of 2 processes this is 0 to 1"),
+    ],
+)
+def test_processes_that_cannot_be_are_refused(text, words):
+    with pytest.raises(InputError, match=words):
+        processes.parsed(text)
+
+
+def test_processes_in_words():
+    assert processes.parsed("auto") is None
+    assert processes.parsed("10.0.0.1:8476,4,3") == ("10.0.0.1:8476", 4, 3)
