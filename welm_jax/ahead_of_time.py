@@ -18,10 +18,19 @@ from jax.sharding import Mesh
 from welm_jax.failures import InputError
 from welm_jax.model.decoder import Assembler
 from welm_jax.train.accelerators import Accelerator
-from welm_jax.train.optimizer import make_adam
+from welm_jax.train.optimizer import OptimizerConfig, make_adam
 from welm_jax.train.state import TrainState, abstract_tree
 from welm_jax.train.step import abstract_batch, make_train_step
 
+# Without these libtpu looks for the TPU it runs on, and complains that there is none.
+QUIET_TPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+    "TPU_STDERR_LOG_LEVEL": "3",
+}
+# No setting of the optimizer changes the program.
+ANY_OPTIMIZER = OptimizerConfig(max_learning_rate=1e-4, warmup_steps=1, decay_steps=2)
 # Of all NVIDIA devices that we describe.
 _SAME_FOR_ALL = """
 threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152
@@ -60,6 +69,8 @@ def devices_of(accelerator: Accelerator, count: int) -> Sequence[jax.Device]:
 
 def _tpus(accelerator: Accelerator, count: int) -> Sequence[jax.Device]:
     _require("libtpu", "plan-tpu")
+    for name, value in QUIET_TPU.items():
+        os.environ.setdefault(name, value)
     if count & (count - 1):
         below = 2 ** (count.bit_length() - 1)
         raise InputError(

@@ -90,7 +90,7 @@ def instructions(text: str) -> list[Instruction]:
         found = []
         for _, _, operation, details in _INSTRUCTION.findall(bodies[computation]):
             loops = operation == "while"
-            trips = int(match[1]) if loops and (match := _TRIPS.search(details)) else 1
+            trips = _trips(details, bodies) if loops else 1
             for one, several in _CALLED.findall(details):
                 for name in [one] if one else re.findall(r"[\w.-]+", several):
                     found.append((name, trips, loops))
@@ -135,6 +135,15 @@ def collectives(text: str, mesh_shape: Mapping[str, int]) -> list[Collective]:
             if axes:  # a group of one device exchanges nothing
                 found.append(Collective(kind=kind, axes=axes, instruction=one))
     return found
+
+
+def _trips(details: str, bodies: Mapping[str, str]) -> int:
+    """How often a loop turns: as noted, or what its counter, from 0 in jax, is compared with."""
+    if noted := _TRIPS.search(details):
+        return int(noted[1])
+    condition = re.search(r"condition=%?([\w.-]+)", details)[1]
+    bounds = re.findall(r"s32\[\]\S* constant\((\d+)\)", bodies[condition])
+    return int(bounds[0]) if len(bounds) == 1 else 1
 
 
 def _shapes(result: str) -> list[Shape]:

@@ -124,6 +124,23 @@ def generate(arguments: Sequence[str]) -> None:
     loaded_run.generate(run, options.prompt, options.tokens, options.temperature, options.seed)
 
 
+def plan(arguments: Sequence[str]) -> None:
+    """Says whether a run fits its devices and how long it takes; needs none of them.
+
+    welm plan --gin_file models/welm_10b.gin --target a100-40gb --devices 128
+    welm plan --gin_file models/welm_1b3.gin --target tpu-v5e --devices 16 --batch_size 1024
+    """
+    files, bindings, rest = gin_files.split_arguments(arguments)
+    options = vars(_options(plan, rest, *PLAN_FLAGS))
+    model = gin_files.load(files, bindings, {"ModelConfig": TRAINING["ModelConfig"]}, TRAINING)
+    os.environ["JAX_PLATFORMS"] = "cpu"  # before jax: the devices are not here
+
+    from welm_jax import plan as planning
+
+    compile_top = options.pop("compile_top")
+    planning.plan(planning.Question(model=model["ModelConfig"], **options), compile_top)
+
+
 def report(arguments: Sequence[str]) -> None:
     """Writes a run's report: one page with curves, data card, held-out figures and samples.
 
@@ -179,7 +196,7 @@ def recover(arguments: Sequence[str]) -> None:
 
 VERBS = {
     verb.__name__: verb
-    for verb in (quickstart, train_tokenizer, train, evaluate, generate, report, recover)
+    for verb in (quickstart, train_tokenizer, plan, train, evaluate, generate, report, recover)
 }
 
 RUN_DIR = ("--run_dir", {"required": True, "help": "the run folder"})
@@ -192,6 +209,14 @@ IMPORT = (
         "metavar": "MODULE",
         "help": "a module of yours that registers seqio Tasks and Mixtures",
     },
+)
+PLAN_FLAGS = (
+    ("--target", {"required": True, "help": "the device, such as h100; a wrong one lists all"}),
+    ("--devices", {"type": int, "required": True, "help": "how many of them"}),
+    ("--batch_size", {"type": int, "default": 2048, "help": "sequences a step (2048)"}),
+    ("--sequence_tokens", {"type": int, "default": 2048, "help": "tokens of each (2048)"}),
+    ("--tokens", {"type": float, "default": 3e11, "help": "of the whole run (3e11)"}),
+    ("--compile-top", {"type": int, "default": 1, "help": "candidates to compile (1)"}),
 )
 PROCESSES = (
     "--processes",

@@ -1,0 +1,277 @@
+"""`welm plan`: whether a run fits its devices and how long it takes, before any is rented.
+
+A closed-form model orders all ways to run the step; the real step, compiled for the devices, then
+has the last word on memory and shows what they exchange.
+"""
+
+import collections
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from welm_jax import ahead_of_time, cost_model, hlo
+from welm_jax.cost_model import Candidate, Workload
+from welm_jax.failures import InputError
+from welm_jax.model.config import ModelConfig
+from welm_jax.train import accelerators
+from welm_jax.train.accelerators import Accelerator
+from welm_jax.train.loss_scale import LossScaleConfig
+from welm_jax.train.mesh import MeshConfig, make_mesh
+from welm_jax.train.step import StepConfig
+
+# Of a device's memory. The rest is the runtime's: its context, communication, fragments.
+USABLE = 0.88
+CLOSE = 0.97  # of that, what the closed form may fill: it errs by a few per cent
+LOSS_CHUNKS = 16
+SHOWN = 5
+MOST_REFUSED = 3  # compiled candidates that turn out not to fit, before the plan gives up
+GIB = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked.
+
+    Attributes:
+      model: to be trained.
+      target: name of the device in accelerators.ACCELERATORS.
+      devices: how many there are.
+      batch_size: sequences a step.
+      sequence_tokens: T.
+      tokens: of the whole run.
+    """
+
+    model: ModelConfig
+    target: str
+    devices: int
+    batch_size: int
+    sequence_tokens: int
+    tokens: float
+
+    @property
+    def device(self) -> Accelerator:
+        """The row of the target."""
+        return accelerators.named(self.target)
+
+    @property
+    def work(self) -> Workload:
+        """What a step has to do."""
+        return Workload(
+            model=self.model, sequence_tokens=self.sequence_tokens, loss_chunks=LOSS_CHUNKS
+        )
+
+
+def plan(asked: Question, compile_top: int) -> None:
+    """Prints the plan of a run; ends in gin lines.
+
+    Args:
+      asked: the run and its devices.
+      compile_top: how many of the fastest candidates that fit are compiled.
+
+    Raises:
+      InputError: the run does not fit; says by how much, and what would. Or the question is wrong.
+    """
+    _check(asked)
+    console, room = Console(soft_wrap=True, highlight=False), USABLE * asked.device.memory_bytes
+    _print_question(console, asked)
+    fitting = _ordered(asked, room)
+    if not fitting:
+        raise InputError(_misfit(asked, room))
+    console.print(_table(asked, fitting[:SHOWN]))
+    best = _compiled_best(console, asked, fitting, compile_top, room)
+    _print_time(console, asked, best)
+    console.print("\n[bold]fits: use these gin lines[/bold], after those of runs/pretrain.gin\n")
+    console.print("\n".join(gin_lines(asked, best)))
+
+
+def gin_lines(asked: Question, how: Candidate) -> Iterator[str]:
+    """The bindings that make a run of a candidate."""
+    yield f"MeshConfig.data = {how.data}"
+    yield f"MeshConfig.fsdp = {how.fsdp}"
+    yield f"MeshConfig.tensor = {how.tensor}"
+    yield f"StepConfig.batch_size = {asked.batch_size}"
+    yield f"StepConfig.microbatches = {how.microbatches}"
+    yield f"StepConfig.loss_chunks = {LOSS_CHUNKS}"
+    yield f"StepConfig.remat = '{how.remat}'"
+
+
+def _check(asked: Question) -> None:
+    for flag, value in (
+        ("devices", asked.devices),
+        ("batch_size", asked.batch_size),
+        ("sequence_tokens", asked.sequence_tokens),
+    ):
+        if value < 1:
+            raise InputError(f"--{flag} {value}; it must be 1 or more")
+    if asked.sequence_tokens % LOSS_CHUNKS:
+        raise InputError(
+            f"--sequence_tokens {asked.sequence_tokens}; make it a multiple of {LOSS_CHUNKS}"
+        )
+    if not _ways(asked):
+        raise InputError(
+            f"a batch of {asked.batch_size} sequences and a model of {asked.model.num_heads} heads "
+            f"and width {asked.model.d_model} do not divide over {asked.devices} devices; take a "
+            "power of two, or another --batch_size"
+        )
+
+
+def _ways(asked: Question) -> list[Candidate]:
+    most = asked.device.devices_per_host
+    return cost_model.candidates(asked.work, asked.batch_size, asked.devices, most)
+
+
+def _ordered(asked: Question, room: float) -> list[Candidate]:
+    """The candidates that should fit, the fastest first; of equals the least divided."""
+    return sorted(
+        (how for how in _ways(asked) if _bytes(asked, how) <= CLOSE * room),
+        key=lambda how: (_seconds(asked, how), how.tensor, how.fsdp, how.microbatches),
+    )
+
+
+def _bytes(asked: Question, how: Candidate) -> float:
+    return sum(cost_model.memory_parts(asked.work, how).values())
+
+
+def _seconds(asked: Question, how: Candidate) -> float:
+    return sum(cost_model.seconds_parts(asked.work, how, asked.device).values())
+
+
+def _misfit(asked: Question, room: float) -> str:
+    """By how much nothing fits, and the nearest that would."""
+    least = min(_ways(asked), key=lambda how: _bytes(asked, how))
+    needed = _bytes(asked, least)
+    told = (
+        f"does not fit: at the least {needed / GIB:.1f} GiB of the {room / GIB:.1f} GiB that "
+        f"{asked.target} can give ({_named(least)}), {(needed - room) / GIB:.1f} GiB too much"
+    )
+    for devices in (asked.devices * 2**doubled for doubled in range(1, 12)):
+        more = Question(**{**vars(asked), "devices": devices})
+        if _ways(more) and (fitting := _ordered(more, room)):
+            return f"{told}; nearest that does: {devices} x {asked.target}, {_named(fitting[0])}"
+    return f"{told}; no number of them would do"
+
+
+def _compiled_best(
+    console: Console, asked: Question, fitting: Sequence[Candidate], top: int, room: float
+) -> Candidate:
+    """The fastest candidate whose compiled step fits, of as many that do as are asked for."""
+    confirmed, refused = [], []
+    for how in fitting:
+        compiled = _compiled(console, asked, how, room)
+        (confirmed if compiled <= room else refused).append((compiled, how))
+        if len(confirmed) == top or len(refused) == MOST_REFUSED:
+            break
+    if not confirmed:
+        needed, how = min(refused, key=lambda one: one[0])
+        raise InputError(
+            f"does not fit: compiled, {_named(how)} needs {(needed - room) / GIB:.1f} GiB more "
+            f"than the {room / GIB:.1f} GiB that {asked.target} can give; take more devices"
+        )
+    return confirmed[0][1]
+
+
+def _compiled(console: Console, asked: Question, how: Candidate, room: float) -> float:
+    """Compiles the real step of a candidate, says what it came to, and gives its bytes."""
+    began = time.perf_counter()
+    mesh = make_mesh(
+        MeshConfig(data=how.data, fsdp=how.fsdp, tensor=how.tensor),
+        ahead_of_time.devices_of(asked.device, asked.devices),
+    )
+    with console.status(f"compiling for {asked.devices} x {asked.target}: {_named(how)}"):
+        lowered = ahead_of_time.lowered_step(_config(asked, how), mesh, asked.sequence_tokens)
+        compiled = lowered.compile()
+    needed, seconds = ahead_of_time.live_bytes(compiled), time.perf_counter() - began
+    verdict = "fits" if needed <= room else "does NOT fit"
+    console.print(
+        f"\ncompiled in {seconds:.0f} s: {_named(how)}\n  {needed / GIB:.2f} GiB a device of "
+        f"{room / GIB:.2f} usable ({asked.device.memory_bytes / GIB:.2f} there): {verdict}; the "
+        f"closed form said {_bytes(asked, how) / GIB:.2f}"
+    )
+    for line in _exchanges(hlo.collectives(compiled.as_text(), mesh.shape)):
+        console.print(f"  {line}")
+    return needed
+
+
+def _config(asked: Question, how: Candidate) -> Mapping[str, Any]:
+    return {
+        "ModelConfig": asked.model,
+        "OptimizerConfig": ahead_of_time.ANY_OPTIMIZER,
+        "LossScaleConfig": LossScaleConfig(),
+        "StepConfig": StepConfig(
+            batch_size=asked.batch_size,
+            microbatches=how.microbatches,
+            loss_chunks=LOSS_CHUNKS,
+            remat=how.remat,
+        ),
+    }
+
+
+def _exchanges(found: Sequence[hlo.Collective]) -> Iterator[str]:
+    """A line for the collectives of each kind, axis and place."""
+    sums: dict[tuple, list[float]] = collections.defaultdict(lambda: [0, 0])
+    for one in found:
+        place = "in loops" if one.instruction.in_loop else "once"
+        total = sums[place, one.kind, "+".join(sorted(one.axes))]
+        total[0] += one.instruction.times
+        total[1] += one.instruction.times * one.instruction.result_bytes
+    for (place, kind, axes), (times, size) in sorted(sums.items()):
+        yield f"{place:8} {kind:18} over {axes:12} {times:6} x a step, {size / GIB:9.3f} GiB"
+
+
+def _print_question(console: Console, asked: Question) -> None:
+    model, tokens = asked.model, asked.batch_size * asked.sequence_tokens
+    console.print(
+        f"{model.num_parameters:,} parameters ({model.compute_dtype}) on {asked.devices} x "
+        f"{asked.target}; {asked.batch_size} x {asked.sequence_tokens} = {tokens:,} tokens a step"
+    )
+
+
+def _table(asked: Question, shown: Sequence[Candidate]) -> Table:
+    table = Table(title="The fastest that should fit, by the closed form")
+    for column in ("mesh data, fsdp, tensor", "rows x microbatches", "remat", "GiB", "s", "MFU"):
+        table.add_column(column, justify="right")
+    for how in shown:
+        table.add_row(
+            f"{how.data}, {how.fsdp}, {how.tensor}",
+            f"{how.rows} x {how.microbatches}",
+            how.remat,
+            f"{_bytes(asked, how) / GIB:.1f}",
+            f"{_seconds(asked, how):.2f}",
+            f"{_mfu(asked, how):.1%}",
+        )
+    return table
+
+
+def _mfu(asked: Question, how: Candidate) -> float:
+    flops = asked.model.flops_per_token(asked.sequence_tokens)
+    tokens = asked.batch_size * asked.sequence_tokens
+    peak = asked.device.peak_flops * asked.devices
+    return flops * tokens / _seconds(asked, how) / peak
+
+
+def _print_time(console: Console, asked: Question, how: Candidate) -> None:
+    parts = cost_model.seconds_parts(asked.work, how, asked.device)
+    seconds, tokens = sum(parts.values()), asked.batch_size * asked.sequence_tokens
+    flops = asked.model.flops_per_token(asked.sequence_tokens)
+    a_day, days = tokens / seconds * 86400, asked.tokens / tokens * seconds / 86400
+    spent = ", ".join(f"{part} {value:.2f} s" for part, value in parts.items() if value >= 0.005)
+    console.print(
+        f"\n{flops:,} FLOPs a token (6 x (body + vocabulary x width) + 6 x layers x width x T)\n"
+        f"a step takes {seconds:.2f} s at the roofline: {spent}\n"
+        f"MFU {_mfu(asked, how):.1%} of {asked.device.peak_flops / 1e12:g} TFLOP/s, "
+        f"{a_day / 1e9:.2f} billion tokens a day\n"
+        f"{asked.tokens / 1e9:g} billion tokens: {days:.1f} days, "
+        f"{days * 24 * asked.devices:,.0f} device-hours. A roofline is a bound: nothing was timed"
+    )
+
+
+def _named(how: Candidate) -> str:
+    return (
+        f"data {how.data} x fsdp {how.fsdp} x tensor {how.tensor}, {how.microbatches} microbatches "
+        f"of {how.rows}, remat {how.remat}"
+    )
+
