@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from etils import epath
+
 from welm_jax import gin_files
 from welm_jax.configurables import CORPUS, TRAINING
 from welm_jax.failures import ArgumentParser, InputError, Preempted, run_door
@@ -90,6 +92,21 @@ def train(arguments: Sequence[str]) -> None:
     runs.train(RunFolder(options.run_dir), config, options.imports)
 
 
+def ladder(arguments: Sequence[str]) -> None:
+    r"""Trains several sizes or learning rates in turn, and draws their losses in one plot.
+
+    welm ladder --gin_file runs/quickstart.gin --ladder_dir my_ladder \
+      --rung "narrow: ModelConfig.d_model=64 MAX_LEARNING_RATE=4e-3" --rung "wide:"
+    """
+    files, bindings, rest = gin_files.split_arguments(arguments)
+    options = _options(ladder, rest, *LADDER_FLAGS, IMPORT)
+
+    from welm_jax.ladder import climb, read_rungs
+
+    folder = epath.Path(options.ladder_dir)
+    climb(folder, read_rungs(options.rung, folder, files, bindings, options.imports))
+
+
 def evaluate(arguments: Sequence[str]) -> None:
     """Measures held-out bits per character of a run's newest checkpoint, per source.
 
@@ -170,7 +187,7 @@ def recover(arguments: Sequence[str]) -> None:
 
 VERBS = {
     verb.__name__: verb
-    for verb in (quickstart, train_tokenizer, train, evaluate, generate, report, recover)
+    for verb in (quickstart, train_tokenizer, train, ladder, evaluate, generate, report, recover)
 }
 
 RUN_DIR = ("--run_dir", {"required": True, "help": "the run folder"})
@@ -183,6 +200,19 @@ IMPORT = (
         "metavar": "MODULE",
         "help": "a module of yours that registers seqio Tasks and Mixtures",
     },
+)
+LADDER_FLAGS = (
+    ("--ladder_dir", {"required": True, "help": "where ladder.svg and the rungs' run folders go"}),
+    (
+        "--rung",
+        {
+            "required": True,
+            "action": "append",
+            "metavar": "'NAME: NAME=VALUE ...'",
+            "help": "a run, and what it binds or which gin files it adds over what all have in "
+            "common; may be given several times",
+        },
+    ),
 )
 GENERATE_FLAGS = (
     (
