@@ -22,7 +22,7 @@ FLOORS = {
     "door": (["welm_jax.launch"], {"gin"}),
     "beside text": (
         [f"welm_jax.{name}" for name in ("run_files", "failures", "configurables", "corpus_card")]
-        + ["welm_jax.pages", "welm_jax.plots"],
+        + ["welm_jax.pages", "welm_jax.plots", "welm_jax.subcommands"],
         set(),
     ),
     "text": (["welm_jax.text.tokenizer", "welm_jax.text.records", "welm_jax.text.sources"], set()),

@@ -14,7 +14,7 @@ import pytest
 
 from tests.tiny_corpus import write_curated
 from tests.train import test_recovery
-from welm_jax import configurables, gin_files, quickstart, quickstart_corpus
+from welm_jax import configurables, gin_files, quickstart, quickstart_corpus, subcommands
 from welm_jax.failures import InputError, run_door
 from welm_jax.quickstart import Places
 from welm_jax.run_files import RunFolder
@@ -355,7 +355,7 @@ def test_commands_are_printed_as_they_can_be_typed(tmp_path, monkeypatch, place)
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path / "other" if place == "elsewhere" else tmp_path)
     expected = {"path": "", "below": ".venv/bin/", "elsewhere": f"{programs}/"}
-    assert quickstart._folder_to_type() == expected[place]
+    assert subcommands.folder_to_type() == expected[place]
 
 
 def ends(monkeypatch, capfd, stages, *arguments):

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from etils import epath
+
 from welm_jax import gin_files, processes
 from welm_jax.configurables import CORPUS, TRAINING
 from welm_jax.failures import ArgumentParser, InputError, Preempted, run_door
@@ -97,6 +99,21 @@ def train(arguments: Sequence[str]) -> None:
             processes.joined(these)
             of_several.enter_context(processes.patient())
         runs.train(RunFolder(options.run_dir), config, options.imports)
+
+
+def ladder(arguments: Sequence[str]) -> None:
+    r"""Trains several sizes or learning rates in turn, and draws their losses in one plot.
+
+    welm ladder --gin_file runs/quickstart.gin --ladder_dir my_ladder \
+      --rung "narrow: ModelConfig.d_model=64 MAX_LEARNING_RATE=4e-3" --rung "wide:"
+    """
+    files, bindings, rest = gin_files.split_arguments(arguments)
+    options = _options(ladder, rest, *LADDER_FLAGS, IMPORT)
+
+    from welm_jax.ladder import climb, read_rungs
+
+    folder = epath.Path(options.ladder_dir)
+    climb(folder, read_rungs(options.rung, folder, files, bindings, options.imports))
 
 
 def evaluate(arguments: Sequence[str]) -> None:
@@ -196,7 +213,17 @@ def recover(arguments: Sequence[str]) -> None:
 
 VERBS = {
     verb.__name__: verb
-    for verb in (quickstart, train_tokenizer, plan, train, evaluate, generate, report, recover)
+    for verb in (
+        quickstart,
+        train_tokenizer,
+        plan,
+        train,
+        ladder,
+        evaluate,
+        generate,
+        report,
+        recover,
+    )
 }
 
 RUN_DIR = ("--run_dir", {"required": True, "help": "the run folder"})
@@ -225,6 +252,19 @@ PROCESSES = (
         "help": "one of several: `auto` under SLURM, Open MPI and on TPU VMs, or "
         "HOST:PORT,PROCESSES,NUMBER with the address of number 0",
     },
+)
+LADDER_FLAGS = (
+    ("--ladder_dir", {"required": True, "help": "where ladder.svg and the rungs' run folders go"}),
+    (
+        "--rung",
+        {
+            "required": True,
+            "action": "append",
+            "metavar": "'NAME: NAME=VALUE ...'",
+            "help": "a run, and what it binds or which gin files it adds over what all have in "
+            "common; may be given several times",
+        },
+    ),
 )
 GENERATE_FLAGS = (
     (

@@ -274,4 +274,3 @@ def _named(how: Candidate) -> str:
         f"data {how.data} x fsdp {how.fsdp} x tensor {how.tensor}, {how.microbatches} microbatches "
         f"of {how.rows}, remat {how.remat}"
     )
-

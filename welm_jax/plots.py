@@ -97,19 +97,25 @@ def draw(
 
 
 def smoothed(values: Sequence[float]) -> list[float]:
-    """An exponential mean from both sides, so that the curve does not lag behind the values."""
+    """An exponential mean of both sides, so that the curve does not lag behind the values.
+
+    A side counts for as many values as it has: at the end of a run the last one is no half of all.
+    """
     keep = 1 - 1 / max(1.0, SMOOTHING_SHARE * len(values))
 
-    def means(values: Sequence[float]) -> list[float]:
-        mean, weight, means = 0.0, 0.0, []
+    def sums(values: Sequence[float]) -> list[tuple[float, float]]:
+        total, weight, sums = 0.0, 0.0, []
         for value in values:
             if math.isfinite(value):
-                mean, weight = keep * mean + (1 - keep) * value, keep * weight + (1 - keep)
-            means.append(mean / weight if weight else math.nan)
-        return means
+                total, weight = keep * total + (1 - keep) * value, keep * weight + (1 - keep)
+            sums.append((total, weight))
+        return sums
 
-    backward = means(values[::-1])[::-1]
-    return [(one + other) / 2 for one, other in zip(means(values), backward, strict=True)]
+    sides = zip(sums(values), sums(values[::-1])[::-1], strict=True)
+    return [
+        (before + after) / (weight + other) if weight and other else math.nan
+        for (before, weight), (after, other) in sides
+    ]
 
 
 def ticks(low: float, high: float) -> list[float]:

@@ -8,22 +8,16 @@ does again or goes on with, as it would by hand.
 import argparse
 import json
 import math
-import os
 import re
-import shlex
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 
-from welm_jax import quickstart_corpus, recovery_report, run_files
-from welm_jax.failures import ArgumentParser, Failure, InputError, Preempted, StopAndLook
+from welm_jax import quickstart_corpus, recovery_report, run_files, subcommands
+from welm_jax.failures import ArgumentParser, InputError
 from welm_jax.run_files import RunFolder
 from welm_jax.text.records import METADATA_FILE
 from welm_jax.text.tokenizer import sample_texts
@@ -45,15 +39,6 @@ LEAST_RATE = 0.005  # of a source in a corpus of the user's: 5 of 1,000 sequence
 TEMPERATURE = 0.7  # taking the likeliest, a model this small says one word for ever
 PROMPTS = ("本报北京１月１２日讯", "房间很干净，", "却说曹操", 'The "with" statement')
 OTHER_PROMPTS = ("今天", "The ")
-
-
-class StageFailed(Failure):
-    """A command ended badly and has told why; its status is passed on."""
-
-    def __init__(self, heading: str, status: int):
-        how = f"ended with status {status}" if status > 0 else f"was killed by signal {-status}"
-        super().__init__(f"{heading}: the command above {how}; see what it says, then start again")
-        self.status = status if status > 0 else StopAndLook.status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,21 +91,18 @@ def main(arguments: Sequence[str]) -> None:
     own = places.corpus and own_texts(places.corpus)
     claim(places.folder, own or quickstart_corpus.made_from())
     console, times = Console(highlight=False), []
-    former = signal.signal(signal.SIGTERM, _stop)
-    try:
+    with subcommands.ended_by_sigterm():
         for heading, command in stages(places):
             console.rule(f"[bold]{heading}", align="left")
             begin = time.monotonic()
             if command:
-                _run(console, heading, command)
+                subcommands.run(console, heading, command)
             elif own:
                 console.print(f"your own, {len(own)} files in {places.corpus}", markup=False)
             else:
                 _build(console, places)
             times.append((heading, time.monotonic() - begin))
             console.print(f"[dim]{times[-1][1]:.1f} s")
-    finally:
-        signal.signal(signal.SIGTERM, former)
     _sum_up(console, places, times)
 
 
@@ -248,47 +230,11 @@ def _build(console: Console, places: Places) -> None:
         console.print(f"{source:14}{words}: {quickstart_corpus.ORIGINS[source]}")
 
 
-def _stop(number: int, _) -> None:
-    signal.signal(number, signal.SIG_IGN)  # once is enough: what runs is already ending
-    raise Preempted("stopped by SIGTERM; the same command goes on from what was saved")
-
-
-def _run(console: Console, heading: str, command: Sequence[str]) -> None:
-    program, *rest = command
-    typed = shlex.join([f"{_folder_to_type()}{program}", *rest])
-    console.print(f"$ {escape(typed)}", style="cyan", soft_wrap=True)
-    door = ["-c", "from welm_jax.launch import main; main()"] if program == "welm" else []
-    # Control-C reaches the command too, which saves what it has; we wait for it to end.
-    former = signal.signal(signal.SIGINT, lambda *_: None)
-    process = subprocess.Popen([sys.executable, *door, *rest])
-    try:
-        status = process.wait()
-    except Preempted:  # SIGTERM reaches us alone
-        process.terminate()
-        process.wait()
-        raise
-    finally:
-        signal.signal(signal.SIGINT, former)
-    if status in (Preempted.status, -signal.SIGTERM, -signal.SIGINT):
-        raise Preempted(f"{heading}: stopped; the same command goes on from what was saved")
-    if status:
-        raise StageFailed(heading, status)
-
-
-def _folder_to_type() -> str:
-    """What to type before `python` and `welm`: nothing if the shell finds this environment's."""
-    programs = Path(sys.executable).parent
-    if programs in map(Path, os.get_exec_path()):
-        return ""
-    here = Path.cwd()
-    return f"{programs.relative_to(here) if programs.is_relative_to(here) else programs}/"
-
-
 def _sum_up(console: Console, places: Places, times: Sequence[tuple[str, float]]) -> None:
     console.rule("[bold]Done", align="left")
     for heading, seconds in (*times, ("All", sum(seconds for _, seconds in times))):
         console.print(f"{seconds:8.1f} s  {heading}")
-    run, programs = places.run, _folder_to_type()
+    run, programs = places.run, subcommands.folder_to_type()
     if places.kind == "drill":
         told = recovery_report.told(RunFolder(run))
         told += [f"The bad data was planted by FaultConfig in gin_configs/{DRILL_GIN}."]

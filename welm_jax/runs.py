@@ -60,7 +60,7 @@ def train(run: RunFolder, config: GinConfig, user_modules: Sequence[str]) -> Non
     with _asked_to_stop() as stopping, contextlib.ExitStack() as lock:
 
         def begin() -> None:
-            changes.extend(_changes(run, config))
+            changes.extend(changes_of(run, config))
             mixture = _mixture(run, config["MixtureConfig"], user_modules)
             parts = RunParts(config=config, mixture=mixture, mesh=mesh)
             _check_fit(parts)
@@ -135,8 +135,12 @@ def _train(
     return end
 
 
-def _changes(run: RunFolder, config: GinConfig) -> list[str]:
-    """What the configuration changes of a run that exists; refuses what would make it another."""
+def changes_of(run: RunFolder, config: GinConfig) -> list[str]:
+    """What a configuration changes of a run that exists, in words; nothing of one that is new.
+
+    Raises:
+      InputError: it would make it another run, or the folder is one of something else.
+    """
     run.refuse_foreign()
     if not run.config.exists():
         return []
@@ -148,7 +152,7 @@ def _changes(run: RunFolder, config: GinConfig) -> list[str]:
             if was != now and field.name in IDENTITY.get(name, ()):
                 raise InputError(
                     f"{run.path} holds a run with {name}.{field.name} = {was!r}, not {now!r}; "
-                    "give another --run_dir, or the value it began with"
+                    "give another folder, or the value it began with"
                 )
             if was != now:
                 changes.append(f"changed: {name}.{field.name} = {was!r} -> {now!r}")
