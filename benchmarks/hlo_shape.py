@@ -49,12 +49,21 @@ def compiled_text(target: str, devices: int) -> tuple[str, dict, jax.sharding.Me
     return lowered.compile().as_text(), config, mesh
 
 
-def parameter_shapes(config: dict, mesh: jax.sharding.Mesh) -> list[tuple[int, ...]]:
+def sizes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The dimensions in no order, for a transposition changes it, and without those of 1."""
+    return tuple(sorted(size for size in shape if size > 1))
+
+
+def weight_sizes(config: dict, mesh: jax.sharding.Mesh) -> set[tuple[int, ...]]:
+    """The dimensions of each matrix, for all layers and for one, heads apart and as one axis."""
     with jax.set_mesh(mesh):
-        leaves = jax.tree.leaves(
-            jax.eval_shape(lambda: initial_parameters(config["ModelConfig"], 0))
-        )
-    return [leaf.shape for leaf in leaves]
+        tree = jax.eval_shape(lambda: initial_parameters(config["ModelConfig"], 0))
+    width, found = config["ModelConfig"].d_model, set()
+    for leaf in jax.tree.leaves(tree):
+        if leaf.size >= width**2:
+            for shape in (leaf.shape, leaf.shape[1:]):
+                found |= {sizes(shape), sizes((math.prod(shape) // width, width))}
+    return {shape for shape in found if math.prod(shape) >= width**2}
 
 
 def operand_types(one: hlo.Instruction, types: dict[str, str]) -> list[str]:
@@ -82,26 +91,16 @@ def main(target: str) -> int:
     for one in products:
         print(f"  {one.shapes[0][0]}{list(one.shapes[0][1])} x {one.times}")
 
-    # Moved as they are: of a weight, of a layer's weight, or of logits.
-    weights = set()
-    for shape in parameter_shapes(config, mesh):
-        if len(shape) > 1 and math.prod(shape) >= 2**20:
-            weights |= {math.prod(shape), math.prod(shape[1:])}
+    large = weight_sizes(config, mesh)
     moved = [
         one
         for one in found
         if one.operation in ("copy", "transpose")
-        and one.shapes
-        and (
-            math.prod(one.shapes[0][1]) in weights
-            or (
-                model.padded_vocab_size in one.shapes[0][1]
-                and math.prod(one.shapes[0][1]) > model.padded_vocab_size * 512
-            )
-        )
+        and (sizes(one.shapes[0][1]) in large or model.padded_vocab_size in one.shapes[0][1])
     ]
+    print("\nweights or logits that are copied or transposed:", len(moved))
     for one in moved:
-        print(f"  moved: {one.operation} {one.shapes} x {one.times}")
+        print(f"  {one.operation} {one.shapes} x {one.times}")
     print("\nlargest results:")
     results = [one for one in found if one.operation not in OVERHEAD and "fused" not in one.name]
     for one in sorted(results, key=lambda one: -one.result_bytes)[:SHOWN]:

@@ -87,7 +87,8 @@ class Block(nnx.Module):
         self, residual: Float[Array, "B T D"], angles: Float[Array, "B T 1 pairs"]
     ) -> tuple[Float[Array, "B T N H"], Float[Array, "B T N H"], Float[Array, "B T N H"]]:
         """What attention works on, queries and keys rotated."""
-        queries, keys, values = jnp.moveaxis(self.qkv(self.ln1(residual)), 2, 0)
+        projected = self.qkv(self.ln1(residual))
+        queries, keys, values = (projected[:, :, at] for at in range(3))
         return rotary.rotate(queries, angles), rotary.rotate(keys, angles), values
 
     def after_attention(
