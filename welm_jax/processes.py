@@ -57,7 +57,8 @@ def supervised() -> None:
         return
     os.close(until_parent_ends)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the child as well
-    signal.signal(signal.SIGTERM, lambda number, _: os.kill(child, number))
+    for passed_on in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(passed_on, lambda number, _: os.kill(child, number))
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGABRT:

@@ -16,6 +16,7 @@ from welm_jax.pages import count, duration, percent, render
 from welm_jax.plots import Curve, Line, draw, smoothed
 from welm_jax.recovery_report import Logged
 from welm_jax.run_files import RunFolder
+from welm_jax.train import goodput
 from welm_jax.train.lineage import Recovery, applicable
 from welm_jax.train.recovery import Journal
 
@@ -39,6 +40,7 @@ def content(run: RunFolder) -> dict[str, Any]:
         "name": "/".join(run.path.parts[-2:]),
         "headlines": list(_headlines(steps, held_out)),
         "curves": _curves(steps, branches, applicable(journal), held_out),
+        "wall_time": _wall_time(run, branches),
         "spikes": recovery_report.content(run, lines, len(steps), journal),
         "mixture": _mixture_rows(mixture, steps),
         "data_card": _data_card(mixture, steps),
@@ -65,11 +67,24 @@ def _headlines(
         yield count(last["tokens"]), "tokens trained on", ""
         seconds = [line["seconds"] for line in steps if line["seconds"]]
         if seconds:
-            yield duration(sum(seconds)), "in training steps", f"{median(seconds):.2f} s each"
+            ranks = goodput.percentiles(seconds).items()
+            remark = ", ".join(f"p{rank} {value:.2f}" for rank, value in ranks) + " s each"
+            yield duration(sum(seconds)), "in training steps", remark
             speed = median(line["tokens_per_second"] for line in steps if line["seconds"])
             mfu = [line["mfu"] for line in steps if line["mfu"] is not None]
             remark = f"MFU {percent(median(mfu))}" if mfu else "MFU not known for this device"
             yield count(round(speed)), "tokens a second", remark
+
+
+def _wall_time(run: RunFolder, branches: Sequence[Sequence[Logged]]) -> list[tuple[str, str, str]]:
+    """(activity, seconds, share) of all lives of the run, the largest first."""
+    lived = goodput.of_lives(run.goodput)
+    discarded = math.fsum(line["seconds"] or 0.0 for branch in branches for line in branch)
+    total = sum(lived.values())
+    return [
+        (activity, duration(share * total), percent(share))
+        for activity, share in goodput.shares(lived, discarded)
+    ]
 
 
 def _curves(

@@ -30,6 +30,9 @@ class RunFolder:
         self.held_out = self.path / "held_out.json"  # the latest held-out evaluation
         self.samples = self.path / "samples.jsonl"  # continuations that were generated
         self.tensorboard = self.path / "tensorboard"
+        self.goodput = self.path / "goodput"  # what the time of each life went to
+        self.profile = self.path / "profile"  # of steps, where one was asked for
+        self.compiled = self.path / "compiled"  # programs, so that a restart compiles nothing
         self.checkpoints = self.path / "checkpoints"
         self.journal = self.path / "recovery_journal"  # decided recoveries, a record each
         self.suspects = self.path / "suspects"  # the batches around each incident, a file each

@@ -13,7 +13,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,10 @@ from welm_jax.gin_files import GinConfig
 from welm_jax.run_files import RunFolder
 from welm_jax.run_parts import IDENTITY, RunParts, own_tokenizer
 from welm_jax.text.records import TOKENIZER_FILE
-from welm_jax.train import faults, hosts, lineage, loop
+from welm_jax.train import faults, goodput, hosts, lineage, loop
 from welm_jax.train.checkpoints import Checkpoints, Progress
 from welm_jax.train.mesh import check_model, make_mesh
+from welm_jax.train.profiler import ProfileWindow
 from welm_jax.train.recovery import Journal
 from welm_jax.train.run_log import RunLog
 from welm_jax.train.state import TrainState
@@ -102,10 +103,20 @@ def _train(
         pinned=lambda steps: lineage.pinned(steps, journal.records()),
     )
 
+    clock, life = goodput.Clock(), goodput.life_file(run.goodput)
+    window = ProfileWindow(run.profile, log.say)
+
     def save(state: TrainState, progress: Progress) -> None:
         log.flush()  # a checkpoint never knows of steps that metrics.jsonl has lost
         checkpoints.save(state, progress)
+        if hosts.is_first():
+            run_files.write_json(life, clock.seconds())
 
+    def on_step(record: Mapping[str, int | float | str], seconds: float | None) -> None:
+        log.step(record, seconds)
+        window.step()
+
+    jax.config.update("jax_compilation_cache_dir", os.fspath(run.compiled))
     with jax.set_mesh(parts.mesh), checkpoints, log:
         for words in (*_opening_words(parts), *changes):
             log.say(words)
@@ -125,13 +136,17 @@ def _train(
             spikes=config["SpikeConfig"],
             faults=config["FaultConfig"],
             every=every,
-            on_step=log.step,
+            on_step=on_step,
             on_incident=functools.partial(incidents.tell, run, parts.stream, log),
             stopping=stopping,
             say=log.say,
+            clock=clock,
         )
         end_state, end = loop.run(training)
-        save(end_state, end)
+        with clock.on("save"):
+            save(end_state, end)
+        parts = (f"{activity} {share:.0%}" for activity, share in goodput.shares(clock.seconds()))
+        log.say(f"wall time: {', '.join(parts)}")
     return end
 
 

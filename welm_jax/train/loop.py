@@ -8,7 +8,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -16,9 +16,10 @@ import numpy as np
 from jaxtyping import Array
 
 from welm_jax.failures import InputError, StopAndLook, require_positive
-from welm_jax.train import hosts, lineage, recovery, rollback, spikes
+from welm_jax.train import goodput, hosts, lineage, recovery, rollback, spikes
 from welm_jax.train.checkpoints import IsValid, Progress
 from welm_jax.train.faults import FaultConfig
+from welm_jax.train.goodput import Clock
 from welm_jax.train.lineage import Recovery, Saved
 from welm_jax.train.recovery import Journal
 from welm_jax.train.rollback import Exhausted
@@ -91,6 +92,7 @@ class Training:
         committed.
       stopping: asked after each step; true ends the loop early.
       say: tells a person.
+      clock: told what the time is spent on.
     """
 
     train_step: Callable[[State, Batch, np.float32], tuple[State, dict[str, Array]]]
@@ -108,6 +110,7 @@ class Training:
     on_incident: Callable[[Incident, Recovery | Exhausted], None]
     stopping: Callable[[], bool]
     say: Callable[[str], None]
+    clock: Clock = field(default_factory=Clock)
 
 
 def run(training: Training) -> tuple[State, Progress]:
@@ -131,7 +134,8 @@ def run(training: Training) -> tuple[State, Progress]:
     while True:
         records = training.journal.records()
         if state is None:
-            state, progress = _newest_valid(training, records)
+            with training.clock.on("restoring"):
+                state, progress = _newest_valid(training, records)
         due = next(iter(lineage.due(records, progress.attempt)), None)
         if due and due.target_step == progress.step:
             state, progress = _applied(training, due, state, progress)
@@ -140,7 +144,8 @@ def run(training: Training) -> tuple[State, Progress]:
         state, progress, incident = _train_to(last_step, training, records, state, progress)
         if incident:
             state = None  # the spiked weights make room for those of the checkpoint
-            _decide(training, records, incident)
+            with training.clock.on("recovering"):
+                _decide(training, records, incident)
         elif not due or progress.step < last_step:  # done, or asked to stop
             return state, progress
 
@@ -221,7 +226,8 @@ def _train_to(
         if in_flight is None:
             return
         (cursor, metrics), in_flight = in_flight, None
-        numbers = {name: value.item() for name, value in jax.device_get(metrics).items()}
+        with training.clock.on(goodput.STEPS):
+            numbers = {name: value.item() for name, value in jax.device_get(metrics).items()}
         now = time.perf_counter()  # after blocking on the result: dispatch returns at once
         seconds = None if finished_at is None else now - finished_at
         progress, record, found = _counted(training, progress, cursor, numbers)
@@ -230,9 +236,11 @@ def _train_to(
         training.checkpoints.check()
 
     while (begun := progress.step + (in_flight is not None)) < last_step:  # if none is refused
-        cursor, batch = next(batches)
+        with training.clock.on("waiting for data"):
+            cursor, batch = next(batches)
         rate = np.float32(multiplier * training.faults.rate(begun))
-        state, metrics = training.train_step(state, batch, rate)
+        with training.clock.on(training.clock.at_first(goodput.COMPILING, goodput.STEPS)):
+            state, metrics = training.train_step(state, batch, rate)
         settle()  # the iteration before, while the devices work on this one
         in_flight = cursor, metrics
         made = begun + 1
@@ -245,7 +253,8 @@ def _train_to(
         if due and progress.step == made:
             _check_books(progress, skipped)
             for callback in due:
-                callback(state, progress)
+                with training.clock.on(callback.__name__):
+                    callback(state, progress)
             finished_at = None  # a callback's time is no step's
     _check_books(progress, skipped)
     return state, progress, incident

@@ -7,7 +7,7 @@ that means for the run is for the host to judge, from the same numbers.
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -175,7 +175,9 @@ def on_mesh(
     return jax.tree.map(put, dict(batch))
 
 
-def abstract_batch(batch_size: int, sequence_tokens: int, mesh: jax.sharding.Mesh) -> Batch:
+def abstract_batch(
+    batch_size: int, sequence_tokens: int, mesh: jax.sharding.Mesh
+) -> dict[str, Any]:
     """Shapes, types and shardings of a batch on a mesh, without any array."""
     sharding = jax.NamedSharding(mesh, axes.spec("batch", "length"))
     types = dict.fromkeys(

@@ -1,0 +1,157 @@
+"""The reader of compiled programs, and what it finds in the train step's."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+
+from welm_jax import hlo
+
+MESH = {"data": 4, "tensor": 2}
+PROGRAM = """HloModule jit_step
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %sum = f32[] add(%a, %b)
+}
+
+%inner (p: (s32[], f32[8,4])) -> (s32[], f32[8,4]) {
+  %p = (s32[], f32[8,4]{1,0}) parameter(0)
+  %x = f32[8,4]{1,0} get-tuple-element(%p), index=1
+  %whole = f32[8,4]{1,0} all-reduce(%x), replica_groups=REPLICA_GROUPS, to_apply=%add
+  ROOT %out = (s32[], f32[8,4]{1,0}) tuple(%p, %whole)
+}
+
+%until (p: (s32[], f32[8,4])) -> pred[] {
+  %p.1 = (s32[], f32[8,4]{1,0}) parameter(0)
+  %i = s32[] get-tuple-element(%p.1), index=0
+  %bound = s32[]{:T(128)} constant(24)
+  ROOT %less = pred[] compare(%i, %bound), direction=LT
+}
+
+%outer (q: (s32[], f32[8,4])) -> (s32[], f32[8,4]) {
+  %q = (s32[], f32[8,4]{1,0}) parameter(0)
+  ROOT %turned = (s32[], f32[8,4]{1,0}) while(%q), condition=%until, body=%inner
+}
+
+ENTRY %main (s: (s32[], f32[8,4])) -> (s32[], f32[8,4]) {
+  %s = (s32[], f32[8,4]{1,0}) parameter(0)
+  %once = bf16[2]{0} all-gather-start(%s), replica_groups={{0,1},{2,3},{4,5},{6,7}}
+  ROOT %w = (s32[], f32[8,4]{1,0}) while(%s), condition=%until, body=%outer, backend_config={"known_trip_count":{"n":"3"}}
+}
+"""  # noqa: E501
+
+
+@pytest.mark.parametrize(
+    ("groups", "axes"),
+    [
+        ("{{0,2,4,6},{1,3,5,7}}", {"data"}),
+        ("[4,2]<=[8]", {"tensor"}),
+        ("[2,4]<=[4,2]T(1,0)", {"data"}),
+        ("{}", {"data", "tensor"}),
+        ("mesh['a'=4,'b'=2] {'b'}", {"tensor"}),
+        ("mesh['a'=1,'b'=2,'c'=4], device_ids=([4,2]T(1,0)) {'c'}", {"data"}),
+    ],
+)
+def test_collectives_their_axes_and_how_often_they_run(groups, axes):
+    """72 times: three turns of the outer loop, as noted, of 24 of the inner one, as compared."""
+    found = hlo.collectives(PROGRAM.replace("REPLICA_GROUPS", groups), MESH)
+    by_kind = {one.kind: one for one in found}
+    assert set(by_kind) == {"all-reduce", "all-gather"}
+    reduced = by_kind["all-reduce"]
+    assert (reduced.axes, reduced.instruction.times) == (axes, 72)
+    assert reduced.instruction.in_loop and reduced.instruction.result_bytes == 8 * 4 * 4
+    assert by_kind["all-gather"].axes == {"tensor"}
+    assert not by_kind["all-gather"].instruction.in_loop
+    assert str(by_kind["all-gather"]) == "all-gather over tensor of bf16[2], once"
+
+
+def test_groups_of_one_device_exchange_nothing_and_unknown_forms_are_refused():
+    alone = "{{0},{1},{2},{3},{4},{5},{6},{7}}"
+    found = hlo.collectives(PROGRAM.replace("REPLICA_GROUPS", alone), MESH)
+    assert [one.kind for one in found] == ["all-gather"]
+    with pytest.raises(ValueError, match="of a form that is not known: mesh"):
+        hlo.collectives(PROGRAM.replace("REPLICA_GROUPS", "mesh['a'=8] {'a':(2)4}"), MESH)
+
+
+# In a process of its own: abstract states do not pass the run-time checks of annotations.
+COMPILE = """
+import json, sys
+import jax
+from tests.tiny_decoder import mesh_of
+from welm_jax import ahead_of_time
+from welm_jax.model import axes
+from welm_jax.model.config import ModelConfig
+from welm_jax.train.loss_scale import LossScaleConfig
+from welm_jax.train.step import StepConfig
+
+config = {
+    "ModelConfig": ModelConfig(num_layers=3, num_heads=4, d_model=64, vocab_size=1000),
+    "OptimizerConfig": ahead_of_time.ANY_OPTIMIZER,
+    "LossScaleConfig": LossScaleConfig(),
+    "StepConfig": StepConfig(batch_size=16, microbatches=2, loss_chunks=4, remat="dots"),
+}
+shapes, in_loops = json.loads(sys.argv[1])
+if in_loops:  # no weight is typed reduced, so each use of it sums its gradient
+    in_step = axes.in_step
+    axes.in_step = lambda path: jax.P(*in_step(path).partitions)
+    axes.in_use = lambda name, weight: jax.reshard(weight, axes.spec(*axes.PARAMETERS[name]))
+    axes.gradient_sums = axes.in_step
+    axes.spread = lambda name, vector, rows: vector
+programs = [
+    ahead_of_time.lowered_step(config, mesh_of(*shape), 32).compile().as_text() for shape in shapes
+]
+print(json.dumps(programs))
+"""
+SHAPES = [(8, 1, 1), (4, 1, 2), (2, 2, 2), (1, 4, 2)]
+
+
+def compiled_steps(shapes, in_loops=False):
+    line = [sys.executable, "-c", COMPILE, json.dumps([shapes, in_loops])]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return [
+        hlo.collectives(text, dict(zip(("data", "fsdp", "tensor"), shape, strict=True)))
+        for text, shape in zip(json.loads(done.stdout), shapes, strict=True)
+    ]
+
+
+def tensors(found, in_loop, *kinds):
+    """Shapes of two or more axes that are exchanged over data, and not over fsdp."""
+    return [
+        size
+        for one in found
+        if "data" in one.axes and one.instruction.in_loop == in_loop and one.kind in kinds
+        for _, size in one.instruction.shapes
+        if len(size) > 1
+    ]
+
+
+def test_data_parallel_devices_exchange_matrices_once_a_step():
+    """In the loops over microbatches, layers and chunks, data is summed as scalars alone.
+
+    Before them four matrices of the blocks and the embedding are gathered, and after them reduced;
+    a CPU's compiler reduces to all and slices. Of the biases only that of q, k and v has more than
+    one axis for a layer.
+    """
+    for shape, found in zip(SHAPES, compiled_steps(SHAPES), strict=True):
+        assert tensors(found, True, *hlo.COLLECTIVES) == [], shape
+        assert all(
+            not size
+            for one in found
+            if one.instruction.in_loop and "data" in one.axes
+            for _, size in one.instruction.shapes
+        ), shape
+        large = [size for size in tensors(found, False, "all-gather") if math.prod(size) > 2_000]
+        assert len(large) == (5 if shape[0] > 1 else 0), shape
+        reduced = tensors(found, False, "all-reduce", "reduce-scatter")
+        large = [size for size in reduced if math.prod(size) > 2_000]
+        assert len(large) == (5 if shape[0] > 1 else 0), shape
+
+
+def test_a_reduction_in_each_layer_would_be_seen():
+    (found,) = compiled_steps([(4, 1, 2)], in_loops=True)
+    assert tensors(found, True, "all-reduce", "reduce-scatter")

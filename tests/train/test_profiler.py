@@ -1,0 +1,31 @@
+import os
+import signal
+
+import pytest
+from etils import epath
+
+from welm_jax.train.profiler import WINDOW_STEPS, ProfileWindow
+
+
+@pytest.fixture(autouse=True)
+def _handler_as_before():
+    former = signal.getsignal(signal.SIGUSR1)
+    yield
+    signal.signal(signal.SIGUSR1, former)
+
+
+def test_a_signal_records_the_steps_that_follow(tmp_path):
+    said = []
+    window = ProfileWindow(epath.Path(tmp_path) / "profile", said.append)
+    window.step()
+    assert not (tmp_path / "profile").exists()
+    os.kill(os.getpid(), signal.SIGUSR1)
+    for _ in range(WINDOW_STEPS):
+        window.step()
+        assert not said
+    window.step()
+    assert said == [f"{tmp_path / 'profile'} holds a profile of 5 steps"]
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    for _ in range(2 * WINDOW_STEPS):
+        window.step()  # one signal, one window
+    assert len(said) == 1
