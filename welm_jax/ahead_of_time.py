@@ -78,7 +78,8 @@ def _tpus(accelerator: Accelerator, count: int) -> Sequence[jax.Device]:
         )
     dimensions = 2 if accelerator.topology in ("v5e", "v6e") else 3
     bits = count.bit_length() - 1
-    sides = sorted(2 ** ((bits + at) // dimensions) for at in range(dimensions))
+    sides = [2 ** ((bits + at) // dimensions) for at in range(dimensions)]
+    sides.sort(key=lambda side: (side == 1, side))  # 2x2x1, but 2x2x4
     name = f"{accelerator.topology}:{'x'.join(map(str, sides))}"
     of_chip = {"chip_config_name": "megacore"} if accelerator.topology == "v4" else {}
     return topologies.get_topology_desc(platform="tpu", topology_name=name, **of_chip).devices

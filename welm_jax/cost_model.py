@@ -19,7 +19,7 @@ REACHABLE = 0.8
 
 # Bytes a token, layer and unit of model width that the backward pass finds, in half precision:
 # those that every device of a tensor axis has whole, and those that are split over it.
-SAVED = {"none": (22, 53), "dots": (4, 16), "full": (2, 0)}
+SAVED = {"none": (36, 39), "dots": (4, 16), "full": (2, 0)}
 # The same of the one layer that is being differentiated, alive beside them.
 WORKING = (12, 24)
 # Bytes a logit: float32 scores, their softmax, its difference in half precision.
@@ -100,7 +100,7 @@ def memory_parts(work: Workload, how: Candidate) -> dict[str, float]:
     whole_now, parted_now = WORKING
     gathered = 0.0
     if how.fsdp > 1:  # a layer's weights and their gradients, the embedding and its gradient
-        of_layer = 4 * half * work.body_size / model.num_layers
+        of_layer = 3 * half * work.body_size / model.num_layers
         gathered = (of_layer + 2 * FLOAT32 * work.embeddings_size) / how.tensor
     logits = how.rows * work.sequence_tokens / work.loss_chunks * model.padded_vocab_size
     working = (whole_now + parted_now / how.tensor) * layer_tokens

@@ -151,6 +151,7 @@ def plan(arguments: Sequence[str]) -> None:
     options = vars(_options(plan, rest, *PLAN_FLAGS))
     model = gin_files.load(files, bindings, {"ModelConfig": TRAINING["ModelConfig"]}, TRAINING)
     os.environ["JAX_PLATFORMS"] = "cpu"  # before jax: the devices are not here
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA has much to say of what it tries
 
     from welm_jax import plan as planning
 
