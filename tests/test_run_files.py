@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from tests.bucket import BucketPath
 from welm_jax import run_files
 from welm_jax.run_files import RunFolder
 
@@ -46,3 +47,18 @@ def test_json_is_written_whole_and_readable(tmp_path):
     assert "日报" in file.read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["held_out.json"]
     assert json.loads(file.read_text()) == run_files.read_json(file)
+
+
+def test_a_bucket_takes_what_a_disk_does_though_it_neither_appends_nor_renames(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(run_files, "in_bucket", lambda path: isinstance(path, BucketPath))
+    folder = BucketPath(tmp_path)
+    run_files.write_text(folder / "deep/er/text", "one")
+    run_files.write_text(folder / "deep/er/text", "two")
+    assert (tmp_path / "deep/er/text").read_text() == "two"
+    for number in range(3):
+        run_files.append_lines(folder / "lines", [{"at": number}])
+    assert [one["at"] for one in run_files.read_lines(folder / "lines")] == [0, 1, 2]
+    with pytest.raises(OSError, match="a bucket does not open"):
+        (folder / "lines").open("a")

@@ -79,7 +79,7 @@ class RunFolder:
           InputError: another process has it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        if "://" in os.fspath(self.path):
+        if in_bucket(self.path):
             yield
             return
         told = "another process trains there; wait for it, stop it, or give another --run_dir"
@@ -121,6 +121,11 @@ def locked(path: os.PathLike, told: str) -> Iterator[None]:
         os.close(opened)
 
 
+def in_bucket(path: os.PathLike) -> bool:
+    """Whether a path is of an object store, which has no locks, no append and no rename."""
+    return "://" in os.fspath(path)
+
+
 def read_json(file: epath.Path) -> Any:
     """The content of a JSON file that we wrote.
 
@@ -136,6 +141,9 @@ def read_json(file: epath.Path) -> Any:
 def write_text(file: epath.Path, text: str) -> None:
     """Writes a file whole or not at all: readers see the old content or the new."""
     file.parent.mkdir(parents=True, exist_ok=True)
+    if in_bucket(file):  # which shows a file whole or not at all
+        file.write_text(text, encoding="utf-8")
+        return
     unfinished = file.parent / f".{file.name}{UNFINISHED}"
     unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(file)
@@ -168,7 +176,7 @@ def write_lasting(file: epath.Path, text: str) -> None:
     with file.open("w") as opened:
         opened.write(text)
         opened.flush()
-        if "://" in os.fspath(file):
+        if in_bucket(file):
             return
         os.fsync(opened.fileno())
     for folder in (file.parent, file.parent.parent):
@@ -200,7 +208,14 @@ def unsealed(text: bytes) -> dict[str, Any]:
 
 
 def append_lines(file: epath.Path, records: Iterable[dict[str, Any]]) -> None:
-    """Appends JSON objects, a line each; a line that a kill cut short is ended first."""
+    """Appends JSON objects, a line each; a line that a kill cut short is ended first.
+
+    In a bucket the file is written anew each time.
+    """
+    if in_bucket(file):
+        before = file.read_text(encoding="utf-8") if file.exists() else ""
+        file.write_text(before + "".join(_json(one) + "\n" for one in records), encoding="utf-8")
+        return
     cut = False
     if file.exists() and file.stat().length:
         with file.open("rb") as before:

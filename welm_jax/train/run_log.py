@@ -54,9 +54,10 @@ class RunLog:
     def scalars(self, attempt: int, step: int, values: Mapping[str, int | float]) -> None:
         """Writes named values of a step to TensorBoard only.
 
-        An attempt has a curve of its own, so that what a rollback discarded stays to be seen.
+        An attempt has a curve of its own, so that what a rollback discarded stays to be seen. Of a
+        run in a bucket, to which nothing can be appended, there are no events.
         """
-        if not self._is_first:
+        if not self._is_first or run_files.in_bucket(self._run.path):
             return
         if attempt not in self._events:
             folder = self._run.tensorboard / f"attempt_{attempt}"
