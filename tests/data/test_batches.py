@@ -164,7 +164,7 @@ def test_batch_is_the_same_after_a_restart(stream, cursor):
 def test_hosts_together_read_the_whole_batch(stream, hosts):
     share = 12 // hosts
     parts = [
-        BatchStream(mixture(), 12).batch(5, slice(host * share, (host + 1) * share))
+        BatchStream(mixture(), 12).batch(5, range(host * share, (host + 1) * share))
         for host in range(hosts)
     ]
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -184,7 +184,7 @@ def test_another_seed_is_another_stream(stream):
 
 
 @pytest.mark.parametrize("cursor", [0, 10**12])
-@pytest.mark.parametrize("rows", [slice(None), slice(3, 6)])
+@pytest.mark.parametrize("rows", [None, range(3, 6)])
 def test_seeking_reads_the_rows_of_its_batch_only(monkeypatch, stream, cursor, rows):
     read = []
     plain = TokenDataset.__getitems__
@@ -192,7 +192,7 @@ def test_seeking_reads_the_rows_of_its_batch_only(monkeypatch, stream, cursor, r
         TokenDataset, "__getitems__", lambda self, rows: read.extend(rows) or plain(self, rows)
     )
     stream.batch(cursor, rows)
-    assert len(read) == len(range(12)[rows])
+    assert len(read) == len(rows or range(12))
 
 
 def test_iterating_gives_the_batches_from_a_cursor_on(stream):
@@ -204,8 +204,8 @@ def test_iterating_gives_the_batches_from_a_cursor_on(stream):
 
 
 def test_iterating_reads_a_hosts_rows_only(stream):
-    _, batch = next(stream.iterate(lambda number: 3 + number, slice(0, 5)))
-    assert_equal(batch, stream.batch(3, slice(0, 5)))
+    _, batch = next(stream.iterate(lambda number: 3 + number, range(5)))
+    assert_equal(batch, stream.batch(3, range(5)))
 
 
 @pytest.mark.parametrize("cursor", [0, 1, 50, 170])
