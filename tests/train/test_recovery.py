@@ -173,7 +173,7 @@ def test_two_processes_recover_as_one_and_one_of_them_writes(free_port, tmp_path
 @pytest.mark.parametrize(
     ("saw", "said"),
     [
-        (("a", "b"), ("disagree on a recovery; here it rests on a;", "rests on b;")),
+        (("a", "b"), ("differ in what a recovery rests on; here it is 'a';", "here it is 'b';")),
         (("nothing", "nothing"), ("no such folder", "process 0 failed: no such folder")),
     ],
 )

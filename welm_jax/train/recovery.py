@@ -103,7 +103,7 @@ def agreed(decide: Callable[[], Recovery | Exhausted], seen: object) -> Recovery
         return json.dumps([type(decision).__name__, dataclasses.asdict(decision)])
 
     text = hosts.by_first(as_json)
-    hosts.check_same({"what a recovery rests on": f"{text}{seen!r}"})
+    hosts.check_same({"what a recovery rests on": repr(seen)})
     kind, content = json.loads(text)
     return Exhausted(**content) if kind == Exhausted.__name__ else Recovery.from_json(content)
 
