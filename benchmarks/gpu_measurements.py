@@ -88,7 +88,9 @@ def measure_step(work: Work) -> dict:
             state, metrics = jax.block_until_ready(step(state, batch, np.float32(1)))
             moments.append(time.perf_counter())
             losses.append(float(metrics["loss"]))
-    kernel = attention.kernel_for(device.platform, jnp.dtype(work.dtype), config.head_width)
+    kernel = attention.kernel_for(
+        device.platform, jnp.dtype(work.dtype), work.sequence_tokens, config.head_width
+    )
     return {
         "software": SOFTWARE,
         "device": device.device_kind,

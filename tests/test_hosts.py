@@ -119,7 +119,7 @@ def test_a_lost_process_ends_the_others_and_other_processes_go_on(gin_file, alon
         killed = time.monotonic()
         assert two.running[0].wait(timeout=60) == 75
         assert time.monotonic() - killed < 3 * processes.HEARTBEAT_SECONDS  # of a loaded machine
-        assert re.search("another process of the run is gone.*goes on from", two.last_line(0))
+        assert re.search("process 1 of the run is gone.*goes on from the newest", two.last_line(0))
     with Processes([gin_file], folder, 4, 1) as four:
         assert four.statuses() == [0] * 4
         assert f"going on from step {EVERY}" in four.logs[0].read_text()
@@ -152,7 +152,27 @@ def test_processes_that_would_compute_different_things_stop_at_once(gin_file, tm
             assert f"processes {number} and {1 - number} differ in OptimizerConfig" in (
                 two.last_line(number)
             )
-    assert not (folder / "checkpoints").exists()
+    assert not (folder / "config.gin").exists()
+
+
+def test_what_the_first_refuses_is_refused_by_all_with_its_status(gin_file, tmp_path):
+    other = tmp_path / "other.gin"
+    other.write_text(f"include '{gin_file}'\nStepConfig.batch_size = 7\n")
+    with Processes([other], tmp_path / "run", 2, 4) as two:
+        assert two.statuses() == [2, 2]
+        assert "batch of 7 sequences does not divide" in two.last_line(0)
+        assert "process 0 failed: batch of 7 sequences does not divide" in two.last_line(1)
+    assert not (tmp_path / "run/config.gin").exists()
+
+
+def test_a_process_that_fails_alone_ends_the_others_with_its_status(gin_file, tmp_path):
+    """The second has no data where it was told; none asks to be started again."""
+    other = tmp_path / "other.gin"
+    other.write_text(f"include '{gin_file}'\nMixtureConfig.tokens_dir = '{tmp_path}/nothing'\n")
+    with Processes([gin_file, other], tmp_path / "run", 2, 4) as two:
+        assert two.statuses() == [2, 2]
+        assert "nothing" in two.last_line(1)
+        assert "another process of the run failed: InputError" in two.last_line(0)
 
 
 @pytest.mark.parametrize(

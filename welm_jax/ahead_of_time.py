@@ -28,7 +28,9 @@ QUIET_TPU = {
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_ACCELERATOR_TYPE": "v5litepod-8",
     "TPU_STDERR_LOG_LEVEL": "3",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # two plans at one time
 }
+INSTALL = "pip install --no-deps --require-hashes -r requirements/plan.txt brings what is needed"
 # No setting of the optimizer changes the program.
 ANY_OPTIMIZER = OptimizerConfig(max_learning_rate=1e-4, warmup_steps=1, decay_steps=2)
 # Of all NVIDIA devices that we describe.
@@ -53,7 +55,7 @@ def devices_of(accelerator: Accelerator, count: int) -> Sequence[jax.Device]:
         return _tpus(accelerator, count)
     _require("jax_cuda12_plugin", "plan-gpu")
     if not _has_libdevice():  # without it the compiler ends in a segmentation fault
-        raise InputError("libdevice of CUDA is not here; install it: pip install -e '.[plan-gpu]'")
+        raise InputError(f"libdevice of CUDA is not here; {INSTALL}")
     on_host = min(count, accelerator.devices_per_host)
     if count % on_host:
         below = count // on_host * on_host
@@ -71,6 +73,11 @@ def _tpus(accelerator: Accelerator, count: int) -> Sequence[jax.Device]:
     _require("libtpu", "plan-tpu")
     for name, value in QUIET_TPU.items():
         os.environ.setdefault(name, value)
+    if count > accelerator.most_devices:
+        raise InputError(
+            f"a slice of {accelerator.kind} has at most {accelerator.most_devices} devices, not "
+            f"{count}; plan one slice, with its share of --batch_size"
+        )
     if count & (count - 1):
         below = 2 ** (count.bit_length() - 1)
         raise InputError(
@@ -87,7 +94,7 @@ def _tpus(accelerator: Accelerator, count: int) -> Sequence[jax.Device]:
 
 def _require(module: str, extra: str) -> None:
     if importlib.util.find_spec(module) is None:
-        raise InputError(f"planning for this device needs {module}: pip install -e '.[{extra}]'")
+        raise InputError(f"planning for this device needs {module} ({extra}); {INSTALL}")
 
 
 def _has_libdevice() -> bool:

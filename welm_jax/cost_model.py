@@ -1,14 +1,15 @@
 """What a train step needs of a device's memory and time, in closed form; nothing is compiled.
 
-The memory terms were fitted to compiled programs of the 1.3B, 2.7B and 10B models and stand within
-a tenth of most; they order the candidates of a plan, and a compilation then has the last word. The
-time is a roofline, arithmetic and traffic one after the other, nothing overlapped; no device of
-these was timed for it.
+The memory terms were fitted to compiled programs of the 1.3B, 2.7B and 10B models for GPUs and
+stand within a tenth of most; on TPUs up to a fifth is missing. They order the candidates of a plan,
+and a compilation then has the last word. The time is an estimate from data sheets: arithmetic and
+traffic one after the other, nothing overlapped; no device of these was timed for it.
 """
 
 import math
 from dataclasses import dataclass
 
+from welm_jax.model.attention import Kernel
 from welm_jax.model.config import ModelConfig
 from welm_jax.model.decoder import Remat
 from welm_jax.train.accelerators import Accelerator
@@ -22,6 +23,8 @@ REACHABLE = 0.8
 SAVED = {"none": (36, 39), "dots": (4, 16), "full": (2, 0)}
 # The same of the one layer that is being differentiated, alive beside them.
 WORKING = (12, 24)
+# Bytes a score of XLA's attention, in the layer at work and of each that keeps its own.
+SCORE_NOW, SCORE_KEPT = 12, 6
 # Bytes a logit: float32 scores, their softmax, its difference in half precision.
 LOGIT = 10
 # Bytes a token, layer and unit of width that pass through memory outside of matrix products.
@@ -62,11 +65,13 @@ class Workload:
       model: its shape.
       sequence_tokens: T.
       loss_chunks: see StepConfig.
+      kernel: of attention; XLA's makes T x T scores.
     """
 
     model: ModelConfig
     sequence_tokens: int
     loss_chunks: int
+    kernel: Kernel
 
     @property
     def half_bytes(self) -> int:
@@ -98,27 +103,31 @@ def memory_parts(work: Workload, how: Candidate) -> dict[str, float]:
     layer_tokens = how.rows * work.sequence_tokens * model.d_model * half / 2
     whole, parted = SAVED[how.remat]
     whole_now, parted_now = WORKING
+    sums = how.microbatches > 1 or how.data * how.fsdp > 1  # reduced in float32
     gathered = 0.0
     if how.fsdp > 1:  # a layer's weights and their gradients, the embedding and its gradient
         of_layer = 3 * half * work.body_size / model.num_layers
         gathered = (of_layer + 2 * FLOAT32 * work.embeddings_size) / how.tensor
     logits = how.rows * work.sequence_tokens / work.loss_chunks * model.padded_vocab_size
     working = (whole_now + parted_now / how.tensor) * layer_tokens
+    kept = (whole + parted / how.tensor) * layer_tokens
+    if work.kernel == "xla":
+        scores = how.rows * model.num_heads / how.tensor * work.sequence_tokens**2
+        working += SCORE_NOW * scores
+        kept += SCORE_KEPT * scores if how.remat == "none" else 0.0
     return {
         "parameters and moments": STATES * FLOAT32 * size / (split * how.data),
         "weights in use": copy,
-        "sums of gradients": FLOAT32 * size / split if how.microbatches > 1 else 0.0,
+        "sums of gradients": FLOAT32 * size / split if sums else 0.0,
         "gradients": copy,
         "gathered over fsdp": gathered,
-        "kept for the backward pass": model.num_layers
-        * (whole + parted / how.tensor)
-        * layer_tokens,
+        "kept for the backward pass": model.num_layers * kept,
         "one layer, or the logits": max(working, LOGIT * logits / how.tensor),
     }
 
 
 def seconds_parts(work: Workload, how: Candidate, device: Accelerator) -> dict[str, float]:
-    """Seconds of a step at the roofline, by what bounds them."""
+    """Seconds of a step by data sheet, by what they go to."""
     model, half, T = work.model, work.half_bytes, work.sequence_tokens
     split, size = how.tensor * how.fsdp, work.body_size + work.embeddings_size
     tokens = how.rows * how.microbatches * T  # a device's, shared with those along tensor
@@ -133,7 +142,7 @@ def seconds_parts(work: Workload, how: Candidate, device: Accelerator) -> dict[s
     reductions = {"none": 4, "dots": 4, "full": 5}[how.remat] * model.num_layers + 2
     of_tensor = reductions * how.microbatches * how.rows * T * model.d_model * half * 2
     of_fsdp = 3 * how.microbatches * half * size / how.tensor
-    of_data = ((FLOAT32 if how.microbatches > 1 else half) + half) * size / split
+    of_data = (FLOAT32 + half) * size / split
     return {
         "arithmetic": flops / (device.peak_flops * REACHABLE),
         "memory traffic": (moved + once) / device.memory_bandwidth,

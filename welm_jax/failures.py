@@ -17,6 +17,7 @@ class Failure(Exception):
     """An ending that was foreseen: one line for a person, one exit status for a scheduler."""
 
     status = 70
+    is_shared = False  # whether all processes of a run have it, and none must be told
 
 
 class InputError(Failure):

@@ -56,7 +56,7 @@ class Instruction:
     @property
     def result_bytes(self) -> int:
         """Bytes of all results together."""
-        return sum(BYTES.get(dtype, 0) * int(np.prod(size)) for dtype, size in self.shapes)
+        return _bytes(self.shapes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +66,22 @@ class Collective:
     Attributes:
       kind: one of COLLECTIVES.
       axes: the mesh axes along which they differ.
+      ways: devices of a group.
       instruction: where it stands.
     """
 
     kind: str
     axes: frozenset[str]
+    ways: int
     instruction: Instruction
+
+    @property
+    def bytes(self) -> int:
+        """Of the whole tensor, of which each device begins or ends with a part."""
+        shapes = self.instruction.shapes
+        if self.instruction.operation.endswith("-start") and self.kind != "all-reduce":
+            shapes = shapes[len(shapes) // 2 :]  # operands come first, then results
+        return _bytes(shapes) * (self.ways if self.kind == "reduce-scatter" else 1)
 
     def __str__(self) -> str:
         shapes = ", ".join(f"{dtype}{list(size)}" for dtype, size in self.instruction.shapes)
@@ -133,8 +143,12 @@ def collectives(text: str, mesh_shape: Mapping[str, int]) -> list[Collective]:
             groups = _groups(one.details, int(np.prod([*mesh_shape.values()])))
             axes = frozenset().union(*(_varying(group, mesh_shape) for group in groups))
             if axes:  # a group of one device exchanges nothing
-                found.append(Collective(kind=kind, axes=axes, instruction=one))
+                found.append(Collective(kind=kind, axes=axes, ways=len(groups[0]), instruction=one))
     return found
+
+
+def _bytes(shapes: Sequence[Shape]) -> int:
+    return sum(BYTES.get(dtype, 0) * int(np.prod(size)) for dtype, size in shapes)
 
 
 def _trips(details: str, bodies: Mapping[str, str]) -> int:

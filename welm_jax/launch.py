@@ -87,9 +87,10 @@ def train(arguments: Sequence[str]) -> None:
     """
     files, bindings, rest = gin_files.split_arguments(arguments)
     options = _options(train, rest, RUN_DIR, IMPORT, PROCESSES)
+    run = RunFolder(options.run_dir)
     if options.processes:
         these = processes.parsed(options.processes)
-        processes.supervised()
+        processes.supervised(run)
     config = gin_files.load(files, bindings, TRAINING)
 
     from welm_jax import runs
@@ -97,8 +98,8 @@ def train(arguments: Sequence[str]) -> None:
     with contextlib.ExitStack() as of_several:
         if options.processes:
             processes.joined(these)
-            of_several.enter_context(processes.patient())
-        runs.train(RunFolder(options.run_dir), config, options.imports)
+            of_several.enter_context(processes.watched(run))
+        runs.train(run, config, options.imports)
 
 
 def ladder(arguments: Sequence[str]) -> None:

@@ -5,17 +5,21 @@ has the last word on memory and shows what they exchange.
 """
 
 import collections
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
 from welm_jax import ahead_of_time, cost_model, hlo
 from welm_jax.cost_model import Candidate, Workload
 from welm_jax.failures import InputError
+from welm_jax.model import attention
 from welm_jax.model.config import ModelConfig
 from welm_jax.train import accelerators
 from welm_jax.train.accelerators import Accelerator
@@ -25,10 +29,10 @@ from welm_jax.train.step import StepConfig
 
 # Of a device's memory. The rest is the runtime's: its context, communication, fragments.
 USABLE = 0.88
-CLOSE = 0.97  # of that, what the closed form may fill: it errs by a few per cent
+CLOSE = {"gpu": 0.97, "tpu": 0.85}  # of that, what the closed form may fill: by how far it errs
+LEAST_ERROR = 1.05  # that the closed form is held to have once a compilation was too large
 LOSS_CHUNKS = 16
 SHOWN = 5
-MOST_REFUSED = 3  # compiled candidates that turn out not to fit, before the plan gives up
 GIB = 2**30
 
 
@@ -61,7 +65,15 @@ class Question:
     def work(self) -> Workload:
         """What a step has to do."""
         return Workload(
-            model=self.model, sequence_tokens=self.sequence_tokens, loss_chunks=LOSS_CHUNKS
+            model=self.model,
+            sequence_tokens=self.sequence_tokens,
+            loss_chunks=LOSS_CHUNKS,
+            kernel=attention.kernel_for(
+                "tpu" if self.device.topology else "cuda",
+                jnp.dtype(self.model.compute_dtype),
+                self.sequence_tokens,
+                self.model.head_width,
+            ),
         )
 
 
@@ -75,7 +87,7 @@ def plan(asked: Question, compile_top: int) -> None:
     Raises:
       InputError: the run does not fit; says by how much, and what would. Or the question is wrong.
     """
-    _check(asked)
+    _check(asked, compile_top)
     console, room = Console(soft_wrap=True, highlight=False), USABLE * asked.device.memory_bytes
     _print_question(console, asked)
     fitting = _ordered(asked, room)
@@ -99,14 +111,16 @@ def gin_lines(asked: Question, how: Candidate) -> Iterator[str]:
     yield f"StepConfig.remat = '{how.remat}'"
 
 
-def _check(asked: Question) -> None:
+def _check(asked: Question, compile_top: int) -> None:
     for flag, value in (
+        ("compile-top", compile_top),
+        ("tokens", asked.tokens),
         ("devices", asked.devices),
         ("batch_size", asked.batch_size),
         ("sequence_tokens", asked.sequence_tokens),
     ):
         if value < 1:
-            raise InputError(f"--{flag} {value}; it must be 1 or more")
+            raise InputError(f"--{flag} {value:g}; it must be 1 or more")
     if asked.sequence_tokens % LOSS_CHUNKS:
         raise InputError(
             f"--sequence_tokens {asked.sequence_tokens}; make it a multiple of {LOSS_CHUNKS}"
@@ -126,8 +140,9 @@ def _ways(asked: Question) -> list[Candidate]:
 
 def _ordered(asked: Question, room: float) -> list[Candidate]:
     """The candidates that should fit, the fastest first; of equals the least divided."""
+    close = CLOSE["tpu" if asked.device.topology else "gpu"]
     return sorted(
-        (how for how in _ways(asked) if _bytes(asked, how) <= CLOSE * room),
+        (how for how in _ways(asked) if _bytes(asked, how) <= close * room),
         key=lambda how: (_seconds(asked, how), how.tensor, how.fsdp, how.microbatches),
     )
 
@@ -140,17 +155,23 @@ def _seconds(asked: Question, how: Candidate) -> float:
     return sum(cost_model.seconds_parts(asked.work, how, asked.device).values())
 
 
-def _misfit(asked: Question, room: float) -> str:
-    """By how much nothing fits, and the nearest that would."""
+def _misfit(asked: Question, room: float, error: float = 1.0) -> str:
+    """By how much nothing fits, and the nearest that would.
+
+    Args:
+      asked: the question.
+      room: bytes that a device can give.
+      error: what the closed form has to be multiplied with, as compiling showed.
+    """
     least = min(_ways(asked), key=lambda how: _bytes(asked, how))
-    needed = _bytes(asked, least)
+    needed = _bytes(asked, least) * error
     told = (
         f"does not fit: at the least {needed / GIB:.1f} GiB of the {room / GIB:.1f} GiB that "
         f"{asked.target} can give ({_named(least)}), {(needed - room) / GIB:.1f} GiB too much"
     )
     for devices in (asked.devices * 2**doubled for doubled in range(1, 12)):
         more = Question(**{**vars(asked), "devices": devices})
-        if _ways(more) and (fitting := _ordered(more, room)):
+        if _ways(more) and (fitting := _ordered(more, room / error)):
             return f"{told}; nearest that does: {devices} x {asked.target}, {_named(fitting[0])}"
     return f"{told}; no number of them would do"
 
@@ -158,20 +179,26 @@ def _misfit(asked: Question, room: float) -> str:
 def _compiled_best(
     console: Console, asked: Question, fitting: Sequence[Candidate], top: int, room: float
 ) -> Candidate:
-    """The fastest candidate whose compiled step fits, of as many that do as are asked for."""
-    confirmed, refused = [], []
+    """The fastest candidate whose compiled step fits, of as many that do as are asked for.
+
+    One that turns out too large says by how much the closed form errs here, and those that would be
+    too large with it are passed over.
+    """
+    confirmed, error = [], 1.0
     for how in fitting:
-        compiled = _compiled(console, asked, how, room)
-        (confirmed if compiled <= room else refused).append((compiled, how))
-        if len(confirmed) == top or len(refused) == MOST_REFUSED:
+        said = _bytes(asked, how)
+        if said * error > room:
+            continue
+        needed = _compiled(console, asked, how, room)
+        if needed > room:
+            error = max(error, needed / said, LEAST_ERROR * error)
+            continue
+        confirmed.append(how)
+        if len(confirmed) == top:
             break
     if not confirmed:
-        needed, how = min(refused, key=lambda one: one[0])
-        raise InputError(
-            f"does not fit: compiled, {_named(how)} needs {(needed - room) / GIB:.1f} GiB more "
-            f"than the {room / GIB:.1f} GiB that {asked.target} can give; take more devices"
-        )
-    return confirmed[0][1]
+        raise InputError(_misfit(asked, room, error))
+    return confirmed[0]
 
 
 def _compiled(console: Console, asked: Question, how: Candidate, room: float) -> float:
@@ -181,17 +208,27 @@ def _compiled(console: Console, asked: Question, how: Candidate, room: float) ->
         MeshConfig(data=how.data, fsdp=how.fsdp, tensor=how.tensor),
         ahead_of_time.devices_of(asked.device, asked.devices),
     )
+    found = []
     with console.status(f"compiling for {asked.devices} x {asked.target}: {_named(how)}"):
         lowered = ahead_of_time.lowered_step(_config(asked, how), mesh, asked.sequence_tokens)
-        compiled = lowered.compile()
-    needed, seconds = ahead_of_time.live_bytes(compiled), time.perf_counter() - began
+        try:
+            compiled = lowered.compile()
+        except jax.errors.JaxRuntimeError as error:  # a TPU's compiler refuses what does not fit
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            used = re.search(r"Used ([\d.]+)G of", str(error))
+            needed = float(used[1]) * GIB if used else 2 * room
+        else:
+            needed = ahead_of_time.live_bytes(compiled)
+            found = hlo.collectives(compiled.as_text(), mesh.shape)
     verdict = "fits" if needed <= room else "does NOT fit"
     console.print(
-        f"\ncompiled in {seconds:.0f} s: {_named(how)}\n  {needed / GIB:.2f} GiB a device of "
-        f"{room / GIB:.2f} usable ({asked.device.memory_bytes / GIB:.2f} there): {verdict}; the "
-        f"closed form said {_bytes(asked, how) / GIB:.2f}"
+        f"\ncompiled in {time.perf_counter() - began:.0f} s: {_named(how)}\n"
+        f"  {needed / GIB:.2f} GiB a device of {room / GIB:.2f} usable "
+        f"({asked.device.memory_bytes / GIB:.2f} there): {verdict}; the closed form said "
+        f"{_bytes(asked, how) / GIB:.2f}"
     )
-    for line in _exchanges(hlo.collectives(compiled.as_text(), mesh.shape)):
+    for line in _exchanges(found):
         console.print(f"  {line}")
     return needed
 
@@ -217,7 +254,7 @@ def _exchanges(found: Sequence[hlo.Collective]) -> Iterator[str]:
         place = "in loops" if one.instruction.in_loop else "once"
         total = sums[place, one.kind, "+".join(sorted(one.axes))]
         total[0] += one.instruction.times
-        total[1] += one.instruction.times * one.instruction.result_bytes
+        total[1] += one.instruction.times * one.bytes
     for (place, kind, axes), (times, size) in sorted(sums.items()):
         yield f"{place:8} {kind:18} over {axes:12} {times:6} x a step, {size / GIB:9.3f} GiB"
 
@@ -258,14 +295,16 @@ def _print_time(console: Console, asked: Question, how: Candidate) -> None:
     seconds, tokens = sum(parts.values()), asked.batch_size * asked.sequence_tokens
     flops = asked.model.flops_per_token(asked.sequence_tokens)
     a_day, days = tokens / seconds * 86400, asked.tokens / tokens * seconds / 86400
+    hfu = _mfu(asked, how) * (1 + cost_model.recomputed_flops(asked.work, how) / flops)
     spent = ", ".join(f"{part} {value:.2f} s" for part, value in parts.items() if value >= 0.005)
     console.print(
         f"\n{flops:,} FLOPs a token (6 x (body + vocabulary x width) + 6 x layers x width x T)\n"
-        f"a step takes {seconds:.2f} s at the roofline: {spent}\n"
-        f"MFU {_mfu(asked, how):.1%} of {asked.device.peak_flops / 1e12:g} TFLOP/s, "
-        f"{a_day / 1e9:.2f} billion tokens a day\n"
+        f"a step takes {seconds:.2f} s, nothing overlapped and products at "
+        f"{cost_model.REACHABLE:.0%} of the peak: {spent}\n"
+        f"MFU {_mfu(asked, how):.1%} of {asked.device.peak_flops / 1e12:g} TFLOP/s "
+        f"(HFU {hfu:.1%}, what is recomputed counted), {a_day / 1e9:.2f} billion tokens a day\n"
         f"{asked.tokens / 1e9:g} billion tokens: {days:.1f} days, "
-        f"{days * 24 * asked.devices:,.0f} device-hours. A roofline is a bound: nothing was timed"
+        f"{days * 24 * asked.devices:,.0f} device-hours; an estimate, for nothing was timed"
     )
 
 

@@ -6,6 +6,7 @@ that what a person reads has to come from a parent that never loaded it.
 
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -13,10 +14,15 @@ import time
 from collections.abc import Iterator
 from typing import NoReturn
 
+from welm_jax import run_files
 from welm_jax.failures import InputError, Preempted, StopAndLook
+from welm_jax.run_files import RunFolder
 
 DETECTED = "auto"
 HEARTBEAT_SECONDS = 10  # after which a silent process is held to be gone
+# What jax's coordination service says before it aborts us, and which process it misses.
+LOST_PEER = r"(?s)stopped sending heartbeats\):\s*(\d+)|JAX distributed service detected fatal"
+BEGAN = time.perf_counter()  # of this process, near enough
 
 
 def parsed(text: str) -> tuple[str, int, int] | None:
@@ -42,58 +48,103 @@ def parsed(text: str) -> tuple[str, int, int] | None:
     return address, count, number
 
 
-def supervised() -> None:
+def supervised(run: RunFolder) -> None:
     """Goes on in a child process; the parent waits for it, and ends as it ends.
 
+    Where one process fails by itself, all others lose a peer; so it leaves word in the run folder,
+    and they end with its status instead of asking to be started again.
+
     Raises:
-      Preempted: in the parent: jax aborted the child, as it does when a peer is gone.
-      StopAndLook: in the parent: something else killed it.
+      Preempted: in the parent: jax aborted the child, for a peer is gone.
+      StopAndLook: in the parent: something else killed it, or another process left word.
     """
     until_parent_ends, parent_lives = os.pipe()
+    from_child, child_says = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(parent_lives)
+        os.dup2(child_says, sys.stderr.fileno())
         threading.Thread(target=_end_with, args=(until_parent_ends,), daemon=True).start()
         return
     os.close(until_parent_ends)
+    os.close(child_says)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the child as well
     for passed_on in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(passed_on, lambda number, _: os.kill(child, number))
-    _, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
-    if code == -signal.SIGABRT:
+    said = _passed_on(from_child)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    lost = re.search(LOST_PEER, said)
+    if code == -signal.SIGABRT and lost:
+        _raise_what_was_left(run)
+        who = f"process {lost[1]}" if lost[1] else "another process"
         raise Preempted(
-            "another process of the run is gone (which one, the lines above say); the same command "
-            "on all hosts goes on from the newest checkpoint"
+            f"{who} of the run is gone; the same command on all hosts goes on from the newest "
+            "checkpoint"
         )
     if code < 0:
-        raise StopAndLook(
-            f"{signal.Signals(-code).name} killed the process that trains; is there memory enough?"
+        failure = StopAndLook(
+            f"{signal.Signals(-code).name} ended the process that trained; the lines above may say "
+            "why, and an empty memory of the host is a usual reason"
         )
+        _leave_word(run, failure)
+        raise failure
     raise SystemExit(code)
 
 
+def _passed_on(pipe: int) -> str:
+    """Writes to stderr what comes out of a pipe until it ends; the last of it."""
+    said = b""
+    while chunk := os.read(pipe, 65_536):
+        os.write(sys.stderr.fileno(), chunk)
+        said = (said + chunk)[-65_536:]
+    return said.decode(errors="replace")
+
+
+def _leave_word(run: RunFolder, failure: BaseException) -> None:
+    status = getattr(failure, "status", 1)
+    word = {"status": status, "failure": f"{type(failure).__name__}: {failure}"}
+    with contextlib.suppress(OSError):
+        run_files.write_json(run.failure, word)
+
+
+def _raise_what_was_left(run: RunFolder) -> None:
+    if run.failure.exists():
+        word = run_files.read_json(run.failure)
+        failure = StopAndLook(f"another process of the run failed: {word['failure']}")
+        failure.status = word["status"]
+        raise failure
+
+
 @contextlib.contextmanager
-def patient() -> Iterator[None]:
-    """Holds back an error until jax had the time to abort us, if it comes from a lost peer."""
+def watched(run: RunFolder) -> Iterator[None]:
+    """Leaves word of a failure that is this process's own.
+
+    An error may come from a lost peer: then jax aborts us before we have waited long enough.
+    """
     try:
         yield
-    except (InputError, Preempted):
+    except Preempted:
         raise
-    except Exception:
-        time.sleep(HEARTBEAT_SECONDS + 5)
+    except Exception as error:
+        if not getattr(error, "is_shared", False):
+            if not isinstance(error, InputError):
+                time.sleep(HEARTBEAT_SECONDS + 5)
+            _leave_word(run, error)
         raise
 
 
 def end(status: int) -> NoReturn:
     """Ends this process; if it failed as one of several, without a farewell to the others.
 
-    They may wait for it in the middle of a step, and it for them.
+    They may wait for it in the middle of a step, and it for them. The first one goes last, for with
+    it goes what would tell the others that it is gone.
     """
     jax = sys.modules.get("jax")
     if status and jax and jax.distributed.is_initialized():
         sys.stdout.flush()
         sys.stderr.flush()
+        if jax.process_index() == 0:
+            time.sleep(2)
         os._exit(status)
     sys.exit(status)
 
@@ -119,7 +170,12 @@ def joined(processes: tuple[str, int, int] | None) -> None:
     address, count, number = processes or (None, None, None)
     try:
         jax.distributed.initialize(
-            address, count, number, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
+            address,
+            count,
+            number,
+            # Or inside of a SLURM job it would take one GPU of those that it sees.
+            cluster_detection_method="deactivate" if processes else None,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except (ValueError, TypeError) as error:
         raise InputError(

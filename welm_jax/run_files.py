@@ -3,9 +3,11 @@
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import json
 import math
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -38,6 +40,7 @@ class RunFolder:
         self.suspects = self.path / "suspects"  # the batches around each incident, a file each
         self.diagnosis = self.path / "diagnosis"  # what a person needs who was called
         self.incident = self.diagnosis / "incident.json"
+        self.failure = self.path / "failure.json"  # of one of several processes, for the others
         self.report = self.path / "report.html"
 
     def suspects_of(self, event: int) -> epath.Path:
@@ -55,7 +58,7 @@ class RunFolder:
           InputError: it holds files, and they are not those of a run that had just begun.
         """
         begun = {self.tokenizer.name, self.mixture.name, self.operative_config.name}
-        begun |= {self.model_info.name}
+        begun |= {self.model_info.name, self.failure.name}
         begun.add(self.journal.name)  # a new run may be given the decisions of another
         if self.config.exists() or not self.path.exists():
             return
@@ -210,11 +213,11 @@ def unsealed(text: bytes) -> dict[str, Any]:
 def append_lines(file: epath.Path, records: Iterable[dict[str, Any]]) -> None:
     """Appends JSON objects, a line each; a line that a kill cut short is ended first.
 
-    In a bucket the file is written anew each time.
+    In a bucket each call makes a file of its own, which `read_lines` puts after those before.
     """
     if in_bucket(file):
-        before = file.read_text(encoding="utf-8") if file.exists() else ""
-        file.write_text(before + "".join(_json(one) + "\n" for one in records), encoding="utf-8")
+        part = file.parent / f"{file.name}.{time.time_ns():020d}"
+        write_text(part, "".join(_json(one) + "\n" for one in records))
         return
     cut = False
     if file.exists() and file.stat().length:
@@ -228,9 +231,9 @@ def append_lines(file: epath.Path, records: Iterable[dict[str, Any]]) -> None:
 
 def read_lines(file: epath.Path) -> Iterator[dict[str, Any]]:
     """The objects of a JSON lines file; a line cut short by a crash is left out."""
-    if not file.exists():
-        return
-    for line in file.read_text(encoding="utf-8").split("\n"):
+    parts = [file, *sorted(file.parent.glob(f"{file.name}.[0-9]*"))]
+    lines = (part.read_text(encoding="utf-8").split("\n") for part in parts if part.exists())
+    for line in itertools.chain.from_iterable(lines):
         if line.strip():
             try:
                 yield json.loads(line)

@@ -21,7 +21,7 @@ import jax
 from etils import epath
 from jax.experimental import multihost_utils
 
-from welm_jax import gin_files, incidents, model_info, run_files
+from welm_jax import gin_files, incidents, model_info, processes, run_files
 from welm_jax.configurables import TRAINING
 from welm_jax.evaluate import held_out
 from welm_jax.failures import InputError, Preempted
@@ -29,7 +29,7 @@ from welm_jax.gin_files import GinConfig
 from welm_jax.run_files import RunFolder
 from welm_jax.run_parts import IDENTITY, RunParts, own_tokenizer
 from welm_jax.text.records import TOKENIZER_FILE
-from welm_jax.train import faults, goodput, hosts, lineage, loop
+from welm_jax.train import accelerators, faults, goodput, hosts, lineage, loop
 from welm_jax.train.checkpoints import Checkpoints, Progress
 from welm_jax.train.mesh import check_model, make_mesh
 from welm_jax.train.profiler import ProfileWindow
@@ -68,10 +68,13 @@ def train(run: RunFolder, config: GinConfig, user_modules: Sequence[str]) -> Non
             lock.enter_context(run.locked())
             _write_beginning(run, parts)
 
+        if hosts.is_first():
+            run.failure.unlink(missing_ok=True)
+        _check_same_command(config)
         hosts.by_first(begin)
         mixture = _mixture(run, config["MixtureConfig"], user_modules)
         parts = RunParts(config=config, mixture=mixture, mesh=mesh)
-        _check_same(parts)
+        hosts.check_same({"the run and its data": json.dumps(parts.identity)})
         end = _train(run, parts, changes, stopping)
     if end.step < config["LoopConfig"].train_steps:
         raise Preempted(f"stopped at step {end.step}, saved; the same command goes on from there")
@@ -103,20 +106,21 @@ def _train(
         pinned=lambda steps: lineage.pinned(steps, journal.records()),
     )
 
-    clock, life = goodput.Clock(), goodput.life_file(run.goodput)
+    clock, life = goodput.Clock(processes.BEGAN), goodput.life_file(run.goodput)
     window = ProfileWindow(run.profile, log.say)
 
     def save(state: TrainState, progress: Progress) -> None:
         log.flush()  # a checkpoint never knows of steps that metrics.jsonl has lost
         checkpoints.save(state, progress)
         if hosts.is_first():
-            run_files.write_json(life, clock.seconds())
+            goodput.write(life, clock)
 
     def on_step(record: Mapping[str, int | float | str], seconds: float | None) -> None:
         log.step(record, seconds)
         window.step()
 
-    jax.config.update("jax_compilation_cache_dir", os.fspath(run.compiled))
+    if not jax.config.jax_compilation_cache_dir:  # unless the user has one
+        jax.config.update("jax_compilation_cache_dir", os.fspath(run.compiled))
     with jax.set_mesh(parts.mesh), checkpoints, log:
         for words in (*_opening_words(parts), *changes):
             log.say(words)
@@ -145,8 +149,11 @@ def _train(
         end_state, end = loop.run(training)
         with clock.on("save"):
             save(end_state, end)
-        parts = (f"{activity} {share:.0%}" for activity, share in goodput.shares(clock.seconds()))
-        log.say(f"wall time: {', '.join(parts)}")
+        shares = goodput.shares(clock.seconds())
+        log.say(f"wall time: {', '.join(f'{activity} {share:.0%}' for activity, share in shares)}")
+    window.close()
+    if hosts.is_first():
+        goodput.write(life, clock)  # the last save waited for
     return end
 
 
@@ -207,19 +214,18 @@ def _check_fit(parts: RunParts) -> None:
     config["StepConfig"].check(parts.mesh, mixture["sequence_tokens"])
 
 
-def _check_same(parts: RunParts) -> None:
-    """Stops at once if the processes of a run would compute different things.
+def _check_same_command(config: GinConfig) -> None:
+    """Stops at once, before anything is written, if the processes would compute different things.
 
     Raises:
       StopAndLook: on all of them; names the difference.
     """
     sources = sorted(Path(__file__).parent.rglob("*.py"))
-    configured = {name: repr(parts.config[name]) for name in TRAINING}
+    configured = {name: repr(config[name]) for name in TRAINING}
     del configured["MixtureConfig"]  # folders may differ; the data's fingerprint may not
     hosts.check_same(
         {
             **configured,
-            "the run and its data": json.dumps(parts.identity),
             "the version of jax": jax.__version__,
             "the code of welm_jax": _digest(file.read_bytes() for file in sources),
         }
@@ -265,6 +271,12 @@ def _opening_words(parts: RunParts) -> Iterator[str]:
     kind = mesh.devices.flat[0].device_kind
     sizes = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     yield f"{model.num_parameters:,} parameters on {mesh.size} x {kind} ({sizes})"
+    device = accelerators.of_kind(kind)
+    peak = f"{device.peak_flops / 1e12:g} TFLOP/s dense bfloat16" if device else "not known here"
+    yield (
+        f"MFU counts {model.flops_per_token(tokens):,} FLOPs a token, 6 x (body + vocabulary x "
+        f"width) + 6 x layers x width x {tokens}; the peak of a device is {peak}"
+    )
     yield storage_budget(
         parts.like,
         config["CheckpointConfig"],
@@ -302,7 +314,8 @@ def _without_stderr() -> Iterator[None]:
 def _asked_to_stop() -> Iterator[Callable[[], bool]]:
     """Gives a function that is true once SIGTERM or SIGINT came; a second SIGINT kills.
 
-    Of several processes any may get SIGTERM; jax lets all stop after the same iteration.
+    Of several processes any may get SIGTERM; jax lets all stop after the same iteration. There
+    SIGINT ends them at once, with nothing saved.
     """
     if jax.process_count() > 1:
         asked = itertools.count()

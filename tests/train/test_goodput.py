@@ -27,11 +27,16 @@ def test_an_activity_is_another_once_it_has_taken_place():
 def test_lives_add_up_and_each_has_a_file_of_its_own(tmp_path):
     folder = epath.Path(tmp_path) / "goodput"
     first = goodput.life_file(folder)
-    run_files.write_json(first, {"steps": 60.0, "compiling": 20.0})
+    run_files.write_json(first, {"until": 100.0, "seconds": {"steps": 60.0, "compiling": 20.0}})
+    (folder / ".000002.json.unfinished").touch()  # of a kill
     second = goodput.life_file(folder)
     assert (first.name, second.name) == ("000001.json", "000002.json")
-    run_files.write_json(second, {"steps": 20.0})
-    assert goodput.of_lives(folder) == {"steps": 80.0, "compiling": 20.0}
+    run_files.write_json(second, {"until": 150.0, "seconds": {"steps": 20.0}})
+    assert goodput.of_lives(folder) == {
+        "steps": 80.0,
+        "compiling": 20.0,
+        "lost or down between lives": 30.0,
+    }
     assert goodput.of_lives(folder / "nothing") == {}
 
 
@@ -42,6 +47,6 @@ def test_discarded_steps_are_no_goodput():
 
 
 def test_percentiles_by_the_nearest_rank():
-    assert goodput.percentiles([float(one) for one in range(1, 101)]) == {50: 51, 90: 91, 99: 100}
+    assert goodput.percentiles([float(one) for one in range(1, 101)]) == {50: 50, 90: 90, 99: 99}
     assert goodput.percentiles([2.0]) == {50: 2.0, 90: 2.0, 99: 2.0}
     assert goodput.percentiles([]) == {}

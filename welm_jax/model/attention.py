@@ -11,19 +11,19 @@ from welm_jax.model import axes, masks
 Kernel = Literal["xla", "cudnn", "splash"]
 
 
-def kernel_for(platform: str, dtype: jnp.dtype, head_width: int) -> Kernel:
+def kernel_for(platform: str, dtype: jnp.dtype, length: int, head_width: int) -> Kernel:
     """Which kernel whole sequences take: cuDNN's on GPUs, splash on TPUs, XLA's for the rest.
 
     Args:
       platform: of the devices, as jax names it.
-      dtype: of the queries. cuDNN knows no float32.
-      head_width: H. cuDNN wants a multiple of 8 up to 128, splash one of the TPU's 128 lanes.
+      dtype: of the queries. cuDNN knows no float32, splash no float16.
+      length: T; splash takes multiples of the TPU's 128 lanes.
+      head_width: H. cuDNN wants a multiple of 8 up to 128, splash one of 128.
     """
-    halves = (jnp.bfloat16, jnp.float16)
-    if platform in ("gpu", "cuda") and dtype in halves and head_width % 8 == 0 <= 128 - head_width:
-        return "cudnn"
-    if platform == "tpu" and head_width % 128 == 0:
-        return "splash"
+    if platform in ("gpu", "cuda") and dtype in (jnp.bfloat16, jnp.float16):
+        return "cudnn" if head_width % 8 == 0 and head_width <= 128 else "xla"
+    if platform == "tpu" and dtype in (jnp.bfloat16, jnp.float32):
+        return "splash" if length % 128 == head_width % 128 == 0 else "xla"
     return "xla"
 
 
@@ -32,6 +32,7 @@ def causal(
     keys: Float[Array, "B T N H"],
     values: Float[Array, "B T N H"],
     segment_ids: Int[Array, "B T"] | None,
+    keeps_scores: bool = True,
 ) -> Float[Array, "B T N H"]:
     """Mixes the values of each token and those before it, by softmax(queries . keys / sqrt(H)).
 
@@ -42,9 +43,12 @@ def causal(
       keys: rotated, as queries.
       values: what is mixed.
       segment_ids: tokens see only their own segment; None if there is one segment.
+      keeps_scores: whether the backward pass may find the T x T scores that XLA's form makes, or
+        has to make them again. The other kernels never keep any.
     """
     device = jax.sharding.get_abstract_mesh().abstract_device
-    kernel = kernel_for(device.platform, queries.dtype, queries.shape[-1])
+    length, width = queries.shape[1], queries.shape[-1]
+    kernel = kernel_for(device.platform, queries.dtype, length, width)
 
     def own(queries, keys, values, *segment_ids):
         if kernel == "splash":
@@ -54,6 +58,8 @@ def causal(
         mask = masks.causal(*segment_ids * 2) if segment_ids else None
         return _product(queries, keys, values, mask, kernel)
 
+    if kernel == "xla" and not keeps_scores:
+        own = jax.checkpoint(own, prevent_cse=False)
     segments = () if segment_ids is None else (segment_ids,)
     return _per_device(own, queries, keys, values, *segments)
 

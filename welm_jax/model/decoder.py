@@ -142,7 +142,8 @@ class Decoder(nnx.Module):
         """
 
         def attend(queries, keys, values, state):
-            return attention.causal(queries, keys, values, segment_ids), state
+            keeps_scores = remat == "none"
+            return attention.causal(queries, keys, values, segment_ids, keeps_scores), state
 
         hidden, _ = self.run(tokens, positions, attend, None, remat)
         return hidden

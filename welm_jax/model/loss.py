@@ -45,7 +45,7 @@ def summed_loss(
     """Weighted sum, not mean, of the token losses in nats: microbatches then add up exactly.
 
     Differentiated, it forms its gradients while the logits exist, so that nothing is computed
-    twice; sums over tokens are float32.
+    twice; sums over tokens are float32. The weights have no gradient.
 
     Args:
       hidden: the decoder's output.

@@ -24,6 +24,7 @@ class Accelerator:
       link_bandwidth: bytes/s to the devices of the same node or slice.
       network_bandwidth: bytes/s to those of others.
       devices_per_host: in the usual node.
+      most_devices: in the largest slice of TPUs.
       topology: XLA's name of a TPU generation; none for GPUs.
       description: what XLA has to know of a GPU to compile for it.
     """
@@ -35,6 +36,7 @@ class Accelerator:
     link_bandwidth: float
     network_bandwidth: float
     devices_per_host: int
+    most_devices: int = 2**20
     topology: str | None = None
     description: Mapping[str, int | float | str] | None = None
 
@@ -82,7 +84,7 @@ def _gpu(
     )
 
 
-def _tpu(kind, topology, peak, gibibytes, bandwidth, link, network, devices_per_host=4):
+def _tpu(kind, topology, peak, gibibytes, bandwidth, link, network, most_devices):
     return Accelerator(
         kind=kind,
         peak_flops=peak * TERA,
@@ -90,7 +92,8 @@ def _tpu(kind, topology, peak, gibibytes, bandwidth, link, network, devices_per_
         memory_bandwidth=bandwidth * GIGA,
         link_bandwidth=link * GIGA,
         network_bandwidth=network * GIGA,
-        devices_per_host=devices_per_host,
+        devices_per_host=4,
+        most_devices=most_devices,
         topology=topology,
     )
 
@@ -124,10 +127,10 @@ ACCELERATORS = {
     "h100": _gpu("NVIDIA H100 80GB HBM3", 989.4, 84_942_979_072, 3352.32, 450, 50, **_HOPPER),
     "h200": _gpu("NVIDIA H200", 989.4, 151_397_597_184, 4800, 450, 50, **_HOPPER),
     "b200": _gpu("NVIDIA B200", 2250, 191_514_411_008, 7672.32, 900, 50, **_BLACKWELL),
-    "tpu-v4": _tpu("TPU v4", "v4", 275, 32, 1228, 150, 6),
-    "tpu-v5e": _tpu("TPU v5 lite", "v5e", 197, 16, 819, 100, 6),
-    "tpu-v5p": _tpu("TPU v5", "v5p", 459, 95, 2765, 300, 6),
-    "tpu-v6e": _tpu("TPU v6 lite", "v6e", 918, 32, 1640, 224, 12),
+    "tpu-v4": _tpu("TPU v4", "v4", 275, 32, 1228, 150, 6, 4096),
+    "tpu-v5e": _tpu("TPU v5 lite", "v5e", 197, 16, 819, 100, 6, 256),
+    "tpu-v5p": _tpu("TPU v5", "v5p", 459, 95, 2765, 300, 6, 4096),
+    "tpu-v6e": _tpu("TPU v6 lite", "v6e", 918, 32, 1640, 224, 12, 256),
 }
 
 

@@ -222,7 +222,7 @@ class Checkpoints:
         reasons, lost = [], 0
         for step in reversed(json.loads(hosts.by_first(lambda: json.dumps(self._steps())))):
             try:
-                progress, leaves = self._host(step)
+                progress, leaves = self._host_of_all(step)
                 if not is_valid(step, progress.attempt):
                     continue
                 tree = self._arrays(step, leaves, like)
@@ -277,6 +277,17 @@ class Checkpoints:
                     f"{self._identity.get(key)}; go on with the former, or give another --run_dir"
                 )
         return progress, leaves
+
+    def _host_of_all(self, step: int) -> tuple[Progress, dict[str, Any]]:
+        """As _host, and unusable on all processes if it is on one."""
+        host, unusable = None, None
+        try:
+            host = self._host(step)
+        except _Unusable as error:
+            unusable = error
+        if not hosts.on_all(host is not None):
+            raise unusable or _Unusable(f"another process cannot read its {HOST_FILE}")
+        return host
 
     def _readable(self) -> dict[int, Progress]:
         """The progress of each step whose JSON is sound, oldest first."""

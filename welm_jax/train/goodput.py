@@ -12,14 +12,20 @@ from etils import epath
 from welm_jax import run_files
 
 STARTING, COMPILING, STEPS = "starting", "compiling", "steps"
+BETWEEN = "lost or down between lives"
 
 
 class Clock:
-    """Splits the time since it was made among activities; each moment counts for one."""
+    """Splits the time since a moment among activities; each moment counts for one.
 
-    def __init__(self):
+    Args:
+      began: the moment, by time.perf_counter; now unless given.
+    """
+
+    def __init__(self, began: float | None = None):
         self._seconds: dict[str, float] = {}
-        self._activity, self._since = STARTING, time.perf_counter()
+        self._activity = STARTING
+        self._since = time.perf_counter() if began is None else began
 
     @contextlib.contextmanager
     def on(self, activity: str) -> Iterator[None]:
@@ -48,17 +54,35 @@ class Clock:
 
 def life_file(folder: epath.Path) -> epath.Path:
     """A file for this life of the run, after those of the lives before it."""
-    lives = sum(1 for _ in folder.iterdir()) if folder.exists() else 0
-    return folder / f"{lives + 1:06d}.json"
+    return folder / f"{len(_files(folder)) + 1:06d}.json"
+
+
+def write(file: epath.Path, clock: Clock) -> None:
+    """Writes a life so far: `until` (seconds since 1970), and `seconds` of each activity."""
+    run_files.write_json(file, {"until": time.time(), "seconds": clock.seconds()})
 
 
 def of_lives(folder: epath.Path) -> dict[str, float]:
-    """Seconds of each activity, all lives of a run together."""
+    """Seconds of each activity, all lives of a run together, and of what lay between them.
+
+    Between them is all from a life's last writing to the next one's beginning: steps that a kill
+    lost, and the time nobody trained.
+    """
     total: dict[str, float] = {}
-    for file in sorted(folder.iterdir()) if folder.exists() else []:
-        for activity, seconds in run_files.read_json(file).items():
+    before = None
+    for file in _files(folder):
+        life = run_files.read_json(file)
+        for activity, seconds in life["seconds"].items():
             total[activity] = total.get(activity, 0.0) + seconds
+        if before is not None:
+            began = life["until"] - sum(life["seconds"].values())
+            total[BETWEEN] = total.get(BETWEEN, 0.0) + max(began - before, 0.0)
+        before = life["until"]
     return total
+
+
+def _files(folder: epath.Path) -> list[epath.Path]:
+    return sorted(folder.glob("[0-9]*.json")) if folder.exists() else []
 
 
 def shares(seconds: Mapping[str, float], discarded: float = 0.0) -> list[tuple[str, float]]:
@@ -81,7 +105,7 @@ def percentiles(seconds: Sequence[float]) -> dict[int, float]:
     """The median, 90th and 99th percentile of step times, by the nearest rank; empty of none."""
     ordered = sorted(seconds)
     return {
-        percent: ordered[min(len(ordered) - 1, percent * len(ordered) // 100)]
+        percent: ordered[-(-percent * len(ordered) // 100) - 1]
         for percent in (50, 90, 99)
         if ordered
     }

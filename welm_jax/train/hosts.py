@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from welm_jax.failures import StopAndLook
+from welm_jax.failures import InputError, Preempted, StopAndLook
 
 
 def is_first() -> bool:
@@ -20,24 +20,28 @@ def by_first(act: Callable[[], str | None]) -> str | None:
     """Lets process 0 alone act; all wait for it, and have what it returned.
 
     Raises:
-      StopAndLook: on the others, if process 0 fails; there its own error.
+      Failure: of process 0, on all of them alike; StopAndLook on the others for any other error.
     """
     if jax.process_count() == 1:
         return act()
     told, failure = b"", None
     if is_first():
         try:
-            told = json.dumps([act(), None]).encode()
+            returned = act()
         except Exception as error:  # the others wait for a word
-            told, failure = json.dumps([None, f"process 0 failed: {error}"]).encode(), error
+            told, failure = json.dumps([type(error).__name__, str(error)]).encode(), error
+        else:
+            told = json.dumps([None, returned]).encode()
     length = multihost_utils.broadcast_one_to_all(np.int32(len(told)))
     told = np.frombuffer(told or bytes(length), np.uint8)
-    returned, words = json.loads(multihost_utils.broadcast_one_to_all(told).tobytes())
-    if failure:
-        raise failure
-    if words:
-        raise StopAndLook(words)
-    return returned
+    kind, said = json.loads(multihost_utils.broadcast_one_to_all(told).tobytes())
+    if kind is None:
+        return said
+    if failure is None:
+        shared = {"InputError": InputError, "Preempted": Preempted}.get(kind, StopAndLook)
+        failure = shared(f"process 0 failed: {said}")
+    failure.is_shared = True
+    raise failure
 
 
 def on_all(holds: bool) -> bool:
@@ -60,7 +64,9 @@ def check_same(named: Mapping[str, str]) -> None:
     for process, theirs in enumerate(multihost_utils.process_allgather(np.stack(mine))):
         for name, own, other in zip(named, mine, theirs.reshape(-1, 32), strict=True):
             if bytes(own) != bytes(other):
-                raise StopAndLook(
+                failure = StopAndLook(
                     f"processes {jax.process_index()} and {process} differ in {name}; here it is "
                     f"{named[name][:200]}; start all with the same command, code and data"
                 )
+                failure.is_shared = True
+                raise failure

@@ -134,7 +134,7 @@ def run(training: Training) -> tuple[State, Progress]:
     while True:
         records = training.journal.records()
         if state is None:
-            with training.clock.on("restoring"):
+            with training.clock.on("restoring or initialising"):
                 state, progress = _newest_valid(training, records)
         due = next(iter(lineage.due(records, progress.attempt)), None)
         if due and due.target_step == progress.step:

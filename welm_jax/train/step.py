@@ -237,8 +237,8 @@ def _means(
     )
 
     def mean(path, total):  # here, once a step, the devices exchange what they have summed
-        shared = jax.reshard(total, axes.at_rest(path, total.shape))
-        return shared.astype(jnp.float32) / enlarged
+        whole = total.astype(jnp.float32)  # half precision would round each device's share
+        return jax.reshard(whole, axes.at_rest(path, whole.shape)) / enlarged
 
     return scaled / enlarged, axes.mapped(mean, gradients)
 
