@@ -28,7 +28,9 @@ from welm_jax.train.state import initial_parameters
 from welm_jax.train.step import StepConfig
 
 MICROBATCH, MICROBATCHES, SEQUENCE_TOKENS = 8, 4, 2048
-OVERHEAD = ("parameter", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call")
+# What makes no array of its own: it names, carries or fills one that something else made.
+NAMING = ("parameter", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call")
+FILLING = ("broadcast", "dynamic-update-slice", "fusion-start", "fusion-done")
 SHOWN = 12
 
 
@@ -95,14 +97,14 @@ def main(target: str) -> int:
     moved = [
         one
         for one in found
-        if one.operation in ("copy", "transpose")
+        if one.operation in ("copy", "copy-start", "transpose")
         and (sizes(one.shapes[0][1]) in large or model.padded_vocab_size in one.shapes[0][1])
     ]
     print("\nweights or logits that are copied or transposed:", len(moved))
     for one in moved:
         print(f"  {one.operation} {one.shapes} x {one.times}")
     print("\nlargest results:")
-    results = [one for one in found if one.operation not in OVERHEAD and "fused" not in one.name]
+    results = [one for one in found if one.operation not in (*NAMING, *FILLING)]
     for one in sorted(results, key=lambda one: -one.result_bytes)[:SHOWN]:
         size = f"{one.result_bytes / 2**20:8.0f} MiB"
         print(f"  {size} {one.operation} {one.shapes[0][0]}{list(one.shapes[0][1])} x {one.times}")

@@ -76,8 +76,10 @@ class Processes:
     def statuses(self, seconds=240):
         return [process.wait(timeout=seconds) for process in self.running]
 
-    def last_line(self, number):
-        return self.logs[number].read_text().splitlines()[-1]
+    def error(self, number):
+        """The line that a process ended with; what else it printed may come after it."""
+        lines = self.logs[number].read_text().splitlines()
+        return [line for line in lines if line.startswith("welm: error: ")][-1]
 
     def wait_for(self, pattern):
         """Until the first process has said it."""
@@ -119,7 +121,7 @@ def test_a_lost_process_ends_the_others_and_other_processes_go_on(gin_file, alon
         killed = time.monotonic()
         assert two.running[0].wait(timeout=60) == 75
         assert time.monotonic() - killed < 3 * processes.HEARTBEAT_SECONDS  # of a loaded machine
-        assert re.search("process 1 of the run is gone.*goes on from the newest", two.last_line(0))
+        assert re.search("process 1 of the run is gone.*goes on from the newest", two.error(0))
     with Processes([gin_file], folder, 4, 1) as four:
         assert four.statuses() == [0] * 4
         assert f"going on from step {EVERY}" in four.logs[0].read_text()
@@ -133,9 +135,7 @@ def test_a_request_to_stop_stops_all_after_the_same_step(gin_file, alone, tmp_pa
         two.wait_for("step 2/")
         two.running[1].send_signal(signal.SIGTERM)
         assert two.statuses() == [75, 75]
-        stopped = [
-            re.search(r"stopped at step (\d+), saved", two.last_line(at))[1] for at in (0, 1)
-        ]
+        stopped = [re.search(r"stopped at step (\d+), saved", two.error(at))[1] for at in (0, 1)]
         assert stopped[0] == stopped[1] and int(stopped[0]) < STEPS
     with Processes([gin_file], folder, 1, 8) as one:
         assert one.statuses() == [0]
@@ -150,7 +150,7 @@ def test_processes_that_would_compute_different_things_stop_at_once(gin_file, tm
         assert two.statuses() == [70, 70]
         for number in (0, 1):
             assert f"processes {number} and {1 - number} differ in OptimizerConfig" in (
-                two.last_line(number)
+                two.error(number)
             )
     assert not (folder / "config.gin").exists()
 
@@ -160,8 +160,8 @@ def test_what_the_first_refuses_is_refused_by_all_with_its_status(gin_file, tmp_
     other.write_text(f"include '{gin_file}'\nStepConfig.batch_size = 7\n")
     with Processes([other], tmp_path / "run", 2, 4) as two:
         assert two.statuses() == [2, 2]
-        assert "batch of 7 sequences does not divide" in two.last_line(0)
-        assert "process 0 failed: batch of 7 sequences does not divide" in two.last_line(1)
+        assert "batch of 7 sequences does not divide" in two.error(0)
+        assert "process 0 failed: batch of 7 sequences does not divide" in two.error(1)
     assert not (tmp_path / "run/config.gin").exists()
 
 
@@ -171,8 +171,8 @@ def test_a_process_that_fails_alone_ends_the_others_with_its_status(gin_file, tm
     other.write_text(f"include '{gin_file}'\nMixtureConfig.tokens_dir = '{tmp_path}/nothing'\n")
     with Processes([gin_file, other], tmp_path / "run", 2, 4) as two:
         assert two.statuses() == [2, 2]
-        assert "nothing" in two.last_line(1)
-        assert "another process of the run failed: InputError" in two.last_line(0)
+        assert "nothing" in two.error(1)
+        assert "another process of the run failed: InputError" in two.error(0)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.sharding import NamedSharding
 
 from tests.tiny_decoder import mesh_of
@@ -48,3 +49,40 @@ def test_scores_beyond_float16_still_choose():
     out, *gradients = mixed(queries, keys, values, CAUSAL[:1, :, :2, :2], jnp.float16)
     np.testing.assert_array_equal(out, values)
     assert all(np.isfinite(gradient).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize(
+    ("platform", "dtype", "length", "width", "kernel"),
+    [
+        ("cuda", jnp.bfloat16, 2048, 128, "cudnn"),
+        ("gpu", jnp.float16, 2048, 80, "cudnn"),
+        ("cuda", jnp.float32, 2048, 128, "xla"),
+        ("cuda", jnp.bfloat16, 2048, 136, "xla"),
+        ("cuda", jnp.bfloat16, 2048, 20, "xla"),
+        ("tpu", jnp.bfloat16, 2048, 128, "splash"),
+        ("tpu", jnp.bfloat16, 2048, 80, "xla"),
+        ("tpu", jnp.bfloat16, 192, 128, "xla"),
+        ("tpu", jnp.float16, 2048, 128, "xla"),
+        ("cpu", jnp.bfloat16, 2048, 128, "xla"),
+    ],
+)
+def test_each_platform_has_its_kernel_where_the_kernel_can(platform, dtype, length, width, kernel):
+    assert attention.kernel_for(platform, jnp.dtype(dtype), length, width) == kernel
+
+
+def test_causal_is_masked_by_a_triangle_and_scores_made_again_change_nothing():
+    inputs = np.random.default_rng(1).normal(size=(3, ROWS, LENGTH, HEADS, WIDTH))
+    expected = mixed(*inputs, CAUSAL, jnp.float32)
+
+    def squares(keeps_scores, *inputs):
+        out = attention.causal(*inputs, None, keeps_scores)
+        return jnp.sum(out**2), out
+
+    heads = NamedSharding(mesh_of(), axes.spec("batch", "length", "heads", "head_width"))
+    with jax.set_mesh(mesh_of()):
+        placed = [jax.device_put(array.astype(np.float32), heads) for array in inputs]
+        for keeps_scores in (True, False):
+            run = jax.jit(jax.grad(squares, (1, 2, 3), has_aux=True), static_argnums=0)
+            gradients, out = run(keeps_scores, *placed)
+            for one, other in zip((out, *gradients), expected, strict=True):
+                np.testing.assert_allclose(one, other, atol=1e-6)

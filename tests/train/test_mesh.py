@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from tests.tiny_decoder import (
 )
 from welm_jax.failures import InputError
 from welm_jax.model.decoder import Assembler
-from welm_jax.train.mesh import MeshConfig, make_mesh
+from welm_jax.train.mesh import MeshConfig, by_slice, make_mesh
 from welm_jax.train.step import summed_loss
 
 BATCH = random_batch(8, 16, TINY.vocab_size)
@@ -87,8 +89,11 @@ def test_one_axis_takes_the_devices_left_over():
 
 
 def test_slices_lie_outermost_along_data():
-    """Only data-parallel neighbours, far apart along data, are of different slices."""
-    mesh = make_mesh(MeshConfig(data=2, fsdp=1, tensor=2, slices=2))
+    """Numbered across slices, as TPUs may be, the devices of each come together."""
+    devices = [SimpleNamespace(id=number, slice_index=number % 2) for number in range(8)]
+    assert [one.id for one in by_slice(devices)] == [0, 2, 4, 6, 1, 3, 5, 7]
+    mesh = make_mesh(MeshConfig(data=2, fsdp=1, tensor=2, slices=2), jax.devices()[::-1])
     assert dict(mesh.shape) == {"data": 4, "fsdp": 1, "tensor": 2}
-    numbers = [device.id for device in mesh.devices.ravel()]
-    assert numbers == [device.id for device in jax.devices()]
+    halves = [{device.id for device in half.ravel()} for half in np.split(mesh.devices, 2)]
+    numbers = sorted(device.id for device in jax.devices())
+    assert halves == [set(numbers[:4]), set(numbers[4:])]

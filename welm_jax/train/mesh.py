@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -77,9 +78,14 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
             f"{config.slices} does not fit {len(devices)} devices; make the product "
             f"{len(devices)} (one of -1 takes the rest)"
         )
-    ordered = sorted(devices, key=lambda one: (getattr(one, "slice_index", 0) or 0, one.id))
     slices = [
         mesh_utils.create_device_mesh(sizes, part, allow_split_physical_axes=True)
-        for part in np.split(np.array(ordered), config.slices)
+        for part in np.split(np.array(by_slice(devices)), config.slices)
     ]
     return Mesh(np.concatenate(slices), MESH_AXES, (AxisType.Explicit,) * len(MESH_AXES))
+
+
+def by_slice(devices: Sequence[Any]) -> list[Any]:
+    """Devices with those of a slice, or of a node, beside each other."""
+    # GPUs are numbered node by node, and know of no slices.
+    return sorted(devices, key=lambda one: (getattr(one, "slice_index", 0) or 0, one.id))
