@@ -128,7 +128,7 @@ def watched(run: RunFolder) -> Iterator[None]:
     except Exception as error:
         if not getattr(error, "is_shared", False):
             if not isinstance(error, InputError):
-                time.sleep(HEARTBEAT_SECONDS + 5)
+                time.sleep(2 * HEARTBEAT_SECONDS)
             _leave_word(run, error)
         raise
 
