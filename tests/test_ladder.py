@@ -29,24 +29,13 @@ def one_device():
 
 @pytest.fixture(scope="module")
 def gin_file(tmp_path_factory):
-    file = tmp_path_factory.mktemp("config") / "tiny_ladder.gin"
-    file.write_text(f"""
-include 'runs/pretrain.gin'
-TOKENS_DIR = '{tiny_corpus.tokens_dir()}'
-TRAIN_STEPS = 100
-BATCH_SIZE = 8
-MAX_LEARNING_RATE = 1e-3
-WARMUP_STEPS = 2
-REMAT = 'none'
-MixtureConfig.rates = {{'news': 1.0}}
-ModelConfig.num_layers = 1
-ModelConfig.num_heads = 2
-ModelConfig.d_model = 8
-ModelConfig.vocab_size = {tiny_corpus.VOCAB_SIZE}
-ModelConfig.compute_dtype = 'float32'
-StepConfig.loss_chunks = 2
-""")
-    return file
+    return tiny_corpus.run_gin(
+        tmp_path_factory.mktemp("config") / "tiny_ladder.gin",
+        100,
+        "MAX_LEARNING_RATE = 1e-3",
+        "MixtureConfig.rates = {'news': 1.0}",
+        "ModelConfig.d_model = 8",
+    )
 
 
 @pytest.fixture(scope="module")

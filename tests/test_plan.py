@@ -47,11 +47,11 @@ def test_a_step_that_compiles_larger_than_said_gives_way_to_one_that_has_room(mo
     """The fastest compiles to 36 GiB; what would be too large by as much is not compiled at all."""
     compiled = []
 
-    def half_more_than_said(console, asked, how, room):
+    def compiled_to(console, asked, how, room):
         compiled.append(how)
         return 36 * 2**30 if len(compiled) == 1 else plan._bytes(asked, how)
 
-    monkeypatch.setattr(plan, "_compiled", half_more_than_said)
+    monkeypatch.setattr(plan, "_compiled", compiled_to)
     plan.plan(question(), 1)
     asked, out = question(), capsys.readouterr().out
     room = plan.USABLE * asked.device.memory_bytes

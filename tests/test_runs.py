@@ -22,26 +22,13 @@ STEPS = 24
 
 @pytest.fixture(scope="module")
 def gin_file(tmp_path_factory):
-    file = tmp_path_factory.mktemp("config") / "tiny_run.gin"
-    file.write_text(f"""
-include 'runs/pretrain.gin'
-TOKENS_DIR = '{tiny_corpus.tokens_dir()}'
-TRAIN_STEPS = {STEPS}
-BATCH_SIZE = 8
-MAX_LEARNING_RATE = 1e-2
-WARMUP_STEPS = 2
-REMAT = 'none'
-MixtureConfig.rates = {{'news': 0.7, 'english': 0.3}}
-ModelConfig.num_layers = 1
-ModelConfig.num_heads = 2
-ModelConfig.d_model = 32
-ModelConfig.vocab_size = {tiny_corpus.VOCAB_SIZE}
-ModelConfig.compute_dtype = 'float32'
-StepConfig.loss_chunks = 2
-LoopConfig.log_every_steps = 1
-LoopConfig.evaluate_every_steps = 12
-CheckpointConfig.every_steps = 4
-""")
+    file = tiny_corpus.run_gin(
+        tmp_path_factory.mktemp("config") / "tiny_run.gin",
+        STEPS,
+        "LoopConfig.log_every_steps = 1",
+        "LoopConfig.evaluate_every_steps = 12",
+        "CheckpointConfig.every_steps = 4",
+    )
     return str(file)
 
 

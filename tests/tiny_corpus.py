@@ -126,6 +126,34 @@ def tokens_dir() -> Path:
     return folder
 
 
+def run_gin(file: Path, train_steps: int, *more: str) -> Path:
+    """Writes the configuration of a run on the corpus that compiles and trains in seconds.
+
+    Args:
+      file: where to.
+      train_steps: of the run.
+      more: lines that follow, and so win.
+    """
+    lines = f"""
+include 'runs/pretrain.gin'
+TOKENS_DIR = '{tokens_dir()}'
+TRAIN_STEPS = {train_steps}
+BATCH_SIZE = 8
+MAX_LEARNING_RATE = 1e-2
+WARMUP_STEPS = 2
+REMAT = 'none'
+MixtureConfig.rates = {{'news': 0.7, 'english': 0.3}}
+ModelConfig.num_layers = 1
+ModelConfig.num_heads = 2
+ModelConfig.d_model = 32
+ModelConfig.vocab_size = {VOCAB_SIZE}
+ModelConfig.compute_dtype = 'float32'
+StepConfig.loss_chunks = 2
+"""
+    file.write_text(lines + "".join(f"{line}\n" for line in more))
+    return file
+
+
 @functools.cache
 def _folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="welm_tiny_corpus_"))
