@@ -17,7 +17,7 @@ from etils import epath
 from rich.console import Console
 from rich.table import Table
 
-from welm_jax import gin_files, pages, recovery_report, run_files, runs, subcommands
+from welm_jax import gin_files, pages, recovery_report, run_beginning, run_files, subcommands
 from welm_jax.configurables import TRAINING
 from welm_jax.failures import InputError
 from welm_jax.plots import Line, draw, smoothed
@@ -90,7 +90,7 @@ def read_rungs(
             own_files, own_bindings = [*files, *own_files], [*bindings, *own_bindings]
             config = gin_files.load(own_files, own_bindings, TRAINING)
             run = RunFolder(folder / name)
-            runs.changes_of(run, config)  # refuses the folder of another run
+            run_beginning.changes_of(run, config)  # refuses the folder of another run
         except InputError as error:
             raise InputError(f"rung {name}: {error}") from error
         flags = [word for file in own_files for word in ("--gin_file", file)]
