@@ -1,6 +1,9 @@
 """What every test stands on: eight CPU devices, run-time shape checks, and the tolerances."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 # Before jax is imported anywhere: a CPU with eight devices, so that meshes are real, and little
 # optimisation, so that compiling is quick.
@@ -9,7 +12,13 @@ os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 )
 
+import jax  # noqa: F401  (so that what follows holds for processes that tests start, not for us)
 from jaxtyping import install_import_hook
+
+# Equal programs of those processes are compiled once.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="welm_compiled_")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 # Array annotations (shape and dtype) are checked at every call a test makes.
 CHECKED = ("text", "data", "model", "train", "decode", "evaluate")

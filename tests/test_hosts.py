@@ -14,7 +14,6 @@ import pytest
 from tests import tiny_corpus
 from tests.conftest import SHARDED_RTOL
 from welm_jax import processes
-from welm_jax.failures import InputError
 
 STEPS, EVERY = 20, 4
 
@@ -26,8 +25,16 @@ def gin_file(tmp_path_factory):
         STEPS,
         "MeshConfig.tensor = 2",
         "LoopConfig.log_every_steps = 1",
+        "LoopConfig.evaluate_every_steps = 8",
         f"CheckpointConfig.every_steps = {EVERY}",
     )
+
+
+@pytest.fixture
+def free_address():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 class Processes:
@@ -108,7 +115,7 @@ def test_a_lost_process_ends_the_others_and_other_processes_go_on(gin_file, alon
         two.running[1].send_signal(signal.SIGKILL)
         killed = time.monotonic()
         assert two.running[0].wait(timeout=60) == 75
-        assert time.monotonic() - killed < 3 * processes.HEARTBEAT_SECONDS  # of a loaded machine
+        assert time.monotonic() - killed < 2 * processes.HEARTBEAT_SECONDS
         assert re.search("process 1 of the run is gone.*goes on from the newest", two.error(0))
     with Processes([gin_file], folder, 4, 1) as four:
         assert four.statuses() == [0] * 4
@@ -126,9 +133,44 @@ def test_a_request_to_stop_stops_all_after_the_same_step(gin_file, alone, tmp_pa
         assert two.statuses() == [75, 75]
         stopped = [re.search(r"stopped at step (\d+), saved", two.error(at))[1] for at in (0, 1)]
         assert stopped[0] == stopped[1] and int(stopped[0]) < STEPS
-    with Processes([gin_file], folder, 1, 8) as one:
-        assert one.statuses() == [0]
-    assert_same_training(folder, alone)
+    kept = {step: alone[step] for step in fed(folder)}
+    assert list(kept) == list(range(1, int(stopped[0]) + 1))
+    assert [cursor for cursor, _ in fed(folder).values()] == [cursor for cursor, _ in kept.values()]
+
+
+OWN_ROWS = """
+import sys
+import jax, numpy as np
+address, number = sys.argv[1:]
+jax.distributed.initialize(address, 2, int(number))
+from welm_jax.train.mesh import MeshConfig, make_mesh
+from welm_jax.train.step import own_rows
+for data, tensor in ((8, 1), (4, 2), (1, 8)):
+    print(own_rows(16, make_mesh(MeshConfig(data=data, tensor=tensor))))
+crossed = np.array(jax.devices()).reshape(2, 4).T  # a device of each process by turns
+for shape in ((8, 1, 1), (4, 1, 2)):
+    print(own_rows(16, jax.sharding.Mesh(crossed.reshape(shape), ("data", "fsdp", "tensor"))))
+"""
+
+
+def test_each_process_reads_the_rows_that_its_devices_work_on(free_address):
+    flags = "--xla_force_host_platform_device_count=4"
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", OWN_ROWS, free_address, str(number)],
+            stdout=subprocess.PIPE,
+            env=os.environ | {"XLA_FLAGS": flags},
+            text=True,
+        )
+        for number in (0, 1)
+    ]
+    first, second = (
+        [*map(json.loads, one.communicate(timeout=120)[0].splitlines()[-5:])] for one in running
+    )
+    halves, whole = [list(range(8)), list(range(8, 16))], list(range(16))
+    by_twos = [row for row in whole if row % 4 < 2], [row for row in whole if row % 4 >= 2]
+    assert first == [halves[0], halves[0], whole, by_twos[0], whole]
+    assert second == [halves[1], halves[1], whole, by_twos[1], whole]
 
 
 def test_processes_that_would_compute_different_things_stop_at_once(gin_file, tmp_path):
@@ -138,9 +180,7 @@ def test_processes_that_would_compute_different_things_stop_at_once(gin_file, tm
     with Processes([gin_file, other], folder, 2, 4) as two:
         assert two.statuses() == [70, 70]
         for number in (0, 1):
-            assert f"processes {number} and {1 - number} differ in OptimizerConfig" in (
-                two.error(number)
-            )
+            assert re.search(r"processes \d and \d differ in OptimizerConfig", two.error(number))
     assert not (folder / "config.gin").exists()
 
 
@@ -150,33 +190,5 @@ def test_what_the_first_refuses_is_refused_by_all_with_its_status(gin_file, tmp_
     with Processes([other], tmp_path / "run", 2, 4) as two:
         assert two.statuses() == [2, 2]
         assert "batch of 7 sequences does not divide" in two.error(0)
-        assert "process 0 failed: batch of 7 sequences does not divide" in two.error(1)
+        assert re.search("process.* failed: batch of 7 sequences does not divide", two.error(1))
     assert not (tmp_path / "run/config.gin").exists()
-
-
-def test_a_process_that_fails_alone_ends_the_others_with_its_status(gin_file, tmp_path):
-    """The second has no data where it was told; none asks to be started again."""
-    other = tmp_path / "other.gin"
-    other.write_text(f"include '{gin_file}'\nMixtureConfig.tokens_dir = '{tmp_path}/nothing'\n")
-    with Processes([gin_file, other], tmp_path / "run", 2, 4) as two:
-        assert two.statuses() == [2, 2]
-        assert "nothing" in two.error(1)
-        assert "another process of the run failed: InputError" in two.error(0)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("4", "give auto .SLURM"),
-        ("host:1,two,0", "such as --processes 10.0.0.1:8476,4,0"),
-        ("host:1,2,2", "of 2 processes this is 0 to 1"),
-    ],
-)
-def test_processes_that_cannot_be_are_refused(text, words):
-    with pytest.raises(InputError, match=words):
-        processes.parsed(text)
-
-
-def test_processes_in_words():
-    assert processes.parsed("auto") is None
-    assert processes.parsed("10.0.0.1:8476,4,3") == ("10.0.0.1:8476", 4, 3)

@@ -5,8 +5,11 @@ import os
 import subprocess
 import sys
 
-import pytest
-
+MESHES = {
+    "welm_1b3": {"data": 128, "fsdp": 1, "tensor": 1},
+    "welm_2b7": {"data": 16, "fsdp": 8, "tensor": 1},
+    "welm_10b": {"data": 32, "fsdp": 1, "tensor": 4},
+}
 # In a process of its own: it needs other fake devices than the tests have.
 COMPILE = """
 import json, sys
@@ -16,40 +19,34 @@ from welm_jax.train.mesh import check_model, make_mesh
 from welm_jax.train.optimizer import make_adam
 from welm_jax.train.state import abstract_tree
 
-config = gin_files.load([sys.argv[1]], ["TOKENS_DIR=unused"], TRAINING)
-mesh = make_mesh(config["MeshConfig"])
-check_model(mesh, config["ModelConfig"])
-config["StepConfig"].check(mesh, 2048)
-ahead_of_time.lowered_step(config, mesh, 2048).compile()
-adam = make_adam(config["OptimizerConfig"])
-parameters = abstract_tree(config["ModelConfig"], adam, mesh)["parameters"]
-kernel = parameters["blocks"]["up"]["kernel"]
-print(json.dumps({
-    "mesh": dict(mesh.shape),
-    "kernel": str(kernel.sharding.spec),
-    "left whole": model_info.left_whole(parameters, mesh),
-}))
+for preset in sys.argv[1:]:
+    config = gin_files.load([f"runs/{preset}.gin"], ["TOKENS_DIR=unused"], TRAINING)
+    mesh = make_mesh(config["MeshConfig"])
+    check_model(mesh, config["ModelConfig"])
+    config["StepConfig"].check(mesh, 2048)
+    ahead_of_time.lowered_step(config, mesh, 2048).compile()
+    adam = make_adam(config["OptimizerConfig"])
+    parameters = abstract_tree(config["ModelConfig"], adam, mesh)["parameters"]
+    kernel = parameters["blocks"]["up"]["kernel"]
+    print(json.dumps({
+        "mesh": dict(mesh.shape),
+        "kernel": str(kernel.sharding.spec),
+        "left whole": model_info.left_whole(parameters, mesh),
+    }))
 """
 
 
-@pytest.mark.parametrize(
-    ("preset", "mesh"),
-    [
-        ("welm_1b3", {"data": 128, "fsdp": 1, "tensor": 1}),
-        ("welm_2b7", {"data": 16, "fsdp": 8, "tensor": 1}),
-        ("welm_10b", {"data": 32, "fsdp": 1, "tensor": 4}),
-    ],
-)
-def test_a_preset_compiles_on_its_mesh_and_no_large_parameter_is_left_whole(preset, mesh):
+def test_presets_compile_on_their_meshes_and_no_large_parameter_is_left_whole():
     flags = "--xla_force_host_platform_device_count=128 --xla_backend_optimization_level=0"
     done = subprocess.run(
-        [sys.executable, "-c", COMPILE, f"runs/{preset}.gin"],
+        [sys.executable, "-c", COMPILE, *MESHES],
         env=os.environ | {"XLA_FLAGS": flags},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout)
-    assert found["mesh"] == mesh
-    assert found["kernel"] == "P(None, ('fsdp', 'data'), 'tensor')"
-    assert found["left whole"] is None
+    for mesh, line in zip(MESHES.values(), done.stdout.splitlines(), strict=True):
+        found = json.loads(line)
+        assert found["mesh"] == mesh
+        assert found["kernel"] == "P(None, ('fsdp', 'data'), 'tensor')"
+        assert found["left whole"] is None

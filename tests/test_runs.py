@@ -1,6 +1,7 @@
 """Whole training runs in processes of their own, killed for real."""
 
 import json
+import os
 import random
 import re
 import shutil
@@ -33,7 +34,9 @@ def gin_file(tmp_path_factory):
 
 
 def welm(*arguments, **how):
+    """A command as a process of its own, which keeps what it compiled in its run folder."""
     line = [sys.executable, "-c", "from welm_jax.launch import main; main()", *map(str, arguments)]
+    how["env"] = os.environ | {"JAX_COMPILATION_CACHE_DIR": ""} | how.get("env", {})
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how)
 
 
@@ -84,7 +87,18 @@ def test_the_loss_falls_and_the_folder_holds_what_it_promises(undisturbed):
     assert curve[STEPS] < curve[1] - 1  # from ln 480 = 6.2, on templates a child could learn
     names = {path.name for path in folder.iterdir()}
     assert names >= {"config.gin", "operative_config.gin", "mixture.json", "metrics.jsonl"}
-    assert names >= {"tensorboard", "checkpoints", "tokenizer.model"}
+    assert names >= {"tensorboard", "checkpoints", "tokenizer.model", "model_info.txt"}
+    assert {"embed/embedding", "blocks/up/kernel"} <= set(
+        (folder / "model_info.txt").read_text().split()
+    )
+    [life] = (folder / "goodput").iterdir()
+    assert json.loads(life.read_text())["seconds"].keys() >= {
+        "starting",
+        "compiling",
+        "steps",
+        "save",
+    }
+    assert any(file.name.startswith("jit_train_step") for file in (folder / "compiled").iterdir())
     assert "held-out bits per character" in out and "epochs: " in out
 
 

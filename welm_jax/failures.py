@@ -17,7 +17,6 @@ class Failure(Exception):
     """An ending that was foreseen: one line for a person, one exit status for a scheduler."""
 
     status = 70
-    is_shared = False  # whether all processes of a run have it, and none must be told
 
 
 class InputError(Failure):
@@ -36,6 +35,14 @@ class StopAndLook(Failure):
     """Going on could do harm (corruption, a full disk): a person has to look first."""
 
     status = 70
+
+
+class OfAnother(Failure):
+    """Another process of the run failed; this one ends with its status."""
+
+    def __init__(self, text: str, status: int):
+        super().__init__(text)
+        self.status = status
 
 
 def require_positive(config: object, *fields: str) -> None:
@@ -71,13 +78,14 @@ def run_door(main: Callable[[Sequence[str]], None], argv: Sequence[str], prog: s
     except (Failure, OSError, ModuleNotFoundError, KeyboardInterrupt) as error:
         if len(arguments) < len(argv):
             traceback.print_exc()
-        failure = _as_failure(error)
+        failure = as_failure(error)
         print(f"{prog}: error: {failure}", file=sys.stderr)
         return failure.status
     return 0
 
 
-def _as_failure(error: BaseException) -> Failure:
+def as_failure(error: BaseException) -> Failure | None:
+    """What an exception is to a person; None for one that nobody foresaw."""
     match error:
         case Failure():
             return error
@@ -87,5 +95,6 @@ def _as_failure(error: BaseException) -> Failure:
             return StopAndLook(f"{error}; make room or look at the disk, then start again")
         case OSError():
             return InputError(f"{error}; is the path right, and may it be read and written?")
-        case _:  # a module is missing
+        case ModuleNotFoundError():
             return InputError(f"{error}; install it, or all that we need: pip install -e '.[all]'")
+    return None

@@ -60,7 +60,7 @@ def _write_diagnosis(
     run_files.write_json(run.incident, told)
     run_files.write_json(run.diagnosis / "suspects.json", suspect_rows)
     lines = list(run_files.read_lines(run.metrics))[-METRICS_KEPT:]
-    (run.diagnosis / run.metrics.name).unlink(missing_ok=True)
+    run_files.remove_lines(run.diagnosis / run.metrics.name)
     run_files.append_lines(run.diagnosis / run.metrics.name, lines)
     records = sorted(run.journal.iterdir()) if run.journal.exists() else []
     for file in (run.config, run.operative_config, *records):

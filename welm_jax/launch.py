@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -25,7 +26,9 @@ def main() -> None:
 
 
 def _preempted(*_) -> NoReturn:
-    raise Preempted("ended by SIGTERM; start the same command again")
+    """Ends at once: an exception raised in the middle of an import may be lost, or worse."""
+    os.write(sys.stderr.fileno(), b"welm: error: ended by SIGTERM; start the same command again\n")
+    os._exit(Preempted.status)
 
 
 def _unless_from_a_closed_loop(told: "sys.UnraisableHookArgs") -> None:
@@ -85,21 +88,21 @@ def train(arguments: Sequence[str]) -> None:
     welm train --gin_file runs/welm_10b.gin --gin.TOKENS_DIR=/data/tokens --run_dir /data/run
     srun welm train --processes auto --gin_file runs/welm_10b.gin --run_dir /shared/run
     """
+    began = time.perf_counter()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until a profile can be made
     files, bindings, rest = gin_files.split_arguments(arguments)
     options = _options(train, rest, RUN_DIR, IMPORT, PROCESSES)
-    run = RunFolder(options.run_dir)
     if options.processes:
         these = processes.parsed(options.processes)
-        processes.supervised(run)
+        tell_parent = processes.supervised()
     config = gin_files.load(files, bindings, TRAINING)
 
     from welm_jax import runs
 
     with contextlib.ExitStack() as of_several:
         if options.processes:
-            processes.joined(these)
-            of_several.enter_context(processes.watched(run))
-        runs.train(run, config, options.imports)
+            of_several.enter_context(processes.joined(these, tell_parent))
+        runs.train(RunFolder(options.run_dir), config, options.imports, began)
 
 
 def ladder(arguments: Sequence[str]) -> None:

@@ -1,28 +1,32 @@
-"""One run in several processes: how each begins, and what is told when one is gone.
+"""One run in several processes: how each begins, and what is told when one is gone or fails.
 
-Loads no jax: jax ends a process that has lost its peers by an abort, in the middle of anything, so
-that what a person reads has to come from a parent that never loaded it.
+Loads no jax before it joins: jax ends a process that has lost its peers by an abort, in the middle
+of anything, so that what a person reads has to come from a parent that never loaded it.
 """
 
 import contextlib
+import functools
+import json
 import os
 import re
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from typing import NoReturn
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
-from welm_jax import run_files
-from welm_jax.failures import InputError, Preempted, StopAndLook
-from welm_jax.run_files import RunFolder
+from welm_jax.failures import Failure, InputError, OfAnother, Preempted, StopAndLook, as_failure
 
 DETECTED = "auto"
 HEARTBEAT_SECONDS = 10  # after which a silent process is held to be gone
+JOIN_SECONDS = 300  # that the others have to come
+LISTEN_SECONDS = 1.0  # between two looks at whether another process has failed
 # What jax's coordination service says before it aborts us, and which process it misses.
 LOST_PEER = r"(?s)stopped sending heartbeats\):\s*(\d+)|JAX distributed service detected fatal"
-BEGAN = time.perf_counter()  # of this process, near enough
+WORD = "welm_failure"  # the key under which a failing process leaves its status and reason
+_ending = threading.Event()  # once it is set, what others say no longer ends this process
 
 
 def parsed(text: str) -> tuple[str, int, int] | None:
@@ -37,7 +41,11 @@ def parsed(text: str) -> tuple[str, int, int] | None:
     if text == DETECTED:
         return None
     address, *numbers = text.split(",")
-    if ":" not in address or len(numbers) != 2 or not all(map(str.isdigit, numbers)):
+    if (
+        not re.fullmatch(r".+:\d+", address)
+        or len(numbers) != 2
+        or not all(map(str.isdigit, numbers))
+    ):
         raise InputError(
             f"--processes {text}; give {DETECTED} (SLURM, Open MPI, TPU VMs), or the coordinator, "
             "how many there are and which one this is, such as --processes 10.0.0.1:8476,4,0"
@@ -48,47 +56,58 @@ def parsed(text: str) -> tuple[str, int, int] | None:
     return address, count, number
 
 
-def supervised(run: RunFolder) -> None:
+def supervised() -> Callable[[], object]:
     """Goes on in a child process; the parent waits for it, and ends as it ends.
 
-    Where one process fails by itself, all others lose a peer; so it leaves word in the run folder,
-    and they end with its status instead of asking to be started again.
+    Returns:
+      In the child: to be called once it has joined the others.
 
     Raises:
-      Preempted: in the parent: jax aborted the child, for a peer is gone.
-      StopAndLook: in the parent: something else killed it, or another process left word.
+      Preempted: in the parent: a peer is gone or never came, or SIGTERM ended the child.
+      StopAndLook: in the parent: another signal ended it.
+      SystemExit: in the parent: with the child's status.
     """
     until_parent_ends, parent_lives = os.pipe()
     from_child, child_says = os.pipe()
+    has_joined, joins = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(parent_lives)
         os.dup2(child_says, sys.stderr.fileno())
         threading.Thread(target=_end_with, args=(until_parent_ends,), daemon=True).start()
-        return
-    os.close(until_parent_ends)
-    os.close(child_says)
+        return functools.partial(os.write, joins, b"1")
+    for end_of_child in (until_parent_ends, child_says, joins):
+        os.close(end_of_child)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the child as well
     for passed_on in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(passed_on, lambda number, _: os.kill(child, number))
     said = _passed_on(from_child)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code >= 0:
+        raise SystemExit(code)
+    raise _killed(-code, bool(os.read(has_joined, 1)), said)
+
+
+def _killed(number: int, has_joined: bool, said: str) -> Failure:
+    """What it means that a signal ended the child."""
     lost = re.search(LOST_PEER, said)
-    if code == -signal.SIGABRT and lost:
-        _raise_what_was_left(run)
+    if number == signal.SIGTERM:
+        return Preempted("ended by SIGTERM; start the same command again")
+    if number == signal.SIGABRT and not has_joined:
+        return Preempted(
+            f"not all processes of the run came within {JOIN_SECONDS} s, or their coordinator "
+            "cannot be reached; start the same command on all hosts"
+        )
+    if number == signal.SIGABRT and lost:
         who = f"process {lost[1]}" if lost[1] else "another process"
-        raise Preempted(
+        return Preempted(
             f"{who} of the run is gone; the same command on all hosts goes on from the newest "
             "checkpoint"
         )
-    if code < 0:
-        failure = StopAndLook(
-            f"{signal.Signals(-code).name} ended the process that trained; the lines above may say "
-            "why, and an empty memory of the host is a usual reason"
-        )
-        _leave_word(run, failure)
-        raise failure
-    raise SystemExit(code)
+    return StopAndLook(
+        f"{signal.Signals(number).name} ended the process that trained; the lines above may say "
+        "why, and an empty memory of the host is a usual reason"
+    )
 
 
 def _passed_on(pipe: int) -> str:
@@ -100,74 +119,31 @@ def _passed_on(pipe: int) -> str:
     return said.decode(errors="replace")
 
 
-def _leave_word(run: RunFolder, failure: BaseException) -> None:
-    status = getattr(failure, "status", 1)
-    word = {"status": status, "failure": f"{type(failure).__name__}: {failure}"}
-    with contextlib.suppress(OSError):
-        run_files.write_json(run.failure, word)
-
-
-def _raise_what_was_left(run: RunFolder) -> None:
-    if run.failure.exists():
-        word = run_files.read_json(run.failure)
-        failure = StopAndLook(f"another process of the run failed: {word['failure']}")
-        failure.status = word["status"]
-        raise failure
-
-
-@contextlib.contextmanager
-def watched(run: RunFolder) -> Iterator[None]:
-    """Leaves word of a failure that is this process's own.
-
-    An error may come from a lost peer: then jax aborts us before we have waited long enough.
-    """
-    try:
-        yield
-    except Preempted:
-        raise
-    except Exception as error:
-        if not getattr(error, "is_shared", False):
-            if not isinstance(error, InputError):
-                time.sleep(2 * HEARTBEAT_SECONDS)
-            _leave_word(run, error)
-        raise
-
-
-def end(status: int) -> NoReturn:
-    """Ends this process; if it failed as one of several, without a farewell to the others.
-
-    They may wait for it in the middle of a step, and it for them. The first one goes last, for with
-    it goes what would tell the others that it is gone.
-    """
-    jax = sys.modules.get("jax")
-    if status and jax and jax.distributed.is_initialized():
-        sys.stdout.flush()
-        sys.stderr.flush()
-        if jax.process_index() == 0:
-            time.sleep(2)
-        os._exit(status)
-    sys.exit(status)
-
-
 def _end_with(pipe: int) -> None:
     """Ends this process once the other end of a pipe is closed, by whatever death."""
     os.read(pipe, 1)
     os._exit(Preempted.status)
 
 
-def joined(processes: tuple[str, int, int] | None) -> None:
-    """Joins the other processes of the run; they may take five minutes to come.
+@contextlib.contextmanager
+def joined(
+    processes: tuple[str, int, int] | None, tell_parent: Callable[[], object]
+) -> Iterator[None]:
+    """Joins the other processes of the run; if one of them fails in this block, all end as it does.
 
     Args:
       processes: as `parsed` gives them.
+      tell_parent: what `supervised` gave.
 
     Raises:
-      InputError: nothing here tells which processes there are.
-      Preempted: the others did not come.
+      InputError: nothing here tells which processes there are, or they cannot be joined.
     """
     import jax
 
     address, count, number = processes or (None, None, None)
+    signal.signal(
+        signal.SIGTERM, signal.SIG_DFL
+    )  # jax, joining, hears no other; then it has its own
     try:
         jax.distributed.initialize(
             address,
@@ -175,6 +151,7 @@ def joined(processes: tuple[str, int, int] | None) -> None:
             number,
             # Or inside of a SLURM job it would take one GPU of those that it sees.
             cluster_detection_method="deactivate" if processes else None,
+            initialization_timeout=JOIN_SECONDS,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except (ValueError, TypeError) as error:
@@ -184,4 +161,64 @@ def joined(processes: tuple[str, int, int] | None) -> None:
         ) from error
     except RuntimeError as error:
         first = str(error).splitlines()[0]
-        raise Preempted(f"the processes did not find each other: {first}") from error
+        raise InputError(
+            f"--processes: {first}; is it the address of number 0, and its port free?"
+        ) from error
+    tell_parent()
+    from jax._src import distributed  # jax has no public door to its coordination service
+
+    service = distributed.global_state.client
+    threading.Thread(target=_listen, args=(service,), daemon=True).start()
+    try:
+        yield
+    except Preempted:
+        raise
+    except Exception as error:
+        _tell_others(service, error)
+        if as_failure(error) is None:  # Python's own end would wait for the others
+            traceback.print_exc()
+            end(1)
+        raise
+    finally:
+        _ending.set()
+
+
+def _tell_others(service: Any, error: Exception) -> None:
+    """Leaves word of a failure with jax's coordination service."""
+    failure = as_failure(error)
+    if failure is None:  # it may come from another's end: that is heard of, or jax aborts us
+        time.sleep(2 * HEARTBEAT_SECONDS)
+    _ending.set()
+    word = [failure.status, str(failure)] if failure else [1, repr(error)]
+    service.key_value_set(WORD, json.dumps(word), allow_overwrite=True)
+
+
+def _listen(service: Any) -> None:
+    """Ends this process once another one has left word that it failed."""
+    import jax
+
+    while not _ending.wait(LISTEN_SECONDS):
+        try:
+            status, said = json.loads(service.key_value_try_get(WORD))
+        except jax.errors.JaxRuntimeError:  # no word, or no service: then jax ends us
+            continue
+        if not _ending.is_set():
+            failure = OfAnother(f"another process of the run failed: {said}", status)
+            print(f"welm: error: {failure}", file=sys.stderr, flush=True)
+            end(failure.status)
+
+
+def end(status: int) -> NoReturn:
+    """Ends this process; if it failed as one of several, without a farewell to the others.
+
+    They may wait for it in the middle of a step, and it for them. The first one goes last, for with
+    it goes what tells the others why.
+    """
+    jax = sys.modules.get("jax")
+    if status and jax and jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if jax.process_index() == 0:
+            time.sleep(3 * LISTEN_SECONDS)
+        os._exit(status)
+    sys.exit(status)

@@ -40,7 +40,7 @@ def content(run: RunFolder) -> dict[str, Any]:
         "name": "/".join(run.path.parts[-2:]),
         "headlines": list(_headlines(steps, held_out)),
         "curves": _curves(steps, branches, applicable(journal), held_out),
-        "wall_time": _wall_time(run, branches),
+        "wall_time": _wall_time(run, lines, steps),
         "spikes": recovery_report.content(run, lines, len(steps), journal),
         "mixture": _mixture_rows(mixture, steps),
         "data_card": _data_card(mixture, steps),
@@ -76,14 +76,16 @@ def _headlines(
             yield count(round(speed)), "tokens a second", remark
 
 
-def _wall_time(run: RunFolder, branches: Sequence[Sequence[Logged]]) -> list[tuple[str, str, str]]:
+def _wall_time(
+    run: RunFolder, lines: Sequence[Logged], steps: Sequence[Logged]
+) -> list[tuple[str, str, str]]:
     """(activity, seconds, share) of all lives of the run, the largest first."""
     lived = goodput.of_lives(run.goodput)
-    discarded = math.fsum(line["seconds"] or 0.0 for branch in branches for line in branch)
+    logged, kept = (math.fsum(one["seconds"] or 0.0 for one in ones) for ones in (lines, steps))
     total = sum(lived.values())
     return [
         (activity, duration(share * total), percent(share))
-        for activity, share in goodput.shares(lived, discarded)
+        for activity, share in goodput.shares(lived, logged - kept)
     ]
 
 

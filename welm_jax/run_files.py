@@ -40,7 +40,6 @@ class RunFolder:
         self.suspects = self.path / "suspects"  # the batches around each incident, a file each
         self.diagnosis = self.path / "diagnosis"  # what a person needs who was called
         self.incident = self.diagnosis / "incident.json"
-        self.failure = self.path / "failure.json"  # of one of several processes, for the others
         self.report = self.path / "report.html"
 
     def suspects_of(self, event: int) -> epath.Path:
@@ -57,15 +56,14 @@ class RunFolder:
         Raises:
           InputError: it holds files, and they are not those of a run that had just begun.
         """
-        begun = {self.tokenizer.name, self.mixture.name, self.operative_config.name}
-        begun |= {self.model_info.name, self.failure.name}
-        begun.add(self.journal.name)  # a new run may be given the decisions of another
+        begun = [self.tokenizer, self.mixture, self.operative_config, self.model_info]
+        begun.append(self.journal)  # a new run may be given the decisions of another
         if self.config.exists() or not self.path.exists():
             return
         foreign = sorted(
             file.name
             for file in self.path.iterdir()
-            if file.name not in begun and not file.name.endswith(UNFINISHED)
+            if file not in begun and not file.name.endswith(UNFINISHED)
         )
         if foreign:
             raise InputError(
@@ -213,11 +211,13 @@ def unsealed(text: bytes) -> dict[str, Any]:
 def append_lines(file: epath.Path, records: Iterable[dict[str, Any]]) -> None:
     """Appends JSON objects, a line each; a line that a kill cut short is ended first.
 
-    In a bucket each call makes a file of its own, which `read_lines` puts after those before.
+    In a bucket each call that has any makes a file of its own, which `read_lines` puts after those
+    before.
     """
+    added = "".join(_json(one) + "\n" for one in records)
     if in_bucket(file):
-        part = file.parent / f"{file.name}.{time.time_ns():020d}"
-        write_text(part, "".join(_json(one) + "\n" for one in records))
+        if added:
+            write_text(file.parent / f"{file.name}.{time.time_ns():020d}", added)
         return
     cut = False
     if file.exists() and file.stat().length:
@@ -225,17 +225,28 @@ def append_lines(file: epath.Path, records: Iterable[dict[str, Any]]) -> None:
             before.seek(-1, os.SEEK_END)
             cut = before.read() != b"\n"
     with file.open("a", encoding="utf-8") as lines:
-        lines.write("\n" * cut)
-        lines.writelines(_json(record) + "\n" for record in records)
+        lines.write("\n" * cut + added)
 
 
 def read_lines(file: epath.Path) -> Iterator[dict[str, Any]]:
     """The objects of a JSON lines file; a line cut short by a crash is left out."""
-    parts = [file, *sorted(file.parent.glob(f"{file.name}.[0-9]*"))]
-    lines = (part.read_text(encoding="utf-8").split("\n") for part in parts if part.exists())
+    lines = (part.read_text(encoding="utf-8").split("\n") for part in _parts(file))
     for line in itertools.chain.from_iterable(lines):
         if line.strip():
             try:
                 yield json.loads(line)
             except ValueError:
                 continue  # cut by a kill in the middle of a write; the next life goes on below it
+
+
+def remove_lines(file: epath.Path) -> None:
+    """Removes a JSON lines file, all of its parts."""
+    for part in _parts(file):
+        part.unlink()
+
+
+def _parts(file: epath.Path) -> list[epath.Path]:
+    """The files that hold the lines: one on a disk, one a call of `append_lines` in a bucket."""
+    if not file.parent.exists():
+        return []
+    return [file] * file.exists() + sorted(file.parent.glob(f"{file.name}.[0-9]*"))

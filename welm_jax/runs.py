@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import jax
 from jax.experimental import multihost_utils
 
-from welm_jax import incidents, processes, run_beginning
+from welm_jax import incidents, run_beginning
 from welm_jax.evaluate import held_out
 from welm_jax.failures import Preempted
 from welm_jax.gin_files import GinConfig
@@ -32,13 +32,16 @@ from welm_jax.train.state import TrainState
 ROWS_WHILE_TRAINING = 64
 
 
-def train(run: RunFolder, config: GinConfig, user_modules: Sequence[str]) -> None:
+def train(
+    run: RunFolder, config: GinConfig, user_modules: Sequence[str], began: float | None = None
+) -> None:
     """Trains until the last step, going on from the folder's newest checkpoint if it has one.
 
     Args:
       run: a new folder, or one of the same run.
       config: objects of all classes of configurables.TRAINING.
       user_modules: modules that register seqio Tasks and Mixtures; needed in a run's first life.
+      began: when this life did, by time.perf_counter; now unless given.
 
     Raises:
       InputError: the configuration does not fit the devices, the data or the folder's run, or
@@ -47,6 +50,7 @@ def train(run: RunFolder, config: GinConfig, user_modules: Sequence[str]) -> Non
       StopAndLook: the loss went wrong and no recovery is left, or what lies in the folder is
         damaged.
     """
+    clock = goodput.Clock(began)
     mesh, changes = make_mesh(config["MeshConfig"]), []
     with _asked_to_stop() as stopping, contextlib.ExitStack() as lock:
 
@@ -58,14 +62,12 @@ def train(run: RunFolder, config: GinConfig, user_modules: Sequence[str]) -> Non
             lock.enter_context(run.locked())
             run_beginning.write_beginning(run, parts)
 
-        if hosts.is_first():
-            run.failure.unlink(missing_ok=True)
         run_beginning.check_same_command(config)
         hosts.by_first(begin)
         mixture = run_beginning.mixture_of(run, config["MixtureConfig"], user_modules)
         parts = RunParts(config=config, mixture=mixture, mesh=mesh)
         hosts.check_same({"the run and its data": json.dumps(parts.identity)})
-        end = _train(run, parts, changes, stopping)
+        end = _train(run, parts, changes, clock, stopping)
     if end.step < config["LoopConfig"].train_steps:
         raise Preempted(f"stopped at step {end.step}, saved; the same command goes on from there")
     epochs = ", ".join(
@@ -76,11 +78,14 @@ def train(run: RunFolder, config: GinConfig, user_modules: Sequence[str]) -> Non
 
 
 def _train(
-    run: RunFolder, parts: RunParts, changes: Sequence[str], stopping: Callable[[], bool]
+    run: RunFolder,
+    parts: RunParts,
+    changes: Sequence[str],
+    clock: goodput.Clock,
+    stopping: Callable[[], bool],
 ) -> Progress:
     """Trains, logs and saves; returns how far it came."""
-    config, loop_config = parts.config, parts.config["LoopConfig"]
-    journal, clock = Journal(run.journal), goodput.Clock(processes.BEGAN)
+    config, loop_config, journal = parts.config, parts.config["LoopConfig"], Journal(run.journal)
     log = RunLog(
         run,
         flops_per_token=config["ModelConfig"].flops_per_token(parts.mixture["sequence_tokens"]),
@@ -94,18 +99,23 @@ def _train(
         say=log.say,
         pinned=lambda steps: lineage.pinned(steps, journal.records()),
     )
-    save, account = _saving(run, checkpoints, log, clock)
     window = ProfileWindow(run.profile, log.say)
 
-    def on_step(record: Mapping[str, int | float | str], seconds: float | None) -> None:
-        log.step(record, seconds)
-        window.step()
+    def save(state: TrainState, progress: Progress) -> None:
+        log.flush()  # a checkpoint never knows of steps that metrics.jsonl has lost
+        checkpoints.save(state, progress)
 
     if not jax.config.jax_compilation_cache_dir:  # unless the user has one
         jax.config.update("jax_compilation_cache_dir", os.fspath(run.compiled))
-    with jax.set_mesh(parts.mesh), checkpoints, log:
+    with _accounted(run, clock) as life, jax.set_mesh(parts.mesh), checkpoints, log:
         for words in (*run_beginning.opening_words(parts), *changes):
             log.say(words)
+
+        def on_step(record: Mapping[str, int | float | str], seconds: float | None) -> None:
+            log.step(record, seconds)
+            window.step()
+            life.write()
+
         every = [(config["CheckpointConfig"].every_steps, save)]
         if held_out.sources_with_text(parts.mixture):
             every.append((loop_config.evaluate_every_steps, _evaluation(parts, log)))
@@ -130,29 +140,21 @@ def _train(
         end_state, end = loop.run(training)
         with clock.on("save"):
             save(end_state, end)
+            checkpoints.settle()
+        window.close()
         shares = goodput.shares(clock.seconds())
         log.say(f"wall time: {', '.join(f'{activity} {share:.0%}' for activity, share in shares)}")
-    window.close()
-    account()  # the last save waited for
     return end
 
 
-def _saving(
-    run: RunFolder, checkpoints: Checkpoints, log: RunLog, clock: goodput.Clock
-) -> tuple[loop.Callback, Callable[[], None]]:
-    """What saves the run, and what writes down where the time of this life went."""
-    life = goodput.life_file(run.goodput)
-
-    def account() -> None:
-        if hosts.is_first():
-            goodput.write(life, clock)
-
-    def save(state: TrainState, progress: Progress) -> None:
-        log.flush()  # a checkpoint never knows of steps that metrics.jsonl has lost
-        checkpoints.save(state, progress)
-        account()
-
-    return save, account
+@contextlib.contextmanager
+def _accounted(run: RunFolder, clock: goodput.Clock) -> Iterator[goodput.Life]:
+    """Gives what writes down where the time of this life goes, and does so however it ends."""
+    life = goodput.Life(run.goodput, clock)
+    try:
+        yield life
+    finally:
+        life.write(now=True)
 
 
 def _evaluation(parts: RunParts, log: RunLog) -> loop.Callback:

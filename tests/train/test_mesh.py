@@ -97,3 +97,9 @@ def test_slices_lie_outermost_along_data():
     halves = [{device.id for device in half.ravel()} for half in np.split(mesh.devices, 2)]
     numbers = sorted(device.id for device in jax.devices())
     assert halves == [set(numbers[:4]), set(numbers[4:])]
+
+
+def test_slices_of_tpus_are_not_laid_out_as_one():
+    tpus = [SimpleNamespace(id=at, slice_index=at // 4, platform="tpu") for at in range(8)]
+    with pytest.raises(InputError, match="slices = 1, but the 8 devices are of 2 slices; set it"):
+        make_mesh(MeshConfig(), tpus)

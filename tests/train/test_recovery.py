@@ -122,7 +122,7 @@ jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=proc
 from dataclasses import replace
 from etils import epath
 from tests.train import toy_runs
-from welm_jax.failures import StopAndLook
+from welm_jax.failures import Failure, StopAndLook
 from welm_jax.train import recovery
 from welm_jax.train.recovery import Journal
 from welm_jax.train.rollback import Exhausted
@@ -143,7 +143,7 @@ try:
     training = replace(training, journal=Journal(folder / "recovery_journal"))
     state, progress = toy_runs.loop.run(training)
     print("ended", progress.cursor, hash(state.updates))
-except StopAndLook as error:
+except Failure as error:
     print("stopped:", error)
 """
 

@@ -56,7 +56,6 @@ class Linear(nnx.Module):
     def __call__(self, inputs: Float[Array, "B T ..."]) -> Float[Array, "B T ..."]:
         """The product plus bias, in the type of the inputs."""
         kernel = axes.in_use(f"{self.name}/kernel", self.kernel[...]).astype(inputs.dtype)
-        bias = self.bias[...].astype(inputs.dtype)
         names = axes.PARAMETERS[f"{self.name}/kernel"][self.input_axes :]
         summed = range(inputs.ndim - self.input_axes, inputs.ndim)
         product = jax.lax.dot_general(
@@ -65,7 +64,8 @@ class Linear(nnx.Module):
             ((tuple(summed), tuple(range(self.input_axes))), ((), ())),
             out_sharding=axes.spec("batch", "length", *names),
         )
-        return product + axes.spread(f"{self.name}/bias", bias, len(inputs))
+        bias = axes.spread(f"{self.name}/bias", self.bias[...], len(inputs))
+        return product + bias.astype(inputs.dtype)
 
 
 class Block(nnx.Module):
@@ -142,7 +142,7 @@ class Decoder(nnx.Module):
         """
 
         def attend(queries, keys, values, state):
-            keeps_scores = remat == "none"
+            keeps_scores = remat != "dots"  # full computes all of the layer again anyway
             return attention.causal(queries, keys, values, segment_ids, keeps_scores), state
 
         hidden, _ = self.run(tokens, positions, attend, None, remat)

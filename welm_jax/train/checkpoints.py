@@ -148,7 +148,7 @@ class Checkpoints:
         Raises:
           StopAndLook: this save cannot begin, or the one before it failed.
         """
-        self._settle()
+        self.settle()
         step, attempt = progress.step, progress.attempt
         if self._sound.get(step) == attempt:
             return
@@ -174,6 +174,11 @@ class Checkpoints:
         self._watcher.start()
         faults.write_boundary(f"checkpoint {step} of {attempt} is being written")
 
+    def settle(self) -> None:
+        """Waits for the latest save; raises StopAndLook if it failed."""
+        self._wait()
+        self.check()
+
     def check(self) -> None:
         """Raises if a save has failed; looks at one variable, and so may be called every step.
 
@@ -185,7 +190,7 @@ class Checkpoints:
 
     def saved(self, is_valid: IsValid) -> list[Saved]:
         """The valid checkpoints not known to be damaged, oldest first; no array is read."""
-        self._settle()
+        self.settle()
         return [
             Saved(step=step, cursor=progress.cursor)
             for step, progress in self._readable().items()
@@ -197,7 +202,7 @@ class Checkpoints:
 
         Those that cannot be read are left alone: nobody can tell whose they are.
         """
-        self._settle()
+        self.settle()
         for step, progress in reversed(self._readable().items()):
             if not is_valid(step, progress.attempt):
                 self._delete(step)
@@ -218,7 +223,7 @@ class Checkpoints:
           StopAndLook: all are damaged, and much would be lost; or they are those of another run
             or model.
         """
-        self._settle()
+        self.settle()
         reasons, lost = [], 0
         for step in reversed(json.loads(hosts.by_first(lambda: json.dumps(self._steps())))):
             try:
@@ -358,11 +363,6 @@ class Checkpoints:
         if self._watcher:
             self._watcher.join()
             self._watcher = None
-
-    def _settle(self) -> None:
-        """Waits for the latest save; raises StopAndLook if it failed."""
-        self._wait()
-        self.check()
 
     def _not_saved(self, step: int, error: Exception) -> str:
         return (

@@ -1,6 +1,6 @@
 """Where a run's wall time goes: to steps, or to what is around them.
 
-A life of the run is one file, written anew with each checkpoint, so that a kill loses little.
+A life of the run is one file, written anew every half a minute, so that a kill loses little.
 """
 
 import contextlib
@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from etils import epath
 
 from welm_jax import run_files
+from welm_jax.train import hosts
 
-STARTING, COMPILING, STEPS = "starting", "compiling", "steps"
-BETWEEN = "lost or down between lives"
+STARTING, COMPILING, STEPS, AROUND = "starting", "compiling", "steps", "around steps"
+DOWN = "down between lives"
+WRITTEN_SECONDS = 30  # at least, between two writings of a life
 
 
 class Clock:
@@ -52,21 +54,30 @@ class Clock:
         return former
 
 
-def life_file(folder: epath.Path) -> epath.Path:
-    """A file for this life of the run, after those of the lives before it."""
-    return folder / f"{len(_files(folder)) + 1:06d}.json"
+class Life:
+    """This life of a run: a file after those of the lives before it.
 
+    Its keys: `until`, the moment of writing (seconds since 1970), and `seconds` of each activity.
+    Of several processes the first alone writes it.
+    """
 
-def write(file: epath.Path, clock: Clock) -> None:
-    """Writes a life so far: `until` (seconds since 1970), and `seconds` of each activity."""
-    run_files.write_json(file, {"until": time.time(), "seconds": clock.seconds()})
+    def __init__(self, folder: epath.Path, clock: Clock):
+        self.file = folder / f"{len(_files(folder)) + 1:06d}.json"
+        self._clock, self._due, self._is_first = clock, 0.0, hosts.is_first()
+
+    def write(self, now: bool = False) -> None:
+        """Writes the life so far, if that is due or asked for."""
+        if (now or time.monotonic() >= self._due) and self._is_first:
+            self._due = time.monotonic() + WRITTEN_SECONDS
+            run_files.write_json(
+                self.file, {"until": time.time(), "seconds": self._clock.seconds()}
+            )
 
 
 def of_lives(folder: epath.Path) -> dict[str, float]:
     """Seconds of each activity, all lives of a run together, and of what lay between them.
 
-    Between them is all from a life's last writing to the next one's beginning: steps that a kill
-    lost, and the time nobody trained.
+    Between them nobody trained: from a life's last writing to the next one's beginning.
     """
     total: dict[str, float] = {}
     before = None
@@ -76,7 +87,7 @@ def of_lives(folder: epath.Path) -> dict[str, float]:
             total[activity] = total.get(activity, 0.0) + seconds
         if before is not None:
             began = life["until"] - sum(life["seconds"].values())
-            total[BETWEEN] = total.get(BETWEEN, 0.0) + max(began - before, 0.0)
+            total[DOWN] = total.get(DOWN, 0.0) + max(began - before, 0.0)
         before = life["until"]
     return total
 
@@ -85,18 +96,18 @@ def _files(folder: epath.Path) -> list[epath.Path]:
     return sorted(folder.glob("[0-9]*.json")) if folder.exists() else []
 
 
-def shares(seconds: Mapping[str, float], discarded: float = 0.0) -> list[tuple[str, float]]:
+def shares(seconds: Mapping[str, float], wasted: float = 0.0) -> list[tuple[str, float]]:
     """Each activity's share of the wall time, the largest first.
 
     Args:
       seconds: of each activity.
-      discarded: seconds of steps that a rollback threw away; they are no goodput.
+      wasted: seconds of steps that came to nothing; they are no goodput.
     """
     total = sum(seconds.values())
     parts = dict(seconds)
-    if discarded:
-        parts[STEPS] = max(parts.get(STEPS, 0.0) - discarded, 0.0)
-        parts["discarded steps"] = discarded
+    if wasted:
+        parts[STEPS] = max(parts.get(STEPS, 0.0) - wasted, 0.0)
+        parts["steps discarded, refused or made again"] = wasted
     named = ((activity, part / total) for activity, part in parts.items() if total)
     return sorted(named, key=lambda one: -one[1])
 

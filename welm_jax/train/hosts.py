@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from welm_jax.failures import InputError, Preempted, StopAndLook
+from welm_jax.failures import OfAnother, StopAndLook, as_failure
 
 
 def is_first() -> bool:
@@ -20,28 +20,26 @@ def by_first(act: Callable[[], str | None]) -> str | None:
     """Lets process 0 alone act; all wait for it, and have what it returned.
 
     Raises:
-      Failure: of process 0, on all of them alike; StopAndLook on the others for any other error.
+      Exception: of process 0; OfAnother on the others, with the same status.
     """
     if jax.process_count() == 1:
         return act()
-    told, failure = b"", None
+    told, raised = b"", None
     if is_first():
         try:
-            returned = act()
+            word = [0, act()]
         except Exception as error:  # the others wait for a word
-            told, failure = json.dumps([type(error).__name__, str(error)]).encode(), error
-        else:
-            told = json.dumps([None, returned]).encode()
+            raised, failure = error, as_failure(error)
+            word = [failure.status, str(failure)] if failure else [1, repr(error)]
+        told = json.dumps(word).encode()
     length = multihost_utils.broadcast_one_to_all(np.int32(len(told)))
     told = np.frombuffer(told or bytes(length), np.uint8)
-    kind, said = json.loads(multihost_utils.broadcast_one_to_all(told).tobytes())
-    if kind is None:
-        return said
-    if failure is None:
-        shared = {"InputError": InputError, "Preempted": Preempted}.get(kind, StopAndLook)
-        failure = shared(f"process 0 failed: {said}")
-    failure.is_shared = True
-    raise failure
+    status, said = json.loads(multihost_utils.broadcast_one_to_all(told).tobytes())
+    if raised:
+        raise raised
+    if status:
+        raise OfAnother(f"process 0 failed: {said}", status)
+    return said
 
 
 def on_all(holds: bool) -> bool:
@@ -64,9 +62,7 @@ def check_same(named: Mapping[str, str]) -> None:
     for process, theirs in enumerate(multihost_utils.process_allgather(np.stack(mine))):
         for name, own, other in zip(named, mine, theirs.reshape(-1, 32), strict=True):
             if bytes(own) != bytes(other):
-                failure = StopAndLook(
+                raise StopAndLook(
                     f"processes {jax.process_index()} and {process} differ in {name}; here it is "
                     f"{named[name][:200]}; start all with the same command, code and data"
                 )
-                failure.is_shared = True
-                raise failure

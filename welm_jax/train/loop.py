@@ -130,6 +130,11 @@ def run(training: Training) -> tuple[State, Progress]:
 
     Source: WeLM section 3.2.
     """
+    with training.clock.on(goodput.AROUND):
+        return _run(training)
+
+
+def _run(training: Training) -> tuple[State, Progress]:
     state, progress = None, Progress()
     while True:
         records = training.journal.records()

@@ -65,9 +65,10 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     Within a slice jax lays the mesh so that neighbours along an axis are near each other.
 
     Raises:
-      InputError: the axes do not multiply to the number of devices.
+      InputError: the axes do not multiply to the number of devices, or TPU slices are ignored.
     """
     devices = jax.devices() if devices is None else devices
+    _check_slices(config, devices)
     sizes = [config.data, config.fsdp, config.tensor]
     given = math.prod(size for size in sizes if size != -1) * config.slices
     if -1 in sizes and len(devices) % given == 0:
@@ -83,6 +84,16 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
         for part in np.split(np.array(by_slice(devices)), config.slices)
     ]
     return Mesh(np.concatenate(slices), MESH_AXES, (AxisType.Explicit,) * len(MESH_AXES))
+
+
+def _check_slices(config: MeshConfig, devices: Sequence[Any]) -> None:
+    """Refuses TPUs of several slices laid out as if they were of fewer."""
+    there = len({one.slice_index for one in devices if one.platform == "tpu"})
+    if there and config.slices % there:
+        raise InputError(
+            f"MeshConfig.slices = {config.slices}, but the {len(devices)} devices are of {there} "
+            f"slices; set it to {there}"
+        )
 
 
 def by_slice(devices: Sequence[Any]) -> list[Any]:
