@@ -154,7 +154,7 @@ def test_a_port_that_is_taken_is_wrong_input(tmp_path):
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with Pair(tmp_path, ["none"], address) as pair:
             assert pair.statuses() == [2]
-            assert "is it the address of number 0, and its port free?" in pair.error(0)
+            assert "is it the address of number 0, and its port free there?" in pair.error(0)
 
 
 def test_sigterm_ends_one_that_waits_for_the_others_and_may_come_twice(tmp_path):

@@ -25,6 +25,7 @@ JOIN_SECONDS = 300  # that the others have to come
 LISTEN_SECONDS = 1.0  # between two looks at whether another process has failed
 # What jax's coordination service says before it aborts us, and which process it misses.
 LOST_PEER = r"(?s)stopped sending heartbeats\):\s*(\d+)|JAX distributed service detected fatal"
+JOINING = "--processes: {}, joining; is it the address of number 0, and its port free there?"
 WORD = "welm_failure"  # the key under which a failing process leaves its status and reason
 _ending = threading.Event()  # once it is set, what others say no longer ends this process
 
@@ -98,6 +99,8 @@ def _killed(number: int, has_joined: bool, said: str) -> Failure:
             f"not all processes of the run came within {JOIN_SECONDS} s, or their coordinator "
             "cannot be reached; start the same command on all hosts"
         )
+    if number == signal.SIGSEGV and not has_joined:  # jax's way to say that it cannot listen
+        return InputError(JOINING.format("jax ended"))
     if number == signal.SIGABRT and lost:
         who = f"process {lost[1]}" if lost[1] else "another process"
         return Preempted(
@@ -161,9 +164,7 @@ def joined(
         ) from error
     except RuntimeError as error:
         first = str(error).splitlines()[0]
-        raise InputError(
-            f"--processes: {first}; is it the address of number 0, and its port free?"
-        ) from error
+        raise InputError(JOINING.format(first)) from error
     tell_parent()
     from jax._src import distributed  # jax has no public door to its coordination service
 

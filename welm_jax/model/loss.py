@@ -68,7 +68,7 @@ def _summed_loss(vocab_size, chunks, hidden, head, targets, weights):
         losses = token_losses(logits(hidden, head, vocab_size), targets)
         return totals + jnp.sum(losses * weights, axis=1), None
 
-    nothing = jnp.zeros_like(weights[:, 0])
+    nothing = _of_rows(jnp.zeros_like(weights[:, 0]))
     return jnp.sum(jax.lax.scan(add, nothing, _pieces(chunks, hidden, targets, weights))[0])
 
 
@@ -95,11 +95,12 @@ def _with_gradients(vocab_size, chunks, hidden, head, targets, weights):
         totals += jnp.sum(losses * weights, axis=1)
         return (totals, head_gradient), hidden_gradient
 
-    nothing = jnp.zeros_like(weights[:, 0]), jax.reshard(jnp.zeros(head.shape), partial)
+    no_loss = _of_rows(jnp.zeros_like(weights[:, 0]))
+    nothing = no_loss, jax.reshard(jnp.zeros(head.shape), partial)
     (totals, head_gradient), hidden_gradients = jax.lax.scan(
         add, nothing, _pieces(chunks, hidden, targets, weights)
     )
-    hidden_gradient = jnp.moveaxis(hidden_gradients, 0, 1).reshape(hidden.shape)
+    hidden_gradient = _of_rows(jnp.moveaxis(hidden_gradients, 0, 1).reshape(hidden.shape))
     return jnp.sum(totals), (hidden_gradient, head_gradient, head)
 
 
@@ -122,9 +123,15 @@ def _pieces(chunks: int, *arrays: Array) -> tuple[Array, ...]:
 
     def split(array):
         batch, length, *rest = array.shape
-        return jnp.moveaxis(array.reshape(batch, chunks, length // chunks, *rest), 1, 0)
+        pieces = _of_rows(array.reshape(batch, chunks, length // chunks, *rest))
+        return jnp.moveaxis(pieces, 1, 0)
 
     return tuple(map(split, arrays))
+
+
+def _of_rows(array: Array) -> Array:
+    """The array with its first axis where rows live: jax forgets that of a single row."""
+    return jax.reshard(array, axes.spec("batch"))
 
 
 def _ids_like(scores: Float[Array, "B T V"]) -> Int[Array, "1 1 V"]:
