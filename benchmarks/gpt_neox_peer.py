@@ -160,12 +160,15 @@ def measure(work: Work, attention: str) -> dict:
         "compile_seconds": max(0.0, seconds[0] - statistics.median(timed)),
         "peak_bytes": torch.cuda.max_memory_allocated() if DEVICE == "cuda" else None,
         "planned_bytes": None,
+        "closed_form_bytes": None,
     }
 
 
 def measure_fastest(work: Work) -> dict:
     """By the fastest attention kernel that torch.compile takes, too."""
     kernels = by_speed(work)
+    if not kernels:
+        raise RuntimeError("no attention kernel of PyTorch runs here")
     for attention in kernels[:-1]:
         try:
             return measure(work, attention)

@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from benchmarks.same_work import Work
-from welm_jax import ahead_of_time
+from welm_jax import ahead_of_time, cost_model
 from welm_jax.model import attention, axes, loss
 from welm_jax.model.config import ModelConfig
 from welm_jax.model.decoder import Assembler
@@ -100,7 +100,27 @@ def measure_step(work: Work) -> dict:
         "compile_seconds": moments[0] - started,
         "peak_bytes": (device.memory_stats() or {}).get("peak_bytes_in_use"),
         "planned_bytes": ahead_of_time.live_bytes(step),
+        "closed_form_bytes": closed_form_bytes(work, kernel),
     }
+
+
+def closed_form_bytes(work: Work, kernel: attention.Kernel) -> float:
+    """What the planner says before it compiles."""
+    asked = cost_model.Workload(
+        model=work.decoder(),
+        sequence_tokens=work.sequence_tokens,
+        loss_chunks=work.loss_chunks,
+        kernel=kernel,
+    )
+    how = cost_model.Candidate(
+        data=1,
+        fsdp=1,
+        tensor=1,
+        rows=work.microbatch,
+        microbatches=work.batch_size // work.microbatch,
+        remat=work.remat,
+    )
+    return sum(cost_model.memory_parts(asked, how).values())
 
 
 def rates(work: Work) -> optimizer.OptimizerConfig:

@@ -1,10 +1,15 @@
 """The closed form of a step's memory, against what compiling the step came to."""
 
+import dataclasses
+import json
+from pathlib import Path
+
 import pytest
 
 from welm_jax import cost_model
 from welm_jax.cost_model import Candidate, Workload
 from welm_jax.model.config import ModelConfig
+from welm_jax.plan import Question
 from welm_jax.train import accelerators
 
 MODELS = {
@@ -12,27 +17,8 @@ MODELS = {
     "2.7B": ModelConfig(num_layers=32, num_heads=32, d_model=2560),
     "10B": ModelConfig(num_layers=32, num_heads=40, d_model=5120),
 }
-# Model, mesh, rows, microbatches, remat, GiB of the step compiled by jax 0.12 for A100s and H100s.
-COMPILED = [
-    ("1.3B", (1, 1, 1), 8, 4, "dots", 41.12),
-    ("1.3B", (1, 1, 1), 8, 1, "dots", 36.49),
-    ("1.3B", (1, 1, 1), 8, 4, "full", 27.62),
-    ("1.3B", (1, 1, 1), 16, 4, "full", 30.86),
-    ("1.3B", (1, 1, 1), 4, 4, "none", 53.47),
-    ("1.3B", (1, 1, 1), 2, 4, "none", 40.35),
-    ("1.3B", (1, 1, 1), 16, 4, "dots", 57.79),
-    ("1.3B", (8, 1, 1), 8, 4, "dots", 28.53),
-    ("1.3B", (1, 8, 1), 8, 4, "dots", 20.67),
-    ("2.7B", (1, 1, 1), 4, 4, "full", 51.69),
-    ("2.7B", (1, 1, 1), 4, 4, "dots", 62.65),
-    ("10B", (32, 1, 4), 4, 16, "full", 24.01),
-    ("10B", (32, 1, 4), 4, 16, "dots", 31.42),
-    ("10B", (32, 1, 4), 2, 32, "none", 49.41),
-    ("10B", (64, 1, 2), 2, 16, "full", 41.70),
-    ("10B", (4, 8, 4), 4, 16, "full", 7.34),
-    ("10B", (4, 8, 4), 4, 16, "dots", 14.87),
-    ("10B", (16, 1, 8), 4, 32, "full", 14.00),
-]
+# Steps compiled by jax 0.12 for devices that were not there: benchmarks/closed_form.py made it.
+COMPILED = json.loads((Path(__file__).parent / "golden" / "compiled_steps.json").read_text())
 
 
 def work(model):
@@ -46,12 +32,33 @@ def way(mesh, rows, microbatches, remat):
     )
 
 
-@pytest.mark.parametrize(("model", "mesh", "rows", "microbatches", "remat", "gib"), COMPILED)
-def test_memory_is_that_of_the_compiled_step_within_six_per_cent(
-    model, mesh, rows, microbatches, remat, gib
-):
-    parts = cost_model.memory_parts(work(model), way(mesh, rows, microbatches, remat))
-    assert sum(parts.values()) / 2**30 == pytest.approx(gib, rel=0.06)
+@pytest.mark.parametrize("step", COMPILED, ids=lambda step: f"{step['target']}-{step['gib']}")
+def test_memory_is_near_that_of_the_compiled_step(step):
+    """Within 6 % of what the form was fitted to, within a fifth of what it was not."""
+    how = Candidate(**step["how"])
+    asked = Question(
+        model=ModelConfig(**step["model"]),
+        target=step["target"],
+        devices=how.devices,
+        batch_size=how.rows * how.microbatches * how.data * how.fsdp,
+        sequence_tokens=step["sequence_tokens"],
+        tokens=3e11,
+    )
+    near = 0.06 if step["fitted"] else 0.2
+    assert asked.bytes_of(how) / 2**30 == pytest.approx(step["gib"], rel=near)
+
+
+def test_the_scores_of_xlas_attention_and_float32_take_their_time():
+    """Of 1.3B, 16 rows of 2,048: 16 x 2,048^2 x 16 x 24 scores of 44 bytes; TF32 at half speed."""
+    h100, how = accelerators.named("h100"), way((1, 1, 1), 16, 1, "dots")
+    kernels = [dataclasses.replace(work("1.3B"), kernel=kernel) for kernel in ("xla", "cudnn")]
+    plain, fused = (cost_model.seconds_parts(one, how, h100) for one in kernels)
+    scores = 16 * 2048**2 * 16 * 24
+    more = plain["memory traffic"] - fused["memory traffic"]
+    assert more == pytest.approx(44 * scores / 3352.32e9)
+    single = dataclasses.replace(MODELS["1.3B"], compute_dtype="float32")
+    wide = cost_model.seconds_parts(dataclasses.replace(work("1.3B"), model=single), how, h100)
+    assert wide["arithmetic"] == pytest.approx(2 * fused["arithmetic"])
 
 
 def test_arithmetic_at_the_reachable_peak_by_hand():
@@ -80,8 +87,11 @@ def test_an_axis_beyond_a_node_is_slower_by_the_network():
 
 
 def test_candidates_divide_batch_heads_and_width():
-    """On 6 devices 3 divides a batch of 12, but neither the width of 5120 nor the 40 heads."""
-    assert cost_model.candidates(work("10B"), batch_size=12, devices=6, most_tensor=8) == []
+    """On 6 devices neither the width of 5120 nor the 40 heads divide by 3; data may, at a price."""
+    found = cost_model.candidates(work("10B"), batch_size=12, devices=6, most_tensor=8)
+    assert {(one.data, one.fsdp, one.tensor) for one in found} == {(6, 1, 1), (3, 2, 1), (3, 1, 2)}
+    how = next(one for one in found if one.data == 3 and one.fsdp == 2)
+    assert how.ways_at_rest(5120) == 2 and how.ways_at_rest(5118) == 6
     found = cost_model.candidates(work("10B"), batch_size=12, devices=4, most_tensor=2)
     assert {(one.data, one.fsdp, one.tensor) for one in found} == {
         (4, 1, 1),

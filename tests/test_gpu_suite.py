@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import bars, gpu_suite, measuring_processes, same_work
+from benchmarks import bars, gpu_measurements, gpu_suite, measuring_processes, same_work
 from benchmarks.gpu_suite import FULL, TINY, Suite
 from benchmarks.same_work import Work
 from tests.golden import make_gpt_neox_parity
@@ -26,6 +26,7 @@ DONE = {
     "compile_seconds": 3.0,
     "peak_bytes": 40 * 2**30,
     "planned_bytes": 38 * 2**30,
+    "closed_form_bytes": 37 * 2**30,
 }
 
 
@@ -79,11 +80,11 @@ def test_the_weights_of_the_peer_are_ours_in_its_order():
 
 
 def test_a_row_says_what_did_not_run_and_what_is_not_known():
-    assert "| cudnn | 1 | 1.250 (1.000 to 1.500) | 52,429 | 45.7% | 40.0 | 38.0 | 3 |" in (
+    assert "| cudnn | 1 | 1.250 (1.000 to 1.500) | 52,429 | 45.7% | 40.0 | 38.0 | 37.0 | 3 |" in (
         gpu_suite.table_row(row("sweep", "ours"))
     )
     unknown = row("sweep", "ours", device="cpu", peak_bytes=None)
-    assert "| MFU n/a | n/a | 38.0 |" in gpu_suite.table_row(unknown)
+    assert "| MFU n/a | n/a | 38.0 | 37.0 |" in gpu_suite.table_row(unknown)
     failed = row("sweep", "ours") | {"failed": "out of memory"}
     assert "| out of memory |" in gpu_suite.table_row(failed)
 
@@ -162,6 +163,27 @@ def test_nothing_is_started_when_the_time_is_up():
     environment = measuring_processes.environment_of(True, "unused")
     with measuring_processes.Bench(sys.executable, environment, 0) as bench:
         assert bench.ask("ours", None) == {"failed": measuring_processes.NO_TIME}
+
+
+def test_our_side_measures_in_float32_what_the_golden_arrays_hold():
+    found = gpu_measurements.measure_parity()
+    assert found["logits"] <= 1e-5 and found["gradients"] <= 1e-5
+
+
+def test_our_side_measures_a_step():
+    how = {"dtype": "float32", "microbatch": 2, "remat": "dots", "loss_chunks": 4}
+    work = Work(**TINY["work"], **how, warm_up_steps=1, timed_steps=2)
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu_measurements"],
+        input=json.dumps(vars(work)),
+        cwd=measuring_processes.REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    found = json.loads(done.stdout)
+    assert len(found["seconds"]) == 2 and found["attention"] == "xla"
+    assert found["losses"][-1] < found["losses"][0] < 6.5  # ln 500 = 6.2
+    assert found["planned_bytes"] > 0 and found["closed_form_bytes"] > 0
 
 
 @pytest.mark.slow

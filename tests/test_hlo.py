@@ -69,6 +69,21 @@ def test_collectives_their_axes_and_how_often_they_run(groups, axes):
     assert str(by_kind["all-gather"]) == "all-gather over tensor of bf16[2], once"
 
 
+def test_operands_of_an_asynchronous_start_do_not_count():
+    """XLA writes them into its result, for a reduction to all only in a second pair of brackets."""
+    for result, operation in (
+        ("((bf16[8]), bf16[8])", "all-reduce-start"),
+        ("bf16[8]", "all-reduce-start"),
+        ("(bf16[4], bf16[8])", "all-gather-start"),
+    ):
+        line = f"%once = {result} {operation}(%s), replica_groups=" + "{}"
+        old = next(one for one in PROGRAM.splitlines() if one.startswith("  %once = "))
+        text = PROGRAM.replace(old, f"  {line}").replace("REPLICA_GROUPS", "{}")
+        found = hlo.collectives(text, MESH)
+        [once] = [one for one in found if not one.instruction.in_loop]
+        assert once.bytes == 16 and str(once).endswith(" of bf16[8], once")
+
+
 def test_groups_of_one_device_exchange_nothing_and_unknown_forms_are_refused():
     alone = "{{0},{1},{2},{3},{4},{5},{6},{7}}"
     found = hlo.collectives(PROGRAM.replace("REPLICA_GROUPS", alone), MESH)

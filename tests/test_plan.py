@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from welm_jax import ahead_of_time, plan
+from welm_jax import ahead_of_time, gin_files, launch, plan
+from welm_jax.configurables import TRAINING
 from welm_jax.failures import InputError
 from welm_jax.model.config import ModelConfig
 from welm_jax.train import accelerators
@@ -27,14 +28,16 @@ def question(**changes):
         ({"devices": 0}, "--devices 0; it must be 1 or more"),
         ({"tokens": -5.0}, "--tokens -5; it must be 1 or more"),
         ({"sequence_tokens": 100}, "--sequence_tokens 100; make it a multiple of 16"),
+        ({"tokens": float("nan")}, "--tokens nan; it must be 1 or more"),
+        ({"devices": 12}, "12 devices are no whole number of hosts of 8; take 8 or 16"),
         (
-            {"devices": 6},
-            "2048 sequences and a model of 40 heads and width 5120 do not divide over",
+            {"devices": 7},
+            "batch of 2048 sequences does not divide over 7 devices .* a multiple of 7",
         ),
         (
             {"devices": 4},
             r"does not fit: at the least 49.\d GiB of the 34.7 GiB .* 14.\d GiB too much; nearest "
-            r"that does: 8 x a100-40gb, data 1 x fsdp",
+            r"that should: 8 x a100-40gb, data 1 x fsdp",
         ),
     ],
 )
@@ -47,29 +50,73 @@ def test_a_step_that_compiles_larger_than_said_gives_way_to_one_that_has_room(mo
     """The fastest compiles to 36 GiB; what would be too large by as much is not compiled at all."""
     compiled = []
 
-    def compiled_to(console, asked, how, room):
+    def compiled_to(console, asked, how):
         compiled.append(how)
-        return 36 * 2**30 if len(compiled) == 1 else plan._bytes(asked, how)
+        return 36 * 2**30 if len(compiled) == 1 else asked.bytes_of(how)
 
     monkeypatch.setattr(plan, "_compiled", compiled_to)
     plan.plan(question(), 1)
     asked, out = question(), capsys.readouterr().out
-    room = plan.USABLE * asked.device.memory_bytes
-    first, *others = plan._ordered(asked, room)
-    error = 36 * 2**30 / plan._bytes(asked, first)
-    expected = next(how for how in others if plan._bytes(asked, how) * error <= room)
+    first, *others = asked.ordered()
+    error = 36 * 2**30 / asked.bytes_of(first)
+    expected = next(how for how in others if asked.bytes_of(how) * error <= asked.room)
     assert compiled == [first, expected]
     lines = list(plan.gin_lines(asked, expected))
     assert out.endswith("\n".join(lines) + "\n")
-    assert "StepConfig.batch_size = 2048" in lines and f"MeshConfig.data = {expected.data}" in lines
+    assert "BATCH_SIZE = 2048" in lines and f"MeshConfig.data = {expected.data}" in lines
     assert re.search(r"MFU \d\d\.\d% of 312 TFLOP/s .* billion tokens a day", out)
 
 
-def test_where_no_compiled_candidate_fits_it_says_what_would(monkeypatch):
-    monkeypatch.setattr(plan, "_compiled", lambda *_: 40 * 2**30)
-    text = r"does not fit: at the least .* of the 34.7 GiB .* nearest that does: \d+ x a100-40gb"
+def test_its_gin_lines_make_a_run(tmp_path):
+    asked = question()
+    how = asked.ordered()[0]
+    file = tmp_path / "run.gin"
+    files = ["include 'runs/pretrain.gin'", "include 'models/welm_10b.gin'"]
+    rest = [
+        "TOKENS_DIR = 'tokens'",
+        "TRAIN_STEPS = 10",
+        "MAX_LEARNING_RATE = 1e-4",
+        "WARMUP_STEPS = 1",
+    ]
+    file.write_text("\n".join([*files, *rest, *plan.gin_lines(asked, how)]))
+    config = gin_files.load([str(file)], [], TRAINING)
+    assert config["ModelConfig"] == asked.model and config["MeshConfig"].fsdp == how.fsdp
+    step = config["StepConfig"]
+    assert (step.batch_size, step.microbatches, step.remat) == (2048, how.microbatches, how.remat)
+
+
+def test_where_no_compiled_candidate_fits_it_says_what_should(monkeypatch):
+    monkeypatch.setattr(plan, "_compiled", lambda _, asked, how: 9 * asked.bytes_of(how))
+    text = r"does not fit: at the least .* of the 34.7 GiB .* nearest that should: \d+ x a100-40gb"
     with pytest.raises(InputError, match=text):
         plan.plan(question(), 1)
+
+
+def test_where_none_should_fit_but_nearly_the_smallest_is_compiled(monkeypatch, capsys):
+    """By the closed form 1.3B in float32 is too large for one A100 of 40 GB, by little."""
+    model = ModelConfig(num_layers=24, num_heads=16, d_model=2048, compute_dtype="float32")
+    asked = question(model=model, devices=1, batch_size=64, sequence_tokens=4096)
+    least = min(asked.ways(), key=asked.bytes_of)
+    monkeypatch.setattr(plan, "USABLE", 0.97 * asked.bytes_of(least) / asked.device.memory_bytes)
+    assert not asked.ordered()
+    monkeypatch.setattr(plan, "_compiled", lambda _, asked, how: 0.9 * asked.bytes_of(how))
+    plan.plan(asked, 1)
+    assert f"MICROBATCHES = {least.microbatches}\n" in capsys.readouterr().out
+    monkeypatch.setattr(plan, "_compiled", lambda _, asked, how: 1.1 * asked.bytes_of(how))
+    with pytest.raises(InputError, match="does not fit: .* too much; nearest that should: 2 x"):
+        plan.plan(asked, 1)
+
+
+def test_what_would_do_comes_in_numbers_that_there_are():
+    huge = ModelConfig(num_layers=96, num_heads=96, d_model=12288)
+    with pytest.raises(InputError, match="too much; no number of them would do"):
+        plan.plan(question(model=huge, target="tpu-v5e", devices=256), 1)
+
+
+def test_a_run_file_is_no_models_file():
+    line = ["--gin_file", "runs/welm_10b.gin", "--target", "h100", "--devices", "8"]
+    with pytest.raises(InputError, match="plan takes a model's file alone, such as models/welm_1"):
+        launch.dispatch(["plan", *line])
 
 
 def test_as_many_candidates_are_compiled_as_asked(monkeypatch, capsys):
@@ -161,15 +208,18 @@ def kernels(targets):
 
 
 @needs("jax_cuda12_plugin")
-def test_every_gpu_has_a_description_that_compiles_to_cudnns_attention():
-    targets = [name for name, row in accelerators.ACCELERATORS.items() if row.description]
-    for found in kernels(targets).values():
-        assert any(name.endswith("Backward") for name in found) and len(found) == 2
+def test_a_gpu_compiles_to_cudnns_attention_and_all_are_known_to_the_compiler():
+    """The two others that are compiled for, A100 and H100, are so elsewhere."""
+    (found,) = kernels(["b200"]).values()
+    assert any(name.endswith("Backward") for name in found) and len(found) == 2
+    for row in accelerators.ACCELERATORS.values():
+        if row.description:
+            assert ahead_of_time.devices_of(row, 16)[0].device_kind == row.kind
 
 
 @needs("libtpu")
-def test_every_tpu_compiles_to_the_splash_kernel():
-    targets = [name for name, row in accelerators.ACCELERATORS.items() if row.topology]
+def test_a_tpu_compiles_to_the_splash_kernel():
+    targets = ["tpu-v5e", "tpu-v5p"]
     assert kernels(targets) == dict.fromkeys(targets, {"tpu_custom_call"})
 
 
@@ -184,5 +234,5 @@ def test_ten_billion_parameters_fit_128_devices_of_40_gb():
     said = float(re.search(r"the closed form said ([\d.]+)", out)[1])
     assert 20 < live < 34.69 and "fits: use these gin lines" in out
     assert said == pytest.approx(live, rel=0.1)
-    assert not re.search("in loops .* over data ", out)
+    assert not re.search(r"in loops .* over \S*data", out)
     assert re.search(r"once +reduce-scatter +over data", out)

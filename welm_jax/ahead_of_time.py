@@ -51,38 +51,48 @@ def devices_of(accelerator: Accelerator, count: int) -> Sequence[jax.Device]:
     Raises:
       InputError: there is no compiler for them here, or they do not come in that number.
     """
+    check_count(accelerator, count)
     if accelerator.topology:
         return _tpus(accelerator, count)
-    _require("jax_cuda12_plugin", "plan-gpu")
+    _require("plan-gpu", "jax_cuda12_plugin", "jax_cuda13_plugin")
     if not _has_libdevice():  # without it the compiler ends in a segmentation fault
         raise InputError(f"libdevice of CUDA is not here; {INSTALL}")
     on_host = min(count, accelerator.devices_per_host)
-    if count % on_host:
-        below = count // on_host * on_host
-        raise InputError(
-            f"{count} devices are no whole number of hosts of {on_host}; take {below} or "
-            f"{below + on_host}"
-        )
     topology = f"1x{count // on_host}x{on_host}"
     return topologies.get_topology_desc(
         platform="cuda", target_config=_target_config(accelerator.description), topology=topology
     ).devices
 
 
-def _tpus(accelerator: Accelerator, count: int) -> Sequence[jax.Device]:
-    _require("libtpu", "plan-tpu")
-    for name, value in QUIET_TPU.items():
-        os.environ.setdefault(name, value)
-    if count > accelerator.most_devices:
+def check_count(accelerator: Accelerator, count: int) -> None:
+    """Refuses numbers in which devices do not come.
+
+    Raises:
+      InputError: says in which they do.
+    """
+    on_host = min(count, accelerator.devices_per_host)
+    if not accelerator.topology and count % on_host:
+        below = count // on_host * on_host
+        raise InputError(
+            f"{count} devices are no whole number of hosts of {on_host}; take {below} or "
+            f"{below + on_host}"
+        )
+    if accelerator.topology and count > accelerator.most_devices:
         raise InputError(
             f"a slice of {accelerator.kind} has at most {accelerator.most_devices} devices, not "
             f"{count}; plan one slice, with its share of --batch_size"
         )
-    if count & (count - 1):
+    if accelerator.topology and count & (count - 1):
         below = 2 ** (count.bit_length() - 1)
         raise InputError(
             f"TPU slices here are of 1, 2, 4, ... devices, not {count}; take {below} or {2 * below}"
         )
+
+
+def _tpus(accelerator: Accelerator, count: int) -> Sequence[jax.Device]:
+    _require("plan-tpu", "libtpu")
+    for name, value in QUIET_TPU.items():
+        os.environ.setdefault(name, value)
     dimensions = 2 if accelerator.topology in ("v5e", "v6e") else 3
     bits = count.bit_length() - 1
     sides = [2 ** ((bits + at) // dimensions) for at in range(dimensions)]
@@ -92,15 +102,17 @@ def _tpus(accelerator: Accelerator, count: int) -> Sequence[jax.Device]:
     return topologies.get_topology_desc(platform="tpu", topology_name=name, **of_chip).devices
 
 
-def _require(module: str, extra: str) -> None:
-    if importlib.util.find_spec(module) is None:
-        raise InputError(f"planning for this device needs {module} ({extra}); {INSTALL}")
+def _require(extra: str, *modules: str) -> None:
+    """Refuses to go on without any of the modules."""
+    if not any(map(importlib.util.find_spec, modules)):
+        raise InputError(f"planning for this device needs {modules[0]} ({extra}); {INSTALL}")
 
 
 def _has_libdevice() -> bool:
     roots = [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"))]
     if nvidia := importlib.util.find_spec("nvidia"):
-        roots += [Path(path) / "cuda_nvcc" for path in nvidia.submodule_search_locations]
+        parts = ("cuda_nvcc", "cu13")
+        roots += [Path(at) / part for at in nvidia.submodule_search_locations for part in parts]
     return any(list((root / "nvvm/libdevice").glob("libdevice*.bc")) for root in roots)
 
 
@@ -142,12 +154,15 @@ def lowered_step(config: Mapping[str, Any], mesh: Mesh, sequence_tokens: int) ->
         return step.lower(state, batch, np.float32(1))
 
 
-def live_bytes(compiled: jax.stages.Compiled) -> int:
+def live_bytes(compiled: jax.stages.Compiled) -> int | None:
     """What a device holds at its fullest: arguments, results that do not reuse them, the rest.
 
-    Not in it: the runtime's own context, buffers of its communication, fragmentation.
+    Not in it: the runtime's own context, buffers of its communication, fragmentation. None where
+    the compiler does not tell.
     """
     memory = compiled.memory_analysis()
+    if memory is None:
+        return None
     return (
         memory.argument_size_in_bytes
         + memory.output_size_in_bytes

@@ -29,6 +29,8 @@ SCORE_NOW, SCORE_KEPT = 12, 6
 LOGIT = 10
 # Bytes a token, layer and unit of width that pass through memory outside of matrix products.
 PASSING = {"none": 90, "dots": 100, "full": 120}
+# Bytes a score of XLA's attention that pass through it: some forward, more backward, some again.
+SCORE_PASSING = {"none": 32, "dots": 44, "full": 44}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,11 @@ class Candidate:
     def devices(self) -> int:
         """All of the mesh."""
         return self.data * self.fsdp * self.tensor
+
+    def ways_at_rest(self, width: int) -> int:
+        """Parts of the state; as axes.at_rest, it is whole along data if that does not divide."""
+        divides = width % (self.data * self.fsdp) == 0
+        return self.tensor * self.fsdp * (self.data if divides else 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +106,8 @@ def memory_parts(work: Workload, how: Candidate) -> dict[str, float]:
     model, half = work.model, work.half_bytes
     split = how.tensor * how.fsdp
     size = work.body_size + work.embeddings_size
-    copy = (half * work.body_size + FLOAT32 * work.embeddings_size) / split
+    gradients = (half * work.body_size + FLOAT32 * work.embeddings_size) / split
+    copy = gradients if how.data > 1 else (half < FLOAT32) * half * work.body_size / split
     layer_tokens = how.rows * work.sequence_tokens * model.d_model * half / 2
     whole, parted = SAVED[how.remat]
     whole_now, parted_now = WORKING
@@ -116,10 +124,10 @@ def memory_parts(work: Workload, how: Candidate) -> dict[str, float]:
         working += SCORE_NOW * scores
         kept += SCORE_KEPT * scores if how.remat == "none" else 0.0
     return {
-        "parameters and moments": STATES * FLOAT32 * size / (split * how.data),
+        "parameters and moments": STATES * FLOAT32 * size / how.ways_at_rest(model.d_model),
         "weights in use": copy,
         "sums of gradients": FLOAT32 * size / split if sums else 0.0,
-        "gradients": copy,
+        "gradients": gradients,
         "gathered over fsdp": gathered,
         "kept for the backward pass": model.num_layers * kept,
         "one layer, or the logits": max(working, LOGIT * logits / how.tensor),
@@ -136,20 +144,29 @@ def seconds_parts(work: Workload, how: Candidate, device: Accelerator) -> dict[s
     per_microbatch = (2 * FLOAT32 + 5 * half) * size / split  # sums, gradients, weights thrice
     per_microbatch += work.loss_chunks * 3 * FLOAT32 * work.table_size / how.tensor
     layer_tokens = tokens * model.d_model * model.num_layers * half / 2
-    once = (2 * STATES + 2) * FLOAT32 * size / (split * how.data)
+    once = (2 * STATES + 2) * FLOAT32 * size / how.ways_at_rest(model.d_model)
     moved = per_microbatch * how.microbatches + PASSING[how.remat] * layer_tokens / how.tensor
+    if work.kernel == "xla":
+        scores = tokens * T * model.num_heads * model.num_layers / how.tensor
+        moved += SCORE_PASSING[how.remat] * scores
 
     reductions = {"none": 4, "dots": 4, "full": 5}[how.remat] * model.num_layers + 2
     of_tensor = reductions * how.microbatches * how.rows * T * model.d_model * half * 2
     of_fsdp = 3 * how.microbatches * half * size / how.tensor
     of_data = (FLOAT32 + half) * size / split
     return {
-        "arithmetic": flops / (device.peak_flops * REACHABLE),
+        "arithmetic": flops / (_peak(work, device) * REACHABLE),
         "memory traffic": (moved + once) / device.memory_bandwidth,
         "exchange along tensor": _exchanged(of_tensor, how.tensor, how.tensor, device),
         "exchange along fsdp": _exchanged(of_fsdp, how.fsdp, split, device),
         "exchange along data": _exchanged(of_data, how.data, how.devices, device),
     }
+
+
+def _peak(work: Workload, device: Accelerator) -> float:
+    """FLOP/s of products: jax takes TF32 for float32 on GPUs, and bfloat16 on TPUs."""
+    halved = work.model.compute_dtype == "float32" and device.topology is None
+    return device.peak_flops / (2 if halved else 1)
 
 
 def recomputed_flops(work: Workload, how: Candidate) -> float:
@@ -181,7 +198,7 @@ def candidates(work: Workload, batch_size: int, devices: int, most_tensor: int) 
             continue
         for fsdp in _divisors(math.gcd(devices // tensor, model.d_model)):
             data = devices // tensor // fsdp
-            if batch_size % (data * fsdp) or model.d_model % (data * fsdp):
+            if batch_size % (data * fsdp):
                 continue
             per_device = batch_size // (data * fsdp)
             found += [
@@ -201,4 +218,5 @@ def candidates(work: Workload, batch_size: int, devices: int, most_tensor: int) 
 
 
 def _divisors(number: int) -> list[int]:
-    return [one for one in range(1, number + 1) if number % one == 0]
+    small = [one for one in range(1, math.isqrt(number) + 1) if number % one == 0]
+    return sorted({*small, *(number // one for one in small)})

@@ -19,14 +19,23 @@ COLLECTIVES = (
     "collective-permute",
     "collective-broadcast",
 )
-BYTES = {"pred": 1, "s8": 1, "u8": 1, "f16": 2, "bf16": 2, "f32": 4, "s32": 4, "u32": 4, "s64": 8}
+BYTES = {
+    **dict.fromkeys(("pred", "s8", "u8"), 1),
+    **dict.fromkeys(("f16", "bf16", "s16", "u16"), 2),
+    **dict.fromkeys(("f32", "s32", "u32"), 4),
+    **dict.fromkeys(("f64", "s64", "u64"), 8),
+    "token": 0,
+}
 
 Shape = tuple[str, tuple[int, ...]]  # XLA's name of the type, and the dimensions
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*?\{$(.*?)^\}", re.M | re.S)
 _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*)$", re.M)
 _SHAPE = re.compile(r"(\w+)\[([\d,]*)\]")
-_CALLED = re.compile(r"(?:calls|to_apply|condition|body)=%?([\w.-]+)|branch_computations=\{(.*?)\}")
+_CALLED = re.compile(
+    r"(?:calls|to_apply|condition|body|true_computation|false_computation)=%?([\w.-]+)"
+    r"|(?:branch_computations|called_computations)=\{(.*?)\}"
+)
 _NAMED = re.compile(  # no axis named by halves: those are written with a colon
     r"mesh\[(.*?)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? ?\{([^:]*?)\}"
 )
@@ -44,6 +53,8 @@ class Instruction:
       details: operands and attributes, as they are written.
       times: how often a run of the program carries it out.
       in_loop: whether it stands in a loop.
+      is_fused: whether it stands inside of a fusion, so that its results never lie in memory.
+      starts_with_operands: whether the shapes of its operands come first, as many as results.
     """
 
     name: str
@@ -52,6 +63,8 @@ class Instruction:
     details: str
     times: int
     in_loop: bool
+    is_fused: bool
+    starts_with_operands: bool
 
     @property
     def result_bytes(self) -> int:
@@ -78,13 +91,16 @@ class Collective:
     @property
     def bytes(self) -> int:
         """Of the whole tensor, of which each device begins or ends with a part."""
-        shapes = self.instruction.shapes
-        if self.instruction.operation.endswith("-start") and self.kind != "all-reduce":
-            shapes = shapes[len(shapes) // 2 :]  # operands come first, then results
-        return _bytes(shapes) * (self.ways if self.kind == "reduce-scatter" else 1)
+        return _bytes(self.shapes) * (self.ways if self.kind == "reduce-scatter" else 1)
+
+    @property
+    def shapes(self) -> Sequence[Shape]:
+        """Of the results; those of an asynchronous start come after its operands, if it has any."""
+        found = self.instruction.shapes
+        return found[len(found) // 2 :] if self.instruction.starts_with_operands else found
 
     def __str__(self) -> str:
-        shapes = ", ".join(f"{dtype}{list(size)}" for dtype, size in self.instruction.shapes)
+        shapes = ", ".join(f"{dtype}{list(size)}" for dtype, size in self.shapes)
         place = f"x {self.instruction.times} in a loop" if self.instruction.in_loop else "once"
         return f"{self.kind} over {'+'.join(sorted(self.axes))} of {shapes}, {place}"
 
@@ -93,25 +109,25 @@ def instructions(text: str) -> list[Instruction]:
     """All operations of a program that runs, those of loops and fusions too."""
     bodies = {name: body for _, name, body in _COMPUTATION.findall(text)}
     entry = next(name for is_entry, name, _ in _COMPUTATION.findall(text) if is_entry)
-    times: dict[tuple[str, bool], int] = collections.Counter()
+    times: dict[tuple[str, bool, bool], int] = collections.Counter()
 
     @functools.cache
-    def calls(computation: str) -> list[tuple[str, int, bool]]:
+    def calls(computation: str) -> list[tuple[str, int, bool, bool]]:
         found = []
         for _, _, operation, details in _INSTRUCTION.findall(bodies[computation]):
             loops = operation == "while"
             trips = _trips(details, bodies) if loops else 1
             for one, several in _CALLED.findall(details):
                 for name in [one] if one else re.findall(r"[\w.-]+", several):
-                    found.append((name, trips, loops))
+                    found.append((name, trips, loops, operation == "fusion"))
         return found
 
-    def visit(computation: str, multiplied: int, in_loop: bool) -> None:
-        times[computation, in_loop] += multiplied
-        for name, trips, loops in calls(computation):
-            visit(name, multiplied * trips, in_loop or loops)
+    def visit(computation: str, multiplied: int, in_loop: bool, is_fused: bool) -> None:
+        times[computation, in_loop, is_fused] += multiplied
+        for name, trips, loops, fuses in calls(computation):
+            visit(name, multiplied * trips, in_loop or loops, is_fused or fuses)
 
-    visit(entry, 1, False)
+    visit(entry, 1, False, False)
     return [
         Instruction(
             name=name,
@@ -120,8 +136,10 @@ def instructions(text: str) -> list[Instruction]:
             details=details,
             times=count,
             in_loop=in_loop,
+            is_fused=is_fused,
+            starts_with_operands=_holds_operands(operation, result),
         )
-        for (computation, in_loop), count in times.items()
+        for (computation, in_loop, is_fused), count in times.items()
         for name, result, operation, details in _INSTRUCTION.findall(bodies[computation])
     ]
 
@@ -147,12 +165,22 @@ def collectives(text: str, mesh_shape: Mapping[str, int]) -> list[Collective]:
     return found
 
 
+def _holds_operands(operation: str, result: str) -> bool:
+    """Whether an asynchronous start's result is ((operands), results), or (operand, result)."""
+    if not operation.endswith("-start") or not result.startswith("("):
+        return False
+    return operation != "all-reduce-start" or result.startswith("((")
+
+
 def _bytes(shapes: Sequence[Shape]) -> int:
-    return sum(BYTES.get(dtype, 0) * int(np.prod(size)) for dtype, size in shapes)
+    return sum(BYTES[dtype] * int(np.prod(size)) for dtype, size in shapes)
 
 
 def _trips(details: str, bodies: Mapping[str, str]) -> int:
-    """How often a loop turns: as noted, or what its counter, from 0 in jax, is compared with."""
+    """How often a loop turns: as noted, or what its counter, from 0 in jax, is compared with.
+
+    Once, where neither is written: a loop whose end depends on data.
+    """
     if noted := _TRIPS.search(details):
         return int(noted[1])
     condition = re.search(r"condition=%?([\w.-]+)", details)[1]

@@ -83,6 +83,8 @@ def read_rungs(
                 f"--rung {text!r} has no name that a folder could have; write 'NAME: WORD ...' "
                 "with a NAME of letters, digits, _, - and ."
             )
+        if name == DRAWING:
+            raise InputError(f"--rung {text!r} has the name of the drawing; give it another")
         if name in rungs:
             raise InputError(f"rung {name} is given twice; give each a name of its own")
         try:
@@ -111,10 +113,10 @@ def _split(words: str) -> tuple[list[str], list[str]]:
         split = shlex.split(words)
     except ValueError as error:
         raise InputError(f"{words.strip()!r}: {error}; quote as in a shell") from error
-    bindings = [word for word in split if "=" in word]
-    files = [word for word in split if "=" not in word]
-    for word in files:
-        if not word.endswith(".gin"):
+    files = [word for word in split if word.endswith(".gin")]
+    bindings = [word for word in split if not word.endswith(".gin")]
+    for word in bindings:
+        if "=" not in word:
             raise InputError(f"{word!r} is no gin file; a binding is NAME=VALUE, without blanks")
     return files, bindings
 

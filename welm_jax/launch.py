@@ -153,7 +153,13 @@ def plan(arguments: Sequence[str]) -> None:
     """
     files, bindings, rest = gin_files.split_arguments(arguments)
     options = vars(_options(plan, rest, *PLAN_FLAGS))
-    model = gin_files.load(files, bindings, {"ModelConfig": TRAINING["ModelConfig"]}, TRAINING)
+    try:
+        model = gin_files.load(files, bindings, {"ModelConfig": TRAINING["ModelConfig"]}, TRAINING)
+    except InputError as error:
+        raise InputError(
+            f"{error} (plan takes a model's file alone, such as models/welm_10b.gin; flags say the "
+            "rest)"
+        ) from error
     os.environ["JAX_PLATFORMS"] = "cpu"  # before jax: the devices are not here
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA has much to say of what it tries
 

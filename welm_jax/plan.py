@@ -8,7 +8,7 @@ import collections
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -29,7 +29,9 @@ from welm_jax.train.step import StepConfig
 
 # Of a device's memory. The rest is the runtime's: its context, communication, fragments.
 USABLE = 0.88
-CLOSE = {"gpu": 0.97, "tpu": 0.85}  # of that, what the closed form may fill: by how far it errs
+# Of that, what the closed form may fill, by how far it errs below; and by how much it errs above.
+CLOSE = {"gpu": 0.97, "tpu": 0.85}
+ABOVE = 1.25
 LEAST_ERROR = 1.05  # that the closed form is held to have once a compilation was too large
 LOSS_CHUNKS = 16
 SHOWN = 5
@@ -62,6 +64,11 @@ class Question:
         return accelerators.named(self.target)
 
     @property
+    def room(self) -> float:
+        """Bytes that a device can give."""
+        return USABLE * self.device.memory_bytes
+
+    @property
     def work(self) -> Workload:
         """What a step has to do."""
         return Workload(
@@ -76,6 +83,37 @@ class Question:
             ),
         )
 
+    def ways(self) -> list[Candidate]:
+        """All ways to run the step."""
+        most = self.device.devices_per_host
+        return cost_model.candidates(self.work, self.batch_size, self.devices, most)
+
+    def ordered(self, error: float = 1.0) -> list[Candidate]:
+        """The ways that should fit, the fastest first; of equals the least divided.
+
+        Args:
+          error: what the closed form has to be multiplied with, as compiling showed.
+        """
+        close = CLOSE["tpu" if self.device.topology else "gpu"] * self.room
+        return sorted(
+            (how for how in self.ways() if self.bytes_of(how) * error <= close),
+            key=lambda how: (self.seconds_of(how), how.tensor, how.fsdp, how.microbatches),
+        )
+
+    def bytes_of(self, how: Candidate) -> float:
+        """Of a device, by the closed form."""
+        return sum(cost_model.memory_parts(self.work, how).values())
+
+    def seconds_of(self, how: Candidate) -> float:
+        """Of a step, by the closed form."""
+        return sum(cost_model.seconds_parts(self.work, how, self.device).values())
+
+    def mfu_of(self, how: Candidate) -> float:
+        """Model FLOPs utilisation, by the closed form."""
+        flops = self.model.flops_per_token(self.sequence_tokens)
+        tokens = self.batch_size * self.sequence_tokens
+        return flops * tokens / self.seconds_of(how) / self.device.peak_flops / self.devices
+
 
 def plan(asked: Question, compile_top: int) -> None:
     """Prints the plan of a run; ends in gin lines.
@@ -88,27 +126,23 @@ def plan(asked: Question, compile_top: int) -> None:
       InputError: the run does not fit; says by how much, and what would. Or the question is wrong.
     """
     _check(asked, compile_top)
-    console, room = Console(soft_wrap=True, highlight=False), USABLE * asked.device.memory_bytes
+    console = Console(soft_wrap=True, highlight=False)
     _print_question(console, asked)
-    fitting = _ordered(asked, room)
-    if not fitting:
-        raise InputError(_misfit(asked, room))
-    console.print(_table(asked, fitting[:SHOWN]))
-    best = _compiled_best(console, asked, fitting, compile_top, room)
+    best = _best(console, asked, compile_top)
     _print_time(console, asked, best)
     console.print("\n[bold]fits: use these gin lines[/bold], after those of runs/pretrain.gin\n")
     console.print("\n".join(gin_lines(asked, best)))
 
 
 def gin_lines(asked: Question, how: Candidate) -> Iterator[str]:
-    """The bindings that make a run of a candidate."""
+    """The bindings that make a run of a candidate, by the macros of runs/pretrain.gin."""
     yield f"MeshConfig.data = {how.data}"
     yield f"MeshConfig.fsdp = {how.fsdp}"
     yield f"MeshConfig.tensor = {how.tensor}"
-    yield f"StepConfig.batch_size = {asked.batch_size}"
-    yield f"StepConfig.microbatches = {how.microbatches}"
+    yield f"BATCH_SIZE = {asked.batch_size}"
+    yield f"MICROBATCHES = {how.microbatches}"
     yield f"StepConfig.loss_chunks = {LOSS_CHUNKS}"
-    yield f"StepConfig.remat = '{how.remat}'"
+    yield f"REMAT = '{how.remat}'"
 
 
 def _check(asked: Question, compile_top: int) -> None:
@@ -119,89 +153,75 @@ def _check(asked: Question, compile_top: int) -> None:
         ("batch_size", asked.batch_size),
         ("sequence_tokens", asked.sequence_tokens),
     ):
-        if value < 1:
+        if not value >= 1:  # nor is NaN
             raise InputError(f"--{flag} {value:g}; it must be 1 or more")
     if asked.sequence_tokens % LOSS_CHUNKS:
         raise InputError(
             f"--sequence_tokens {asked.sequence_tokens}; make it a multiple of {LOSS_CHUNKS}"
         )
-    if not _ways(asked):
+    ahead_of_time.check_count(asked.device, asked.devices)
+    if not asked.ways():
         raise InputError(
-            f"a batch of {asked.batch_size} sequences and a model of {asked.model.num_heads} heads "
-            f"and width {asked.model.d_model} do not divide over {asked.devices} devices; take a "
-            "power of two, or another --batch_size"
+            f"a batch of {asked.batch_size} sequences does not divide over {asked.devices} devices "
+            f"(or a share of them, where {asked.model.num_heads} heads divide over the rest); take "
+            f"a --batch_size that is a multiple of {asked.devices}"
         )
 
 
-def _ways(asked: Question) -> list[Candidate]:
-    most = asked.device.devices_per_host
-    return cost_model.candidates(asked.work, asked.batch_size, asked.devices, most)
-
-
-def _ordered(asked: Question, room: float) -> list[Candidate]:
-    """The candidates that should fit, the fastest first; of equals the least divided."""
-    close = CLOSE["tpu" if asked.device.topology else "gpu"]
-    return sorted(
-        (how for how in _ways(asked) if _bytes(asked, how) <= close * room),
-        key=lambda how: (_seconds(asked, how), how.tensor, how.fsdp, how.microbatches),
-    )
-
-
-def _bytes(asked: Question, how: Candidate) -> float:
-    return sum(cost_model.memory_parts(asked.work, how).values())
-
-
-def _seconds(asked: Question, how: Candidate) -> float:
-    return sum(cost_model.seconds_parts(asked.work, how, asked.device).values())
-
-
-def _misfit(asked: Question, room: float, error: float = 1.0) -> str:
-    """By how much nothing fits, and the nearest that would.
-
-    Args:
-      asked: the question.
-      room: bytes that a device can give.
-      error: what the closed form has to be multiplied with, as compiling showed.
-    """
-    least = min(_ways(asked), key=lambda how: _bytes(asked, how))
-    needed = _bytes(asked, least) * error
-    told = (
-        f"does not fit: at the least {needed / GIB:.1f} GiB of the {room / GIB:.1f} GiB that "
-        f"{asked.target} can give ({_named(least)}), {(needed - room) / GIB:.1f} GiB too much"
-    )
-    for devices in (asked.devices * 2**doubled for doubled in range(1, 12)):
-        more = Question(**{**vars(asked), "devices": devices})
-        if _ways(more) and (fitting := _ordered(more, room / error)):
-            return f"{told}; nearest that does: {devices} x {asked.target}, {_named(fitting[0])}"
-    return f"{told}; no number of them would do"
-
-
-def _compiled_best(
-    console: Console, asked: Question, fitting: Sequence[Candidate], top: int, room: float
-) -> Candidate:
+def _best(console: Console, asked: Question, top: int) -> Candidate:
     """The fastest candidate whose compiled step fits, of as many that do as are asked for.
 
     One that turns out too large says by how much the closed form errs here, and those that would be
-    too large with it are passed over.
+    too large with it are passed over. Where none should fit, the smallest has its chance.
     """
-    confirmed, error = [], 1.0
+    confirmed, error, fitting = [], 1.0, asked.ordered()
+    least = min(asked.ways(), key=asked.bytes_of)
+    if fitting:
+        console.print(_table(asked, fitting[:SHOWN]))
     for how in fitting:
-        said = _bytes(asked, how)
-        if said * error > room:
+        said = asked.bytes_of(how)
+        if said * error > asked.room:
             continue
-        needed = _compiled(console, asked, how, room)
-        if needed > room:
+        needed = _compiled(console, asked, how)
+        if needed > asked.room:
             error = max(error, needed / said, LEAST_ERROR * error)
             continue
         confirmed.append(how)
         if len(confirmed) == top:
             break
-    if not confirmed:
-        raise InputError(_misfit(asked, room, error))
-    return confirmed[0]
+    if confirmed:
+        return confirmed[0]
+    needed = asked.bytes_of(least)
+    if needed <= ABOVE * asked.room:
+        needed = _compiled(console, asked, least)
+        if needed <= asked.room:
+            return least
+    raise InputError(_misfit(asked, least, needed))
 
 
-def _compiled(console: Console, asked: Question, how: Candidate, room: float) -> float:
+def _misfit(asked: Question, least: Candidate, needed: float) -> str:
+    """By how much nothing fits, and the nearest that should.
+
+    Args:
+      asked: the question.
+      least: its candidate that needs the least.
+      needed: the bytes that it needs, as compiled if it was.
+    """
+    told = (
+        f"does not fit: at the least {needed / GIB:.1f} GiB of the {asked.room / GIB:.1f} GiB that "
+        f"{asked.target} can give ({_named(least)}), {(needed - asked.room) / GIB:.1f} GiB too much"
+    )
+    error = max(1.0, needed / asked.bytes_of(least))
+    for devices in (2**power for power in range(1, 14)):
+        if not asked.devices < devices <= asked.device.most_devices:
+            continue
+        more = replace(asked, devices=devices)
+        if fitting := more.ordered(error):
+            return f"{told}; nearest that should: {devices} x {asked.target}, {_named(fitting[0])}"
+    return f"{told}; no number of them would do"
+
+
+def _compiled(console: Console, asked: Question, how: Candidate) -> float:
     """Compiles the real step of a candidate, says what it came to, and gives its bytes."""
     began = time.perf_counter()
     mesh = make_mesh(
@@ -217,16 +237,16 @@ def _compiled(console: Console, asked: Question, how: Candidate, room: float) ->
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             used = re.search(r"Used ([\d.]+)G of", str(error))
-            needed = float(used[1]) * GIB if used else 2 * room
+            needed = float(used[1]) * GIB if used else 2 * asked.room
         else:
             needed = ahead_of_time.live_bytes(compiled)
             found = hlo.collectives(compiled.as_text(), mesh.shape)
-    verdict = "fits" if needed <= room else "does NOT fit"
+    verdict = "fits" if needed <= asked.room else "does NOT fit"
     console.print(
         f"\ncompiled in {time.perf_counter() - began:.0f} s: {_named(how)}\n"
-        f"  {needed / GIB:.2f} GiB a device of {room / GIB:.2f} usable "
+        f"  {needed / GIB:.2f} GiB a device of {asked.room / GIB:.2f} usable "
         f"({asked.device.memory_bytes / GIB:.2f} there): {verdict}; the closed form said "
-        f"{_bytes(asked, how) / GIB:.2f}"
+        f"{asked.bytes_of(how) / GIB:.2f}"
     )
     for line in _exchanges(found):
         console.print(f"  {line}")
@@ -276,18 +296,11 @@ def _table(asked: Question, shown: Sequence[Candidate]) -> Table:
             f"{how.data}, {how.fsdp}, {how.tensor}",
             f"{how.rows} x {how.microbatches}",
             how.remat,
-            f"{_bytes(asked, how) / GIB:.1f}",
-            f"{_seconds(asked, how):.2f}",
-            f"{_mfu(asked, how):.1%}",
+            f"{asked.bytes_of(how) / GIB:.1f}",
+            f"{asked.seconds_of(how):.2f}",
+            f"{asked.mfu_of(how):.1%}",
         )
     return table
-
-
-def _mfu(asked: Question, how: Candidate) -> float:
-    flops = asked.model.flops_per_token(asked.sequence_tokens)
-    tokens = asked.batch_size * asked.sequence_tokens
-    peak = asked.device.peak_flops * asked.devices
-    return flops * tokens / _seconds(asked, how) / peak
 
 
 def _print_time(console: Console, asked: Question, how: Candidate) -> None:
@@ -295,13 +308,13 @@ def _print_time(console: Console, asked: Question, how: Candidate) -> None:
     seconds, tokens = sum(parts.values()), asked.batch_size * asked.sequence_tokens
     flops = asked.model.flops_per_token(asked.sequence_tokens)
     a_day, days = tokens / seconds * 86400, asked.tokens / tokens * seconds / 86400
-    hfu = _mfu(asked, how) * (1 + cost_model.recomputed_flops(asked.work, how) / flops)
+    hfu = asked.mfu_of(how) * (1 + cost_model.recomputed_flops(asked.work, how) / flops)
     spent = ", ".join(f"{part} {value:.2f} s" for part, value in parts.items() if value >= 0.005)
     console.print(
         f"\n{flops:,} FLOPs a token (6 x (body + vocabulary x width) + 6 x layers x width x T)\n"
         f"a step takes {seconds:.2f} s, nothing overlapped and products at "
         f"{cost_model.REACHABLE:.0%} of the peak: {spent}\n"
-        f"MFU {_mfu(asked, how):.1%} of {asked.device.peak_flops / 1e12:g} TFLOP/s "
+        f"MFU {asked.mfu_of(how):.1%} of {asked.device.peak_flops / 1e12:g} TFLOP/s "
         f"(HFU {hfu:.1%}, what is recomputed counted), {a_day / 1e9:.2f} billion tokens a day\n"
         f"{asked.tokens / 1e9:g} billion tokens: {days:.1f} days, "
         f"{days * 24 * asked.devices:,.0f} device-hours; an estimate, for nothing was timed"

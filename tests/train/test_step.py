@@ -98,6 +98,14 @@ def test_accumulation_changes_nothing_however_padding_is_spread():
     assert_same_training(train(3, mesh=mesh_of(2, 1, 2), microbatches=4, loss_chunks=2), plain())
 
 
+@pytest.mark.parametrize("chunks", [1, 4])
+@pytest.mark.parametrize("tensor", [1, 2])
+def test_microbatches_of_one_row_change_nothing(tensor, chunks):
+    """On devices that share no batch: jax forgets where an axis of 1 lies."""
+    mesh = mesh_of(1, 1, tensor)
+    assert_same_training(train(3, mesh=mesh, microbatches=ROWS, loss_chunks=chunks), plain())
+
+
 def adamw_by_hand(steps):
     """AdamW in float64 numpy, on gradients of the mean loss taken outside the step."""
     assemble = Assembler(TINY)
