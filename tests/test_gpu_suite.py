@@ -182,7 +182,7 @@ def test_our_side_measures_a_step():
     )
     found = json.loads(done.stdout)
     assert len(found["seconds"]) == 2 and found["attention"] == "xla"
-    assert found["losses"][-1] < found["losses"][0] < 6.5  # ln 500 = 6.2
+    assert found["losses"][-1] < found["losses"][0] < 8
     assert found["planned_bytes"] > 0 and found["closed_form_bytes"] > 0
 
 

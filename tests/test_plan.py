@@ -86,7 +86,7 @@ def test_its_gin_lines_make_a_run(tmp_path):
 
 
 def test_where_no_compiled_candidate_fits_it_says_what_should(monkeypatch):
-    monkeypatch.setattr(plan, "_compiled", lambda _, asked, how: 9 * asked.bytes_of(how))
+    monkeypatch.setattr(plan, "_compiled", lambda _, asked, how: 20 * asked.bytes_of(how))
     text = r"does not fit: at the least .* of the 34.7 GiB .* nearest that should: \d+ x a100-40gb"
     with pytest.raises(InputError, match=text):
         plan.plan(question(), 1)
@@ -99,7 +99,7 @@ def test_where_none_should_fit_but_nearly_the_smallest_is_compiled(monkeypatch, 
     least = min(asked.ways(), key=asked.bytes_of)
     monkeypatch.setattr(plan, "USABLE", 0.97 * asked.bytes_of(least) / asked.device.memory_bytes)
     assert not asked.ordered()
-    monkeypatch.setattr(plan, "_compiled", lambda _, asked, how: 0.9 * asked.bytes_of(how))
+    monkeypatch.setattr(plan, "_compiled", lambda _, asked, how: 0.20 * asked.bytes_of(how))
     plan.plan(asked, 1)
     assert f"MICROBATCHES = {least.microbatches}\n" in capsys.readouterr().out
     monkeypatch.setattr(plan, "_compiled", lambda _, asked, how: 1.1 * asked.bytes_of(how))
@@ -189,10 +189,10 @@ for target in sys.argv[1:]:
         "ModelConfig": ModelConfig(num_layers=2, num_heads=2, d_model=256, vocab_size=1000),
         "OptimizerConfig": ahead_of_time.ANY_OPTIMIZER,
         "LossScaleConfig": LossScaleConfig(),
-        "StepConfig": StepConfig(batch_size=4, loss_chunks=2, masks_documents=True),
+        "StepConfig": StepConfig(batch_size=64, loss_chunks=2, masks_documents=True),
     }
-    devices = ahead_of_time.devices_of(accelerators.named(target), 4)
-    mesh = make_mesh(MeshConfig(tensor=2), devices)
+    devices = ahead_of_time.devices_of(accelerators.named(target), 128)
+    mesh = make_mesh(MeshConfig(data=8, fsdp=8, tensor=2), devices)
     text = ahead_of_time.lowered_step(config, mesh, 256).compile().as_text()
     found = set(re.findall(r'custom_call_target="(tpu_custom_call|__cudnn.fmha\\w*)', text))
     print(target, *sorted(found))
@@ -200,7 +200,7 @@ for target in sys.argv[1:]:
 
 
 def kernels(targets):
-    """Target -> its kernel calls; documents are masked, two devices share the heads."""
+    """Target -> its kernel calls; documents are masked, all axes used."""
     line = [sys.executable, "-c", KERNELS, *targets]
     done = subprocess.run(line, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -30,6 +30,9 @@ QUIET_TPU = {
     "TPU_STDERR_LOG_LEVEL": "3",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # two plans at one time
 }
+# XLA of jax 0.12 aborts where it compiles this kernel, for Hopper and later, for a sum of scalars
+# over 64 devices; over 32 it does not.
+NO_ONE_SHOT = "--xla_gpu_unsupported_use_all_reduce_one_shot_kernel=false"
 INSTALL = "pip install --no-deps --require-hashes -r requirements/plan.txt brings what is needed"
 # No setting of the optimizer changes the program.
 ANY_OPTIMIZER = OptimizerConfig(max_learning_rate=1e-4, warmup_steps=1, decay_steps=2)
@@ -57,6 +60,8 @@ def devices_of(accelerator: Accelerator, count: int) -> Sequence[jax.Device]:
     _require("plan-gpu", "jax_cuda12_plugin", "jax_cuda13_plugin")
     if not _has_libdevice():  # without it the compiler ends in a segmentation fault
         raise InputError(f"libdevice of CUDA is not here; {INSTALL}")
+    if NO_ONE_SHOT not in os.environ.get("XLA_FLAGS", ""):  # which XLA reads when it first compiles
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {NO_ONE_SHOT}"
     on_host = min(count, accelerator.devices_per_host)
     topology = f"1x{count // on_host}x{on_host}"
     return topologies.get_topology_desc(

@@ -150,7 +150,7 @@ def _train(
 @contextlib.contextmanager
 def _accounted(run: RunFolder, clock: goodput.Clock) -> Iterator[goodput.Life]:
     """Gives what writes down where the time of this life goes, and does so however it ends."""
-    life = goodput.Life(run.goodput, clock)
+    life = goodput.Life(run.goodput, clock, writes=hosts.is_first())
     try:
         yield life
     finally:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from etils import epath
 
 from welm_jax import run_files
-from welm_jax.train import hosts
 
 STARTING, COMPILING, STEPS, AROUND = "starting", "compiling", "steps", "around steps"
 DOWN = "down between lives"
@@ -58,16 +57,20 @@ class Life:
     """This life of a run: a file after those of the lives before it.
 
     Its keys: `until`, the moment of writing (seconds since 1970), and `seconds` of each activity.
-    Of several processes the first alone writes it.
+
+    Args:
+      folder: of all lives.
+      clock: of this one.
+      writes: whether this process does; of several the first.
     """
 
-    def __init__(self, folder: epath.Path, clock: Clock):
+    def __init__(self, folder: epath.Path, clock: Clock, writes: bool = True):
         self.file = folder / f"{len(_files(folder)) + 1:06d}.json"
-        self._clock, self._due, self._is_first = clock, 0.0, hosts.is_first()
+        self._clock, self._due, self._writes = clock, 0.0, writes
 
     def write(self, now: bool = False) -> None:
         """Writes the life so far, if that is due or asked for."""
-        if (now or time.monotonic() >= self._due) and self._is_first:
+        if self._writes and (now or time.monotonic() >= self._due):
             self._due = time.monotonic() + WRITTEN_SECONDS
             run_files.write_json(
                 self.file, {"until": time.time(), "seconds": self._clock.seconds()}

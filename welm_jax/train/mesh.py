@@ -88,7 +88,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
 
 def _check_slices(config: MeshConfig, devices: Sequence[Any]) -> None:
     """Refuses TPUs of several slices laid out as if they were of fewer."""
-    there = len({one.slice_index for one in devices if one.platform == "tpu"})
+    there = len({_slice_of(one) for one in devices if one.platform == "tpu"})
     if there and config.slices % there:
         raise InputError(
             f"MeshConfig.slices = {config.slices}, but the {len(devices)} devices are of {there} "
@@ -99,4 +99,8 @@ def _check_slices(config: MeshConfig, devices: Sequence[Any]) -> None:
 def by_slice(devices: Sequence[Any]) -> list[Any]:
     """Devices with those of a slice, or of a node, beside each other."""
     # GPUs are numbered node by node, and know of no slices.
-    return sorted(devices, key=lambda one: (getattr(one, "slice_index", 0) or 0, one.id))
+    return sorted(devices, key=lambda one: (_slice_of(one), one.id))
+
+
+def _slice_of(device: Any) -> int:
+    return getattr(device, "slice_index", 0) or 0
