@@ -22,7 +22,7 @@ from welm_jax.failures import Failure, InputError, OfAnother, Preempted, StopAnd
 DETECTED = "auto"
 HEARTBEAT_SECONDS = 10  # after which a silent process is held to be gone
 JOIN_SECONDS = 300  # that the others have to come
-LISTEN_SECONDS = 1.0  # between two looks at whether another process has failed
+LISTEN_SECONDS = 0.5  # between two looks at whether another process has failed
 # What jax's coordination service says before it aborts us, and which process it misses.
 LOST_PEER = r"(?s)stopped sending heartbeats\):\s*(\d+)|JAX distributed service detected fatal"
 JOINING = "--processes: {}, joining; is it the address of number 0, and its port free there?"
