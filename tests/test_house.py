@@ -30,7 +30,14 @@ FLOORS = {
     "data": (["welm_jax.data.batches", "welm_jax.data.token_dataset"], {"jax", "grain", "orbax"}),
     "train": (["welm_jax.train.loop", "welm_jax.train.step"], TRAINING),
     "decode": (["welm_jax.decode.generate"], TRAINING),
-    "tasks": (["welm_jax.tasks.pretraining"], HEAVY - {"apache_beam", "gin"}),
+    "rows of the tables": (
+        [f"welm_jax.tasks.{name}" for name in ("chinese", "cross_lingual", "judgement", "scores")],
+        set(),
+    ),
+    "tasks": (
+        ["welm_jax.tasks.pretraining", "welm_jax.tasks.eval_tasks"],
+        HEAVY - {"apache_beam", "gin"},
+    ),
     "evaluate": (["welm_jax.evaluate.held_out"], TRAINING | {"grain"}),
     "runs": (["welm_jax.runs", "welm_jax.report"], HEAVY - {"seqio", "tensorflow", "apache_beam"}),
     "pipelines": (["beam_pipelines.curate", "beam_pipelines.write_tokens"], {"gin", "apache_beam"}),

@@ -121,15 +121,30 @@ def ladder(arguments: Sequence[str]) -> None:
 
 
 def evaluate(arguments: Sequence[str]) -> None:
-    """Measures held-out bits per character of a run's newest checkpoint, per source.
+    """Measures a run's newest checkpoint: on held-out text, or on the tasks of Tables 3 and 5.
 
     welm evaluate --run_dir quickstart_run/run
+    welm evaluate --run_dir RUN --data_dir DATA --limit 100
+    welm evaluate --run_dir RUN --data_dir DATA --task cmrc2018_1shot --task welm_table5
     """
-    run = RunFolder(_options(evaluate, arguments, RUN_DIR).run_dir).require()
+    options = _options(evaluate, arguments, RUN_DIR, *EVALUATE_FLAGS, IMPORT)
+    run = RunFolder(options.run_dir).require()
+    if not options.data_dir and (options.task or options.limit or options.imports):
+        raise InputError(
+            "--task, --limit and --import need --data_dir, which holds the tasks' data"
+        )
+    for flag in ("limit", "window"):
+        if getattr(options, flag) is not None and getattr(options, flag) < 1:
+            raise InputError(f"--{flag} {getattr(options, flag)}; it must be 1 or more")
 
     from welm_jax import loaded_run
 
-    loaded_run.evaluate(run)
+    if not options.data_dir:
+        loaded_run.evaluate(run)
+        return
+    names = options.task or ["welm_table3", "welm_table5"]
+    data_dir = epath.Path(options.data_dir)
+    loaded_run.evaluate_tasks(run, data_dir, names, options.limit, options.window, options.imports)
 
 
 def generate(arguments: Sequence[str]) -> None:
@@ -274,6 +289,29 @@ LADDER_FLAGS = (
             "metavar": "'NAME: NAME=VALUE ...'",
             "help": "a run, and what it binds or which gin files it adds over what all have in "
             "common; may be given several times",
+        },
+    ),
+)
+EVALUATE_FLAGS = (
+    ("--data_dir", {"help": "holds a folder for each evaluation set; without it, held-out text"}),
+    (
+        "--task",
+        {
+            "action": "append",
+            "default": [],
+            "metavar": "NAME",
+            "help": "a task such as cmrc2018_0shot, or welm_table3, welm_table5 (both tables); may "
+            "be given several times",
+        },
+    ),
+    ("--limit", {"type": int, "help": "examples of each task, the first ones (all)"}),
+    (
+        "--window",
+        {
+            "type": int,
+            "default": 2048,
+            "help": "tokens that a prompt and its answer may take together (2048, as the paper's "
+            "models; one trained on shorter rows is asked beyond them)",
         },
     ),
 )

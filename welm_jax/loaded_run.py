@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+from etils import epath
 from jaxtyping import PyTree
 from rich.console import Console
 
-from welm_jax import run_files
+from welm_jax import run_beginning, run_files
 from welm_jax.decode.generate import generate as continue_prompts
+from welm_jax.decode.sampling import Sampling
 from welm_jax.evaluate import count_models, held_out
 from welm_jax.failures import InputError
 from welm_jax.model.decoder import Assembler
@@ -99,6 +101,53 @@ def evaluate(run: RunFolder) -> None:
     Console().print(held_out.table(result))
 
 
+def evaluate_tasks(
+    run: RunFolder,
+    data_dir: epath.Path,
+    names: Sequence[str],
+    limit: int | None,
+    window: int,
+    user_modules: Sequence[str],
+) -> None:
+    """Evaluates the newest checkpoint on tasks; writes and prints the paper's tables with ours.
+
+    Killed at any moment, the same command goes on: what the model gave is kept as it comes.
+
+    Args:
+      run: the folder; results go to evaluation/<step>/.
+      data_dir: holds a folder for each evaluation set.
+      names: of tasks or mixtures.
+      limit: examples of each task; all unless given.
+      window: tokens that a prompt and its answer may take together.
+      user_modules: modules that register seqio Tasks.
+
+    Raises:
+      InputError: a task is not known, or none could be evaluated.
+    """
+    loaded = load(run)
+    with run_beginning.without_stderr():
+        from welm_jax.evaluate import evaluator, tables
+        from welm_jax.tasks.vocabulary import WelmVocabulary
+    run_beginning.import_modules(user_modules)
+    subject = evaluator.Subject(
+        assemble=loaded.assemble,
+        parameters=loaded.parameters,
+        mesh=loaded.mesh,
+        vocabulary=WelmVocabulary(str(run.tokenizer)),
+        window=window,
+        step=loaded.progress.step,
+    )
+    folder = run.evaluation / f"{subject.step}"
+    evaluator.evaluate(subject, names, data_dir, folder, limit, Console())
+    results = evaluator.results(folder)
+    shown = tables.shown({name: one["summary"] for name, one in results.items()})
+    text = tables.markdown(shown, subject.step)
+    run_files.write_text(folder / "tables.md", text)
+    run_files.write_text(folder / "tables.html", tables.page(shown, subject.step, results))
+    print(text)
+    print(f"{folder / 'tables.html'} shows each question, answer and score")
+
+
 def generate(
     run: RunFolder, prompts: Sequence[str], tokens: int, temperature: float, seed: int
 ) -> None:
@@ -106,23 +155,25 @@ def generate(
     loaded = load(run)
     tokenizer = loaded.tokenizer
     with jax.set_mesh(loaded.mesh):
-        continuations = continue_prompts(
-            loaded.assemble,
-            loaded.parameters,
-            [[tokenizer.eod_id, *tokenizer.encode(prompt)] for prompt in prompts],
-            max_new_tokens=tokens,
-            temperature=temperature,
-            seed=seed,
-            eod_id=tokenizer.eod_id,
+        continuations = dict(
+            continue_prompts(
+                loaded.assemble,
+                loaded.parameters,
+                [[tokenizer.eod_id, *tokenizer.encode(prompt)] for prompt in prompts],
+                max_new_tokens=tokens,
+                eod_id=tokenizer.eod_id,
+                how=Sampling(temperature=temperature),
+                seed=seed,
+            )
         )
     records = [
         {
             "step": loaded.progress.step,
             "prompt": prompt,
-            "continuation": tokenizer.decode(ids),
+            "continuation": tokenizer.decode(continuations[number]),
             "temperature": temperature,
         }
-        for prompt, ids in zip(prompts, continuations, strict=True)
+        for number, prompt in enumerate(prompts)
     ]
     for record in records:
         print(record["prompt"] + record["continuation"] + "\n")

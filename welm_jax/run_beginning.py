@@ -88,15 +88,24 @@ def mixture_of(run: RunFolder, declared: Any, user_modules: Sequence[str]) -> di
         for source in mixture["sources"]:  # the data may have moved; its fingerprint may not
             source["folder"] = os.fspath(tokens_dir / source["name"])
         return mixture
-    with _without_stderr():
+    with without_stderr():
         from welm_jax.tasks import pretraining
+    import_modules(user_modules)
+    return pretraining.compile_mixture(declared)
+
+
+def import_modules(names: Sequence[str]) -> None:
+    """Imports modules of the user's, which register seqio Tasks and Mixtures.
+
+    Raises:
+      InputError: there is no such module.
+    """
     sys.path.insert(0, os.getcwd())  # as `python -m` does, so that a module here is found
-    for module in user_modules:
+    for module in names:
         try:
             importlib.import_module(module)
         except ImportError as error:
             raise InputError(f"--import {module}: {error}; is it on PYTHONPATH?") from error
-    return pretraining.compile_mixture(declared)
 
 
 def check_fit(parts: RunParts) -> None:
@@ -170,7 +179,7 @@ def _digest(contents: Iterable[bytes]) -> str:
 
 
 @contextlib.contextmanager
-def _without_stderr() -> Iterator[None]:
+def without_stderr() -> Iterator[None]:
     """Keeps the process's stderr quiet: TensorFlow, loading, tells there of GPUs it may not use."""
     kept = os.dup(2)
     with open(os.devnull, "w") as nowhere:

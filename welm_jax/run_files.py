@@ -30,6 +30,7 @@ class RunFolder:
         self.model_info = self.path / "model_info.txt"  # each parameter and where it lies
         self.metrics = self.path / "metrics.jsonl"  # a line a step
         self.held_out = self.path / "held_out.json"  # the latest held-out evaluation
+        self.evaluation = self.path / "evaluation"  # tasks scored, a folder for each step
         self.samples = self.path / "samples.jsonl"  # continuations that were generated
         self.tensorboard = self.path / "tensorboard"
         self.goodput = self.path / "goodput"  # what the time of each life went to

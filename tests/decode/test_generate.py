@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tests.tiny_decoder import TINY, mesh_of, placed, random_parameters
-from welm_jax.decode.generate import generate
+from welm_jax.decode.generate import _continue, generate
+from welm_jax.decode.sampling import Limits, Sampling
 from welm_jax.failures import InputError
 from welm_jax.model import loss
 from welm_jax.model.decoder import Assembler
@@ -15,18 +16,21 @@ ASSEMBLE = Assembler(TINY)
 PARAMETERS = random_parameters(TINY)
 
 
-def continuations(prompts, *, mesh=None, new=6, temperature=0.0, seed=0, eod_id=EOD):
+def continuations(prompts, *, mesh=None, new=6, temperature=0.0, seed=0, eod_id=EOD, **more):
     mesh = mesh or mesh_of()
     with jax.set_mesh(mesh):
-        return generate(
+        found = generate(
             ASSEMBLE,
             placed(PARAMETERS, mesh),
             prompts,
             max_new_tokens=new,
-            temperature=temperature,
-            seed=seed,
             eod_id=eod_id,
+            how=Sampling(temperature=temperature, limits=more.pop("limits", Limits())),
+            seed=seed,
+            **more,
         )
+        found = dict(found)
+    return [found[number] for number in range(len(prompts))]
 
 
 def best_next_ids(rows):
@@ -81,6 +85,46 @@ def test_meshes_give_the_ids_of_one_device():
         assert spread == expected
 
 
+def test_neither_the_batch_nor_the_length_that_prompts_are_filled_up_to_matters():
+    prompts = [[1, *range(5, 5 + length)] for length in (40, 3, 33, 0, 70)]
+    expected = continuations(prompts, temperature=1.0)
+    assert continuations(prompts, temperature=1.0, batch_tokens=1) == expected
+    alone = [continuations(prompts[:at] + [[1]] * 4, temperature=1.0)[0] for at in (1,)]
+    assert alone == expected[:1]
+
+
+def test_few_programs_serve_all_lengths():
+    before = _continue._cache_size()
+    continuations([[1] * length for length in range(1, 60)], new=5)
+    assert _continue._cache_size() - before == 3  # of 32, 48 and 64 slots
+
+
+def test_a_stop_ends_a_row_after_the_token_that_completed_it():
+    """Stops after id a is followed by id b, found in what greedy decoding gives."""
+    whole = continuations(PROMPTS, eod_id=0)
+    first, second = whole[1][1:3]
+    stops = np.zeros((3, TINY.vocab_size), np.int32)
+    stops[:, first] = 1
+    stops[1, second] = 2
+    stops[2] = 2
+    cut = continuations(PROMPTS, eod_id=0, stops=stops)
+    assert cut[1] == whole[1][:3]
+    for row, of_whole in zip(cut, whole, strict=True):
+        assert row == of_whole[: len(row)]
+
+
+def test_only_the_likeliest_ids_are_drawn_if_so_asked():
+    """Of the first token, over many seeds: top_k 1 is greedy, top_k 3 knows three ids."""
+    greedy = [row[0] for row in continuations(PROMPTS, new=1, eod_id=0)]
+    draws = {"new": 1, "temperature": 5.0, "eod_id": 0}
+    for limits in (Limits(top_k=1), Limits(top_p=1e-6)):
+        assert [row[0] for row in continuations(PROMPTS, limits=limits, **draws)] == greedy
+    many = [PROMPTS[0]] * 64
+    three = {row[0] for row in continuations(many, limits=Limits(top_k=3), **draws)}
+    assert len(three) == 3 and greedy[0] in three
+    assert len({row[0] for row in continuations(many, **draws)}) > 20
+
+
 def test_it_ends_before_the_end_of_document():
     """With an id that greedy decoding came to as the end of documents."""
     whole = continuations(PROMPTS, eod_id=0)
@@ -109,6 +153,8 @@ def test_padding_rows_of_the_vocabulary_are_never_emitted():
         ({"new": 0}, "max_new_tokens = 0; it must be 1 or more"),
         ({"temperature": -0.5}, r"temperature = -0.5; it must be 0 \(likeliest\)"),
         ({"temperature": float("nan")}, "temperature = nan"),
+        ({"limits": Limits(top_k=-1)}, r"top_k = -1; it must be 0 \(all\) or more"),
+        ({"limits": Limits(top_p=0.0)}, r"top_p = 0.0; it must lie in \(0, 1\]"),
     ],
 )
 def test_wrong_requests_are_refused(change, text):

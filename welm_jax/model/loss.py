@@ -33,6 +33,25 @@ def token_losses(scores: Float[Array, "B T V"], targets: Int[Array, "B T"]) -> F
     return jax.nn.logsumexp(scores, axis=-1) - jnp.sum(scores, axis=-1, where=is_target)
 
 
+def token_losses_of(
+    hidden: Float[Array, "B T D"],
+    head: Float[Array, "V D"],
+    targets: Int[Array, "B T"],
+    *,
+    vocab_size: int,
+    chunks: int,
+) -> Float[Array, "B T"]:
+    """The loss of each token in nats, float32; see summed_loss."""
+    head = head.astype(hidden.dtype)
+
+    def losses(_, chunk):
+        hidden, targets = chunk
+        return None, token_losses(logits(hidden, head, vocab_size), targets)
+
+    found = jax.lax.scan(losses, None, _pieces(chunks, hidden, targets))[1]
+    return _of_rows(jnp.moveaxis(found, 0, 1).reshape(targets.shape))
+
+
 def summed_loss(
     hidden: Float[Array, "B T D"],
     head: Float[Array, "V D"],

@@ -22,3 +22,15 @@ def causal(
     not_later = slots[None, :] <= own_slots[:, None]
     same_segment = query_segments[:, :, None] == key_segments[:, None, :]
     return (not_later[None] & same_segment)[:, None]
+
+
+def shared_prompt(segments: Int[Array, "B T"]) -> Bool[Array, "B 1 T T"]:
+    """True where a token may see another of a row in which several continue one prompt.
+
+    Args:
+      segments: 0 for the prompt, whom all may see; other numbers see themselves besides.
+    """
+    slots = jnp.arange(segments.shape[1])
+    not_later = slots[None, :] <= slots[:, None]
+    own = segments[:, :, None] == segments[:, None, :]
+    return (not_later[None] & (own | (segments[:, None, :] == 0)))[:, None]

@@ -41,7 +41,7 @@ class WelmVocabulary(seqio.Vocabulary):
         return self.tokenizer.encode(s)
 
     def _decode(self, ids: Iterable[int]) -> str:
-        return self.tokenizer.decode(ids)
+        return self.tokenizer.decode([int(token) for token in ids])
 
     def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
         def encode(text: tf.Tensor) -> np.ndarray:

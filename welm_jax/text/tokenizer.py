@@ -146,6 +146,14 @@ class Tokenizer:
         """Gives the text of ids; control ids are silent, bytes that are no UTF-8 become U+FFFD."""
         return self._processor.decode([int(token) for token in ids])
 
+    def bytes_of(self, token: int) -> bytes:
+        """What a token adds to the UTF-8 of a text; nothing for a control id."""
+        if self._processor.is_byte(token):
+            return bytes([int(self._processor.id_to_piece(token)[3:5], 16)])
+        if self._processor.is_control(token) or self._processor.is_unknown(token):
+            return b""
+        return self._processor.id_to_piece(token).encode().replace(SPACE_MARK, b" ")
+
 
 def train_tokenizer(
     texts: Iterable[str], model_file: str | os.PathLike, config: TokenizerConfig

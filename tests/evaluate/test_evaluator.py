@@ -1,0 +1,312 @@
+"""Tasks evaluated by seqio's own evaluator, on a small decoder and on models that are known."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+import seqio
+import tensorflow as tf
+from etils import epath
+from rich.console import Console
+
+from tests import tiny_corpus
+from tests.tasks import small_sets
+from tests.tiny_decoder import mesh_of, placed, random_parameters
+from welm_jax import launch
+from welm_jax.decode import rank
+from welm_jax.evaluate import evaluator, model_functions, self_checks, tables
+from welm_jax.failures import InputError, StopAndLook
+from welm_jax.model.config import ModelConfig
+from welm_jax.model.decoder import Assembler
+from welm_jax.tasks import demonstrations, eval_tasks, judgement, scores
+from welm_jax.tasks.vocabulary import WelmVocabulary
+
+CONFIG = ModelConfig(
+    num_layers=1,
+    num_heads=2,
+    d_model=16,
+    vocab_size=tiny_corpus.VOCAB_SIZE,
+    compute_dtype="float32",
+)
+CHOICES, ANSWERS = ("ocnli", "tnews", "chid", "c3"), ("cmrc2018", "zh2en")
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return epath.Path(small_sets.write_all(tmp_path_factory.mktemp("sets")))
+
+
+@pytest.fixture(scope="module")
+def subject():
+    mesh = mesh_of()
+    return evaluator.Subject(
+        assemble=Assembler(CONFIG),
+        parameters=placed(random_parameters(CONFIG), mesh),
+        mesh=mesh,
+        vocabulary=WelmVocabulary(str(tiny_corpus.tokenizer_file())),
+        window=512,
+        step=7,
+    )
+
+
+def evaluated(subject, names, data_dir, folder, limit=None):
+    return evaluator.evaluate(
+        subject, names, data_dir, epath.Path(folder), limit, Console(quiet=True)
+    )
+
+
+@pytest.fixture(scope="module")
+def done(subject, data_dir, tmp_path_factory):
+    folder = epath.Path(tmp_path_factory.mktemp("results"))
+    return evaluated(subject, ["welm_table3", "welm_table5"], data_dir, folder), folder
+
+
+def test_every_row_whose_data_is_there_is_evaluated(done):
+    summaries, folder = done
+    shots = {"ocnli": 5, "tnews": 5, "chid": 2, "c3": 5, "cmrc2018": 1, "zh2en": 1}
+    expected = {f"{row}_{n}shot" for row, few in shots.items() for n in (0, few)}
+    assert set(summaries) == expected
+    for name in expected:
+        content = json.loads((folder / f"{name}.json").read_text())
+        assert content["summary"] == summaries[name]
+        assert len(content["outcomes"]) == summaries[name]["scored"] == summaries[name]["n"] == 6
+        assert summaries[name]["self_checks"]["oracle"] == pytest.approx(100)
+    assert summaries["chid_0shot"]["stands_in"] == "FewCLUE's ChID, 7 candidates"
+    assert summaries["cmrc2018_1shot"]["shots"] == {"1": 6}
+
+
+def test_scores_are_those_of_the_plain_forward_pass(subject, done):
+    """Of each choice alone after its prompt, by the mean of its tokens."""
+    summaries, folder = done
+    outcome = json.loads((folder / "c3_0shot.json").read_text())["outcomes"][3]
+    tokenizer = subject.vocabulary.tokenizer
+    prompt = [tokenizer.eod_id, *tokenizer.encode(outcome["prompt"])]
+    with jax.set_mesh(subject.mesh):
+        for choice, loss in zip(outcome["choices"], outcome["losses"]["token_mean"], strict=True):
+            question = rank.Question(prompt=prompt, candidates=[tokenizer.encode(choice)])
+            [(_, [found])] = rank.log_likelihoods(
+                subject.assemble, subject.parameters, [question], row_tokens=1, batch_tokens=1
+            )
+            assert loss == pytest.approx(-found.mean(), abs=1e-5)
+
+
+def test_what_the_model_gave_is_asked_for_once(subject, data_dir, done, tmp_path, monkeypatch):
+    """Half of it lost, half is asked for again; then nothing is."""
+    summaries, folder = done
+    asked = []
+    plain = rank.log_likelihoods
+
+    def counting(assemble, parameters, questions, **how):
+        asked.extend(candidate for one in questions for candidate in one.candidates)
+        return plain(assemble, parameters, questions, **how)
+
+    monkeypatch.setattr(rank, "log_likelihoods", counting)
+    given = (folder / "c3_0shot.given.jsonl").read_text().splitlines()
+    kept = tmp_path / "c3_0shot.given.jsonl"
+    kept.write_text("\n".join(given[: len(given) // 2]) + "\n" + given[-1][:20])  # cut by a kill
+    again = evaluated(subject, ["c3_0shot"], data_dir, tmp_path)
+    assert again["c3_0shot"] == summaries["c3_0shot"]
+    assert len(asked) == len(given) - len(given) // 2
+    keys = [json.loads(line)["key"] for line in kept.read_text().splitlines() if line[-1] == "}"]
+    assert len(keys) == len(set(keys)) == len(given)
+    asked.clear()
+    evaluated(subject, ["c3_0shot"], data_dir, tmp_path)
+    assert not asked
+
+
+def test_a_name_that_is_not_known_is_refused_with_what_may_be_meant(subject, data_dir, tmp_path):
+    with pytest.raises(
+        InputError, match="there is no task cmrc2018_0shots; did you mean cmrc2018_0"
+    ):
+        evaluated(subject, ["cmrc2018_0shots"], data_dir, tmp_path)
+
+
+def test_a_task_that_fails_does_not_take_the_others_with_it(subject, tmp_path):
+    data_dir = epath.Path(tmp_path / "sets")
+    small_sets.write(tmp_path / "sets/c3", "validation", [small_sets.dialogue(1)])
+    small_sets.write(tmp_path / "sets/ocnli", "validation", [{**small_sets.nli(1), "label": 3}])
+    found = evaluated(subject, ["ocnli_0shot", "c3_0shot"], data_dir, tmp_path / "results")
+    assert set(found) == {"c3_0shot"}
+    with pytest.raises(InputError, match="none of ocnli_0shot, cft_0shot could be evaluated"):
+        evaluated(subject, ["ocnli_0shot", "cft_0shot"], data_dir, tmp_path / "results")
+
+
+def test_a_model_that_gives_no_numbers_is_counted_and_not_averaged_in(
+    subject, data_dir, tmp_path, monkeypatch
+):
+    def broken(assemble, parameters, questions, **_):
+        for number, one in enumerate(questions):
+            lost = np.nan if number == 0 else -1.0
+            yield number, [np.full(len(ids), lost, np.float32) for ids in one.candidates]
+
+    monkeypatch.setattr(rank, "log_likelihoods", broken)
+    found = evaluated(subject, ["ocnli_0shot"], data_dir, tmp_path)["ocnli_0shot"]
+    assert (found["scored"], found["n"]) == (5, 6)
+    assert found["skipped"] == {"the model's likelihoods are no numbers": 1}
+
+
+def test_planted_tasks_are_solved_by_models_that_can(subject, data_dir, tmp_path, monkeypatch):
+    """One likes what stands in the prompt; the other says what follows 箱 there."""
+    tokenizer = subject.vocabulary.tokenizer
+
+    def copying(assemble, parameters, questions, **_):
+        for number, one in enumerate(questions):
+            prompt = tokenizer.decode(one.prompt)
+            likes = [0.0 if tokenizer.decode(ids) in prompt else -9.0 for ids in one.candidates]
+            yield (
+                number,
+                [
+                    np.full(len(ids), like, np.float32)
+                    for ids, like in zip(one.candidates, likes, strict=True)
+                ],
+            )
+
+    def answering(assemble, parameters, prompts, **_):
+        for number, ids in enumerate(prompts):
+            said = tokenizer.decode(ids).rpartition("箱")[2][:2]
+            yield number, tokenizer.encode(f"{said}\n后面还有")
+
+    monkeypatch.setattr(rank, "log_likelihoods", copying)
+    monkeypatch.setattr(model_functions, "generate", answering)
+    found = evaluated(subject, ["c3_0shot", "cmrc2018_1shot"], data_dir, tmp_path)
+    assert found["c3_0shot"]["value"] == found["cmrc2018_1shot"]["value"] == 100
+
+
+@pytest.fixture
+def own_task():
+    seqio.TaskRegistry.add(
+        "mine",
+        source=seqio.FunctionDataSource(
+            lambda split, shuffle_files, seed=None: tf.data.Dataset.from_tensor_slices(
+                {"inputs": ["老师在", "The old"], "targets": ["家", "man"]}
+            ),
+            splits=["validation"],
+        ),
+        preprocessors=[seqio.preprocessors.tokenize],
+        output_features={
+            name: seqio.Feature(WelmVocabulary(str(tiny_corpus.tokenizer_file())), add_eos=False)
+            for name in ("inputs", "targets")
+        },
+        metric_fns=[lambda targets, predictions: {"longest": max(map(len, predictions))}],
+    )
+    yield "mine"
+    seqio.TaskRegistry.remove("mine")
+
+
+def test_a_task_of_ones_own_is_evaluated_like_ours(subject, data_dir, tmp_path, own_task):
+    found = evaluated(subject, [own_task], data_dir, tmp_path)[own_task]
+    assert found["metrics"]["longest"] > 0
+
+
+@pytest.mark.parametrize("name", [f"{row}_0shot" for row in (*CHOICES, *ANSWERS)])
+def test_known_models_score_what_they_must(subject, data_dir, name):
+    [(row, shots)] = evaluator.rows_of([name], data_dir)
+    task = eval_tasks.prepared(row, shots, data_dir, subject.vocabulary, 512)
+    found = self_checks.check(task, CONFIG.vocab_size)
+    assert found["oracle"] == pytest.approx(100)
+    assert found.get("anti_oracle", found.get("empty")) == 0
+
+
+def test_a_broken_metric_is_not_believed(subject, data_dir, tmp_path, monkeypatch):
+    """Google's ROUGE gives 0 to equal Chinese texts: fed to a row, the oracle fails."""
+    monkeypatch.setitem(scores.ANSWER_SCORES, "f1_cmrc", scores.rouge1_word)
+    [(row, shots)] = evaluator.rows_of(["cmrc2018_0shot"], data_dir)
+    task = eval_tasks.prepared(row, shots, data_dir, subject.vocabulary, 512)
+    with pytest.raises(StopAndLook, match="the oracle scores 0, which cannot be"):
+        self_checks.check(task, CONFIG.vocab_size)
+
+
+def test_ties_broken_by_place_are_not_believed(subject, tmp_path, monkeypatch):
+    """Where the right option always stands first, a model that knows nothing would be right."""
+    records = [{**small_sets.dialogue(at), "choice": [f"{at}点", "甲", "乙"]} for at in range(60)]
+    small_sets.write(tmp_path / "c3", "validation", records)
+    data_dir = epath.Path(tmp_path)
+    [(row, shots)] = evaluator.rows_of(["c3_0shot"], data_dir)
+    task = eval_tasks.prepared(row, shots, data_dir, subject.vocabulary, 512)
+    assert self_checks.check(task, CONFIG.vocab_size)["uniform"] < 60
+    monkeypatch.setattr(
+        judgement, "_best", lambda losses, options, _: min(options, key=lambda at: losses[at])
+    )
+    with pytest.raises(StopAndLook, match="a uniform model scores 100, which cannot be"):
+        self_checks.check(task, CONFIG.vocab_size)
+
+
+def test_what_a_model_says_is_escaped(done):
+    summaries, folder = done
+    results = evaluator.results(folder)
+    results["cmrc2018_0shot"]["outcomes"][0]["answer"] = "<script>alert(1)</script>\x1b[31m=1+1"
+    page = tables.page(tables.shown(summaries), 7, results)
+    assert "<script>" not in page and "&lt;script&gt;" in page
+
+
+def test_the_tables_show_ours_beside_the_papers(done):
+    summaries, _ = done
+    text = tables.markdown(tables.shown(summaries), 7)
+    assert "## Chinese tasks, step 7" in text and "## Cross-lingual tasks, step 7" in text
+    [line] = [one for one in text.splitlines() if one.startswith("| CMRC2018 ")]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[:3] == ["CMRC2018", "f1_cmrc", "cmrc2018"]
+    assert cells[3:8] == ["10.12", "19.28", "25.61", "31.85", "31.31"]
+    assert cells[8].startswith(f"{summaries['cmrc2018_0shot']['value']:.2f} (") and cells[9] == "6"
+    assert "- CHID: * not the paper's set: FewCLUE's ChID, 7 candidates" in text
+    assert "| CHID | acc (token_mean) | chid* |" in text
+
+
+def test_the_command_killed_goes_on_and_scores_each_example_once(tmp_path):
+    """A real SIGKILL, after some answers were kept."""
+    small_sets.write(
+        tmp_path / "sets/c3", "validation", [small_sets.dialogue(at) for at in range(200)]
+    )
+    gin_file = tiny_corpus.run_gin(tmp_path / "run.gin", 4)
+    launch.dispatch(["train", "--gin_file", str(gin_file), "--run_dir", str(tmp_path / "run")])
+    line = [sys.executable, "-c", "from welm_jax.launch import main; main()", "evaluate"]
+    line += ["--run_dir", str(tmp_path / "run"), "--data_dir", str(tmp_path / "sets")]
+    line += ["--task", "c3_0shot"]
+    one_device = os.environ | {"XLA_FLAGS": ""}
+    given = tmp_path / "run/evaluation/4/c3_0shot.given.jsonl"
+    first = subprocess.Popen(
+        line, env=one_device, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    while not given.exists():
+        assert first.poll() is None, first.stderr.read()
+        time.sleep(0.01)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    second = subprocess.run(line, env=one_device, capture_output=True, text=True)
+    assert second.returncode == 0, second.stderr
+    lines = [json.loads(one) for one in given.read_text().splitlines() if one.endswith("}")]
+    keys = [one["key"] for one in lines]
+    assert len(keys) == len(set(keys)) >= 600
+    summary = json.loads((given.parent / "c3_0shot.json").read_text())["summary"]
+    assert summary["scored"] == summary["n"] == 200
+    assert "| C3 | acc (token_mean) | c3 |" in second.stdout
+    assert "Traceback" not in second.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--task", "c3_0shot"], "--task, --limit and --import need --data_dir"),
+        (["--data_dir", "x", "--limit", "0"], "--limit 0; it must be 1 or more"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(tmp_path, flags, words):
+    (tmp_path / "config.gin").write_text("")
+    with pytest.raises(InputError, match=words):
+        launch.dispatch(["evaluate", "--run_dir", str(tmp_path), *flags])
+
+
+def test_were_the_question_shown_with_its_answer_the_outcomes_would_tell(
+    subject, data_dir, monkeypatch
+):
+    monkeypatch.setattr(demonstrations, "shares_text", lambda *_: False)
+    monkeypatch.setattr(eval_tasks, "POOL", "validation")
+    [(row, _)] = evaluator.rows_of(["cmrc2018_1shot"], data_dir)
+    task = eval_tasks.prepared(row, 6, data_dir, subject.vocabulary, 2048)
+    assert any(one.prompt.count(one.example.inputs["question"]) > 1 for one in task.questions)

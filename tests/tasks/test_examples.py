@@ -1,0 +1,143 @@
+import pytest
+from etils import epath
+
+from tests.tasks import small_sets
+from welm_jax.failures import InputError
+from welm_jax.tasks import chinese, examples
+
+
+def read_one(reader, record):
+    [found] = reader(record)
+    return found
+
+
+def test_a_set_is_read_gzipped_or_not_whatever_characters_it_holds(tmp_path):
+    """U+2028 and U+0085 end no line, though Python's splitlines thinks so."""
+    records = [{**small_sets.squad(at), "question": "什么\u2028是\u0085它？"} for at in range(3)]
+    for zipped in (False, True):
+        small_sets.write(tmp_path / f"{zipped}", "validation", records, zipped)
+        found = examples.read(epath.Path(tmp_path / f"{zipped}"), "validation", examples.squad)
+        assert [one.id for one in found] == ["Q0", "Q1", "Q2"]
+        assert found[0].inputs["question"] == "什么\u2028是\u0085它？"
+        assert found[0].references == ["苹果", "3箱苹果"]
+
+
+def test_questions_about_one_passage_are_of_one_group():
+    first, second, other = (
+        read_one(examples.squad, small_sets.squad(number, passage))
+        for number, passage in ((0, 0), (1, 0), (2, 2))
+    )
+    assert first.group == second.group != other.group
+
+
+def test_words_of_a_cloze_are_joined_and_its_blank_is_shown():
+    found = read_one(
+        examples.cloze_word,
+        {
+            "document": ["小猫 在 XXXXX 里 。", "花园 很 美 。"],
+            "query": "小猫 在 XXXXX 里",
+            "answer": "花园",
+        },
+    )
+    assert found.inputs == {"context": "小猫在____里。花园很美。", "question": "小猫在____里"}
+    assert found.references == ["花园"]
+
+
+def test_an_idiom_is_scored_with_the_text_behind_it():
+    found = read_one(examples.idiom_fill, small_sets.idiom(1))
+    assert found.inputs == {"before": "他做事总是", "after": "，第1次也是这样。"}
+    assert found.choices[found.gold] == "三心二意"
+
+
+def test_labels_become_words_and_what_nobody_knows_is_dropped():
+    reader = examples.labelled("label", chinese.NLI, drop=("-",), premise="sentence1")
+    assert read_one(reader, small_sets.nli(2)).gold == 2
+    assert list(reader({**small_sets.nli(2), "label": "-"})) == []
+    numbered = examples.labelled("label", {"1": "好", "0": "坏"}, text="text")
+    assert read_one(numbered, {"label": 0, "text": "x"}).choices == ["好", "坏"]
+
+
+def test_a_document_of_dureader_gives_its_related_paragraph():
+    record = {
+        "question_id": 7,
+        "question": "哪里？",
+        "answers": ["这里", ""],
+        "documents": [
+            {"is_selected": True, "paragraphs": ["一", "二"], "most_related_para": 1},
+            {"is_selected": False, "paragraphs": ["三"], "most_related_para": 0},
+            {"is_selected": True, "paragraphs": ["四"], "most_related_para": 0},
+        ],
+    }
+    found = read_one(examples.dureader, record)
+    assert (found.inputs["context"], found.references) == ("二\n四", ["这里"])
+    assert read_one(examples.dureader, {**record, "answers": []}).skipped == "no answer"
+
+
+def test_a_pronoun_and_a_closed_book():
+    target = {"span1_text": "小明", "span2_text": "他"}
+    record = {"idx": 1, "text": "小明说他累了", "label": "false", "target": target}
+    assert read_one(examples.pronoun, record).choices[1] == "否"
+    web = {
+        "q_key": "Q1",
+        "question_tokens": ["谁", "是"],
+        "evidences": [{"golden_answers": [["李", "白"]]}, {"golden_answers": [["李", "白"]]}],
+    }
+    found = read_one(examples.web_question, web)
+    assert (found.inputs["question"], found.references) == ("谁是", ["李白"])
+
+
+def test_two_languages_and_several_references():
+    one = {"context": "中文", "question": "问", "answers": [{"text": "答"}]}
+    other = {"context": "English", "question": "what", "answers": [{"text": "answer"}]}
+    reader = examples.squad_in_two_languages("zh", "en", "zh")
+    found = read_one(reader, {"id": "1", "zh": one, "en": other})
+    assert (found.inputs, found.references) == ({"context": "中文", "question": "what"}, ["答"])
+    pair = examples.pair_of_texts("en", "zh", "zh_B")
+    assert read_one(pair, {"en": "a", "zh": "甲", "zh_B": "乙"}).references == ["甲", "乙"]
+    assert read_one(pair, {"en": "a", "zh": "甲"}).references == ["甲"]
+
+
+@pytest.mark.parametrize(
+    ("reader", "change", "words"),
+    [
+        (examples.squad, {"context": None}, "line 2, is not of its format: None where a text"),
+        (examples.squad, {"answers": []}, "line 2, is not of its format: no answer"),
+        (examples.squad, {"answers": [{}]}, "line 2, is not of its format: has no 'text'"),
+        (examples.multi_choice, {"answer": "z"}, "the answer 'z' is not among the options"),
+        (examples.multi_choice, {"choice": ["1点"] * 2}, "options that are the same"),
+        (examples.idiom_fill, {"answer": 3}, "the answer is not among the options"),
+        (examples.idiom_fill, {"answer": "1"}, "'1' where a whole number should be"),
+        (examples.idiom_fill, {"content": "x"}, "the content has no #idiom#"),
+    ],
+)
+def test_a_record_of_another_format_is_named_with_its_line(tmp_path, reader, change, words):
+    record = {
+        examples.squad: small_sets.squad,
+        examples.multi_choice: small_sets.dialogue,
+        examples.idiom_fill: small_sets.idiom,
+    }[reader](1)
+    small_sets.write(tmp_path, "validation", [record, {**record, **change}])
+    with pytest.raises(InputError, match=words):
+        examples.read(epath.Path(tmp_path), "validation", reader)
+
+
+def test_a_label_that_is_not_known_is_refused():
+    reader = examples.labelled("label_desc", chinese.NEWS, text="sentence")
+    with pytest.raises(ValueError, match="label 'news_cats' is none of"):
+        read_one(reader, {**small_sets.news(0), "label_desc": "news_cats"})
+
+
+def test_a_missing_or_empty_split_is_refused(tmp_path):
+    folder = epath.Path(tmp_path)
+    with pytest.raises(InputError, match="has no validation.jsonl or validation.jsonl.gz"):
+        examples.read(folder, "validation", examples.squad)
+    small_sets.write(tmp_path, "validation", [])
+    with pytest.raises(InputError, match="holds no examples"):
+        examples.read(folder, "validation", examples.squad)
+    (tmp_path / "validation.jsonl").write_text("{cut")
+    with pytest.raises(InputError, match="line 1, is not of its format"):
+        examples.read(folder, "validation", examples.squad)
+
+
+def test_the_inventories_of_labels_are_whole():
+    assert len(set(chinese.APPS)) == 119 and len(set(chinese.NEWS.values())) == 15

@@ -1,0 +1,138 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from welm_jax.tasks import chinese, cross_lingual, judgement
+from welm_jax.tasks.examples import Example
+from welm_jax.tasks.prompted import Question
+
+ROWS = {row.name: row for row in (*chinese.ROWS, *cross_lingual.ROWS)}
+
+
+def question(choices=("甲", "乙乙", "丙丙丙"), gold=1, lengths=(1, 2, 4), name="q"):
+    return Question(
+        example=Example(id=name, group=name, inputs={}, choices=choices, gold=gold),
+        prompt="",
+        ids=[1],
+        candidates=[[5] * length for length in lengths],
+        texts=list(choices),
+        shots=0,
+        demos_dropped=0,
+        passage_cut=0,
+    )
+
+
+def free(references, name="q"):
+    example = Example(id=name, group=name, inputs={}, references=references)
+    return dataclasses.replace(question(name=name), example=example, candidates=[], texts=[])
+
+
+def test_each_norm_by_hand():
+    """Sums of -3, -4 and -4.8 over 1, 2, 4 tokens, 1, 2, 3 characters and 3, 6, 9 bytes."""
+    outcome = judgement.of_choice(ROWS["c3"], question(), [-3, -4, -4.8], [-1, -3.5, -2])
+    assert outcome["losses"] == {
+        "token_mean": pytest.approx([3, 2, 1.2]),
+        "sum": pytest.approx([3, 4, 4.8]),
+        "char_mean": pytest.approx([3, 2, 1.6]),
+        "byte_mean": pytest.approx([1, 4 / 6, 4.8 / 9]),
+        "pmi": pytest.approx([2, 0.5, 2.8]),
+    }
+    assert outcome["predicted"] == {
+        "token_mean": 2,
+        "sum": 0,
+        "char_mean": 2,
+        "byte_mean": 2,
+        "pmi": 1,
+    }
+    assert outcome["right"]["pmi"] == 1 and outcome["right"]["token_mean"] == 0
+
+
+def test_long_labels_do_not_tie_for_their_losses_are_never_exponentiated():
+    outcome = judgement.of_choice(ROWS["c3"], question(), [-900, -1700, -3601], [0, 0, 0])
+    assert outcome["predicted"]["token_mean"] == 1
+
+
+def test_the_order_of_options_changes_no_answer():
+    """Ties are broken by what the options are, never by where they stand."""
+    random = np.random.default_rng(0)
+    for number in range(50):
+        sums = random.choice([-1.0, -2.0], 3)
+        order = random.permutation(3)
+        one = question(lengths=(1, 1, 1), name=f"q{number}")
+        turned = question(
+            choices=[one.texts[at] for at in order],
+            gold=list(order).index(1),
+            lengths=(1, 1, 1),
+            name=f"q{number}",
+        )
+        first = judgement.of_choice(ROWS["c3"], one, sums, [0] * 3)
+        second = judgement.of_choice(ROWS["c3"], turned, sums[order], [0] * 3)
+        said = [
+            outcome["choices"][outcome["predicted"]["token_mean"]] for outcome in (first, second)
+        ]
+        assert said[0] == said[1]
+
+
+def test_equal_scores_are_at_chance_wherever_the_gold_stands():
+    """Of 3,000 ties over three options: a third each, within four standard deviations."""
+    picked = [
+        judgement.of_choice(
+            ROWS["c3"], question(name=f"{at}", lengths=(1, 1, 1)), [-1.0, -1.00001, -1.0], [0] * 3
+        )["predicted"]["token_mean"]
+        for at in range(3000)
+    ]
+    shares = np.bincount(picked, minlength=3) / 3000
+    assert np.abs(shares - 1 / 3).max() < 4 * math.sqrt(2 / 9 / 3000)
+
+
+def test_wrong_labels_are_drawn_three_times():
+    """With fifteen labels of which one is better than the right one: it is drawn 3 times in 14."""
+    row = ROWS["tnews"]
+    labels = [f"标{at}" for at in range(15)]
+    right = []
+    for number in range(600):
+        one = question(choices=labels, gold=4, lengths=[1] * 15, name=f"{number}")
+        sums = [-5.0] * 15
+        sums[4], sums[9] = -1.0, -0.5
+        outcome = judgement.of_choice(row, one, sums, [0] * 15)
+        assert outcome["chance"] == 0.25 and outcome["predicted"]["token_mean"] == 9
+        right.append(outcome["right"]["token_mean"])
+    share = 1 - np.mean(right)
+    assert share == pytest.approx(3 / 14, abs=4 * math.sqrt(3 / 14 * 11 / 14 / 1800))
+    assert set(right) >= {2 / 3, 1.0}  # the mean of three draws
+
+
+def test_the_first_line_of_an_answer_counts():
+    outcome = judgement.of_answer(ROWS["cmrc2018"], free(["苹果", "3箱苹果"]), " 苹果。\n不是")
+    assert outcome["answer"] == "苹果。"
+    assert outcome["scores"] == {"f1_cmrc": 1, "em_cmrc": 1, "f1_mlqa_zh": 1}
+    assert judgement.of_answer(ROWS["cmrc2018"], free(["苹果"]), "")["scores"]["f1_cmrc"] == 0
+
+
+def test_an_answer_in_another_language_is_seen():
+    assert not judgement.of_answer(ROWS["zh2en"], free(["a book"]), "一本书")["language_is_right"]
+    assert judgement.of_answer(ROWS["zh2en"], free(["a book"]), "a pen")["language_is_right"]
+
+
+def test_a_summary_counts_all():
+    row = ROWS["c3"]
+    outcomes = [
+        judgement.of_choice(row, question(name=f"{at}"), [-9, -1 if at < 3 else -99, -50], [0] * 3)
+        for at in range(4)
+    ]
+    found = judgement.summary(row, outcomes, {"a single option": 2})
+    assert (found["value"], found["scored"], found["n"]) == (75, 4, 6)
+    assert found["chance"] == pytest.approx(100 / 3) and found["norm"] == "token_mean"
+    low, high = found["interval"]
+    assert low < 75 <= high
+
+
+def test_bleu_is_of_the_corpus_and_named():
+    row = ROWS["zh2en"]
+    answers = ["I have three books .", "You have a pen ."]
+    outcomes = [judgement.of_answer(row, free([one]), one) for one in answers]
+    found = judgement.summary(row, outcomes, {})
+    assert found["value"] == pytest.approx(100) and "tok:13a" in found["signature"]
+    assert found["interval"] is None

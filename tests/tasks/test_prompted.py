@@ -1,0 +1,120 @@
+import random
+
+import pytest
+
+from tests import tiny_corpus
+from tests.tasks import small_sets
+from welm_jax.tasks import chinese, cross_lingual, demonstrations, examples
+from welm_jax.tasks.examples import Example
+from welm_jax.tasks.prompted import Prompter
+from welm_jax.text.tokenizer import Tokenizer
+
+ROWS = {row.name: row for row in (*chinese.ROWS, *cross_lingual.ROWS)}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer(tiny_corpus.tokenizer_file())
+
+
+def squads(*numbers):
+    return [one for number in numbers for one in examples.squad(small_sets.squad(number))]
+
+
+def asked(tokenizer, row, of, pool=(), window=2048, shots=0):
+    prompter = Prompter(row=ROWS[row], tokenizer=tokenizer, window=window, shots=shots)
+    return prompter.questions(of, pool)
+
+
+def test_the_prompt_is_tokenised_apart_from_what_follows(tokenizer):
+    [question], skipped = asked(tokenizer, "cmrc2018", squads(4))
+    assert not skipped
+    assert question.prompt == (
+        "阅读短文，回答问题。\n短文：第4号仓库里存放着7箱苹果。\n问题：仓库4里有什么？（4）\n答案："
+    )
+    assert list(question.ids) == [tokenizer.eod_id, *tokenizer.encode(question.prompt)]
+    [one] = examples.idiom_fill(small_sets.idiom(0))
+    [filled], _ = asked(tokenizer, "chid", [one])
+    assert filled.texts[1] == "三心二意，第0次也是这样。"
+    assert [tokenizer.decode(ids) for ids in filled.candidates] == filled.texts
+
+
+def test_borders_of_demonstrations_are_those_of_the_question(tokenizer):
+    """Each piece by itself: prompt, answer, blank lines; never melted into one another."""
+    [question], _ = asked(tokenizer, "cmrc2018", squads(4), squads(100, 101, 102), shots=2)
+    *shown, own = question.prompt.split("\n\n")
+    assert question.shots == len(shown) == 2 and own.endswith("答案：")
+    ids = [tokenizer.eod_id]
+    for demonstration in shown:
+        prompt, answer = demonstration.rsplit("答案：", 1)
+        for piece in (f"{prompt}答案：", answer, "\n\n"):
+            ids += tokenizer.encode(piece)
+    assert list(question.ids) == ids + tokenizer.encode(own)
+
+
+def test_demonstrations_depend_on_the_example_alone():
+    pool, [one] = squads(*range(100, 120)), squads(4)
+    first = demonstrations.choose(pool, one, 5, "cmrc2018")
+    assert first == demonstrations.choose(pool, one, 5, "cmrc2018")
+    others = [
+        demonstrations.choose(pool, squads(5)[0], 5, "cmrc2018"),
+        demonstrations.choose(pool, one, 5, "drcd"),
+        demonstrations.choose(pool, one, 5, "cmrc2018", seed=1),
+    ]
+    assert all(first != other for other in others)
+    assert len(demonstrations.choose(pool[:3], one, 5, "cmrc2018")) == 3
+
+
+def test_no_demonstration_shares_text_with_the_question():
+    """Neither the passage nor 34 characters in a row, punctuation aside."""
+    run = "".join(random.Random(0).choices("天地玄黄宇宙洪荒日月盈昃辰宿列张", k=40))
+
+    def text(name, *parts):
+        return Example(id=name, group=name, inputs={"text": "".join(parts)}, references=["x"])
+
+    one = text("asked", "前文甲", run[:34], "后文")
+    same = text("same", "另一", run[:17], "，", run[17:34], "篇")
+    shorter = text("shorter", "另一篇", run[:33])
+    assert demonstrations.shares_text(one, same)
+    assert not demonstrations.shares_text(one, shorter)
+    [first], [second] = squads(1), examples.squad(small_sets.squad(9, passage=1))
+    assert demonstrations.shares_text(first, second)
+    pool = [same, shorter]
+    assert demonstrations.choose(pool, one, 2, "lcsts") == [shorter]
+
+
+def test_were_the_question_among_its_demonstrations_it_would_show(tokenizer, monkeypatch):
+    monkeypatch.setattr(demonstrations, "shares_text", lambda *_: False)
+    [question], _ = asked(tokenizer, "cmrc2018", squads(4), squads(4), shots=1)
+    assert question.prompt.count("仓库4里有什么") == 2
+
+
+def test_the_oldest_demonstration_goes_first_and_then_the_left_of_the_passage(tokenizer):
+    whole, _ = asked(tokenizer, "cmrc2018", squads(4), squads(100, 101, 102), shots=3)
+    room = len(whole[0].ids) + 64
+    [question], _ = asked(tokenizer, "cmrc2018", squads(4), squads(100, 101, 102), room - 1, 3)
+    assert (question.shots, question.demos_dropped, question.passage_cut) == (2, 1, 0)
+    assert whole[0].prompt.endswith(question.prompt)  # what was nearest to the question stays
+
+    [alone], _ = asked(tokenizer, "cmrc2018", squads(4))
+    [cut], _ = asked(tokenizer, "cmrc2018", squads(4), window=len(alone.ids) + 64 - 3)
+    assert cut.passage_cut > 0 and len(cut.ids) <= len(alone.ids) - 3
+    assert "苹果。\n问题：仓库4里有什么？（4）\n答案：" in cut.prompt and "第4号" not in cut.prompt
+
+
+def test_what_does_not_fit_without_its_passage_is_counted(tokenizer):
+    questions, skipped = asked(tokenizer, "cmrc2018", squads(1, 2, 3), window=70)
+    assert questions == [] and skipped == {"longer than the window without its passage": 3}
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_a_row_is_written_as_it_must_be(row):
+    """No blank where the model goes on: it would belong to the answer's first token."""
+    assert row.prompt == row.prompt.rstrip()
+    assert (row.metric == "acc") == (row.max_new_tokens == 0)
+    assert row.shots > 0 and row.sets
+    assert not row.sets[0].stands_in
+
+
+def test_the_tables_have_all_their_rows():
+    assert (len(chinese.ROWS), len(cross_lingual.ROWS), len(ROWS)) == (18, 10, 28)

@@ -1,0 +1,225 @@
+"""Runs the rows of the paper's tables, or seqio Tasks of one's own, on a checkpoint.
+
+Each task is read, checked with models of which the scores are known, and given to seqio's own
+evaluator. What the model gave, each question's outcome and the task's summary lie in files beside
+one another; one task that fails does not take the others with it.
+"""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import seqio
+from absl import logging
+from etils import epath
+from jaxtyping import PyTree
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from welm_jax import run_files
+from welm_jax.evaluate import self_checks
+from welm_jax.evaluate.model_functions import ModelFunctions
+from welm_jax.failures import Failure, InputError
+from welm_jax.model.decoder import Assembler
+from welm_jax.tasks import eval_tasks
+from welm_jax.tasks.eval_tasks import EvalTask
+from welm_jax.tasks.prompted import Row
+from welm_jax.tasks.vocabulary import WelmVocabulary
+from welm_jax.text.stop_strings import stop_table
+
+STOPS = ("\n",)  # an answer is a line
+OTHERS_NEW_TOKENS = 128  # most that is generated for a task that is not of ours
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is evaluated.
+
+    Attributes:
+      assemble: makes the decoder.
+      parameters: its weights, on the mesh.
+      mesh: where they live.
+      vocabulary: its tokenizer, as seqio wants it.
+      window: tokens that a prompt and its answer may take together.
+      step: of training, by which results are filed.
+    """
+
+    assemble: Assembler
+    parameters: PyTree
+    mesh: jax.sharding.Mesh
+    vocabulary: WelmVocabulary
+    window: int
+    step: int
+
+
+def rows_of(names: Sequence[str], data_dir: epath.Path) -> Iterator[tuple[Row, int] | str]:
+    """The (row, shots) of the tasks that are asked for, or the name of somebody else's task.
+
+    Args:
+      names: of tasks or mixtures; of a mixture only rows whose data is there count.
+      data_dir: holds a folder for each set.
+
+    Raises:
+      InputError: a name is not known; says which one may be meant.
+    """
+    known = {
+        f"{row.name}_{shots}shot": (row, shots)
+        for rows in eval_tasks.MIXTURES.values()
+        for row in rows
+        for shots in (0, row.shots)
+    }
+    for name in names:
+        if name in eval_tasks.MIXTURES:
+            for row in eval_tasks.MIXTURES[name]:
+                if row.available(data_dir):
+                    yield from ((row, shots) for shots in (0, row.shots))
+        elif name in known:
+            yield known[name]
+        elif name in seqio.TaskRegistry.names():
+            yield name
+        else:
+            all_names = [*eval_tasks.MIXTURES, *known, *seqio.TaskRegistry.names()]
+            near = difflib.get_close_matches(name, all_names, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(all_names)}"
+            raise InputError(f"there is no task {name}; {hint}")
+
+
+def evaluate(
+    subject: Subject,
+    names: Sequence[str],
+    data_dir: epath.Path,
+    folder: epath.Path,
+    limit: int | None,
+    console: Console,
+) -> dict[str, dict[str, Any]]:
+    """Evaluates tasks one after the other; what was done before is not done again.
+
+    Args:
+      subject: the model.
+      names: of tasks or mixtures.
+      data_dir: holds a folder for each set.
+      folder: where results go: `<task>.json` with summary and outcomes, `<task>.given.jsonl`.
+      limit: examples of each task, the first ones; all unless given.
+      console: tells how far it is.
+
+    Returns:
+      Name -> summary of each task that could be done.
+
+    Raises:
+      InputError: a name is not known, or not one of the tasks could be done.
+    """
+    logging.set_verbosity(logging.ERROR)  # seqio warns each time that no logger of its own is there
+    asked, found = list(rows_of(names, data_dir)), {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+        of_all = progress.add_task("tasks", total=len(asked))
+        for one in asked:
+            name = one if isinstance(one, str) else f"{one[0].name}_{one[1]}shot"
+            try:
+                if isinstance(one, str):
+                    summary, outcomes = _of_others(subject, name, folder, limit, progress)
+                else:
+                    task = eval_tasks.prepared(
+                        *one, data_dir, subject.vocabulary, subject.window, limit
+                    )
+                    summary, outcomes = _of_ours(subject, task, folder, progress)
+            except Failure as error:
+                progress.console.print(f"{name} is left out: {error}", markup=False, soft_wrap=True)
+            else:
+                found[name] = summary
+                content = {"summary": summary, "outcomes": outcomes}
+                run_files.write_json(folder / f"{name}.json", content)
+                progress.console.print(_in_words(name, summary), markup=False, soft_wrap=True)
+            progress.advance(of_all)
+    if not found:
+        raise InputError(f"none of {', '.join(names)} could be evaluated with {data_dir}")
+    return found
+
+
+def _of_ours(
+    subject: Subject, task: EvalTask, folder: epath.Path, progress: Progress
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    checked = self_checks.check(task, subject.assemble.config.vocab_size)
+    eval_tasks.register(task, subject.vocabulary)
+    functions = _functions(subject, folder, task.name, task.row.max_new_tokens, progress)
+    metrics, places, given = _by_seqio(task.name, functions, None)
+    outcomes = task.outcomes(places, given)
+    summary = task.summary(outcomes)
+    assert metrics == {summary["metric"]: summary["value"]}
+    about = {
+        "task": task.name,
+        "step": subject.step,
+        "set": task.eval_set.folder,
+        "stands_in": task.eval_set.stands_in,
+        "checked": task.eval_set.checked,
+        "self_checks": checked,
+        "repeated_inputs": len(task.questions) - len({tuple(one.ids) for one in task.questions}),
+    }
+    return {**about, **summary}, outcomes
+
+
+def _of_others(
+    subject: Subject, name: str, folder: epath.Path, limit: int | None, progress: Progress
+) -> tuple[dict[str, Any], list]:
+    """A task of the user's own: seqio's figures as they are."""
+    functions = _functions(subject, folder, name, OTHERS_NEW_TOKENS, progress)
+    metrics, *_ = _by_seqio(name, functions, limit)
+    return {"task": name, "step": subject.step, "metrics": metrics}, []
+
+
+def _functions(
+    subject: Subject, folder: epath.Path, name: str, max_new_tokens: int, progress: Progress
+) -> ModelFunctions:
+    return ModelFunctions(
+        assemble=subject.assemble,
+        parameters=subject.parameters,
+        mesh=subject.mesh,
+        eod_id=subject.vocabulary.eos_id,
+        stops=stop_table(subject.vocabulary.tokenizer, STOPS),
+        max_new_tokens=max_new_tokens,
+        file=folder / f"{name}.given.jsonl",
+        progress=progress,
+    )
+
+
+def _by_seqio(
+    name: str, functions: ModelFunctions, limit: int | None
+) -> tuple[dict[str, Any], list, list]:
+    """The metrics, and what the model gave for the examples in their order."""
+    runner = seqio.Evaluator(
+        name,
+        feature_converter=eval_tasks.AsTheyAre(),
+        eval_split=eval_tasks.SPLIT,
+        num_examples=limit,
+        logger_cls=[],
+    )
+    metrics, outputs = runner.evaluate(
+        compute_metrics=True,
+        predict_fn=functions.continuations,
+        score_fn=functions.scores,
+    )
+    [given] = outputs[name].values()
+    vocabulary = seqio.get_mixture_or_task(name).output_features["targets"].vocabulary
+    if given and not isinstance(given[0], float):
+        given = [vocabulary.decode([int(token) for token in ids]) for ids in given]
+    examples = runner.cached_task_datasets[name].as_numpy_iterator()
+    return metrics.result()[name], [one.get("place") for one in examples], given
+
+
+def _in_words(name: str, summary: dict[str, Any]) -> str:
+    if "metrics" in summary:
+        return f"{name}: {summary['metrics']}"
+    words = f"{name}: {summary['metric']} {summary['value']:.2f}"
+    if summary["interval"]:
+        words += " ({:.2f} to {:.2f})".format(*summary["interval"])
+    return f"{words}, {summary['scored']} of {summary['n']} scored"
+
+
+def results(folder: epath.Path) -> dict[str, dict[str, Any]]:
+    """Name -> content of the file of each task that a results folder holds."""
+    return {
+        file.name.removesuffix(".json"): run_files.read_json(file)
+        for file in sorted(folder.glob("*.json"))
+    }

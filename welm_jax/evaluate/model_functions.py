@@ -1,0 +1,141 @@
+"""A model as seqio's evaluator takes one: what it is given is kept on disk as it comes.
+
+An evaluation that was killed asks the model for nothing twice: the same inputs and targets have the
+same key, wherever they come from.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from jaxtyping import PyTree
+from rich.progress import Progress
+
+from welm_jax import run_files
+from welm_jax.decode import rank
+from welm_jax.decode.generate import generate
+from welm_jax.model.decoder import Assembler
+
+KEPT_AT_A_TIME = 64  # answers that a kill may lose
+ROW_TOKENS = 2048  # of a row in which several choices share a prompt
+BATCH_TOKENS = 8192
+
+Pair = tuple[tuple[int, ...], tuple[int, ...]]  # ids of inputs and targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFunctions:
+    """A decoder's log-likelihoods and greedy continuations of a seqio dataset.
+
+    Attributes:
+      assemble: makes the decoder.
+      parameters: its weights, on the mesh.
+      mesh: where they live.
+      eod_id: ends a continuation.
+      stops: see text.stop_strings; ends one too.
+      max_new_tokens: of a continuation.
+      file: where what the model gave is kept.
+      progress: shows how far it is.
+    """
+
+    assemble: Assembler
+    parameters: PyTree
+    mesh: jax.sharding.Mesh
+    eod_id: int
+    stops: np.ndarray
+    max_new_tokens: int
+    file: epath.Path
+    progress: Progress
+
+    def scores(self, dataset: Any) -> list[tuple[int, float]]:
+        """Is seqio's score_fn: the summed log-likelihood of each example's targets."""
+        pairs = _pairs(dataset)
+        by_prompt: dict[tuple[int, ...], dict[tuple[int, ...], None]] = {}
+        known = self._known()
+        for inputs, targets in pairs:
+            if _key(inputs, targets) not in known:
+                by_prompt.setdefault(inputs, {})[targets] = None
+        asked = [
+            rank.Question(prompt=prompt, candidates=[*of_prompt])
+            for prompt, of_prompt in by_prompt.items()
+        ]
+        known |= self._kept("scoring", len(asked), self._score(asked))
+        return [(at, known[_key(*pair)]) for at, pair in enumerate(pairs)]
+
+    def continuations(self, dataset: Any) -> list[tuple[int, list[int]]]:
+        """Is seqio's predict_fn: greedy ids; ends of documents fill up the shorter ones."""
+        pairs, known = _pairs(dataset), self._known()
+        asked = [*dict.fromkeys(inputs for inputs, _ in pairs if _key(inputs) not in known)]
+        known |= self._kept("generating", len(asked), self._generate(asked))
+        found = [known[_key(inputs)] for inputs, _ in pairs]
+        longest = max(map(len, found), default=0)
+        return [(at, [*ids, *[self.eod_id] * (longest - len(ids))]) for at, ids in enumerate(found)]
+
+    def _score(self, asked: Sequence[rank.Question]) -> Iterator[dict[str, float]]:
+        with jax.set_mesh(self.mesh):
+            for number, scores in rank.log_likelihoods(
+                self.assemble,
+                self.parameters,
+                asked,
+                row_tokens=ROW_TOKENS,
+                batch_tokens=BATCH_TOKENS,
+            ):
+                question = asked[number]
+                yield {
+                    _key(question.prompt, targets): float(of_one.sum(dtype=np.float64))
+                    for targets, of_one in zip(question.candidates, scores, strict=True)
+                }
+
+    def _generate(self, asked: Sequence[Sequence[int]]) -> Iterator[dict[str, list[int]]]:
+        with jax.set_mesh(self.mesh):
+            for number, ids in generate(
+                self.assemble,
+                self.parameters,
+                asked,
+                max_new_tokens=self.max_new_tokens,
+                eod_id=self.eod_id,
+                stops=self.stops,
+                batch_tokens=BATCH_TOKENS,
+            ):
+                yield {_key(asked[number]): ids}
+
+    def _known(self) -> dict[str, Any]:
+        return {line["key"]: line["given"] for line in run_files.read_lines(self.file)}
+
+    def _kept(self, verb: str, total: int, given: Iterator[Mapping[str, Any]]) -> dict[str, Any]:
+        """Writes down what is given, some at a time, and shows how much of it there is."""
+        found: dict[str, Any] = {}
+        waiting: dict[str, Any] = {}
+        bar = self.progress.add_task(f"{verb} {self.file.name.partition('.')[0]}", total=total)
+        try:
+            for one in given:
+                waiting |= one
+                self.progress.advance(bar)
+                if len(waiting) >= KEPT_AT_A_TIME:
+                    self._write(waiting)
+                    found |= waiting
+                    waiting = {}
+        finally:
+            self._write(waiting)
+            self.progress.remove_task(bar)
+        return found | waiting
+
+    def _write(self, given: Mapping[str, Any]) -> None:
+        if given:
+            lines = ({"key": key, "given": one} for key, one in given.items())
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            run_files.append_lines(self.file, lines)
+
+
+def _pairs(dataset: Any) -> list[Pair]:
+    examples = [(int(at), one) for at, one in dataset.as_numpy_iterator()]
+    assert [at for at, _ in examples] == list(range(len(examples)))
+    return [(tuple(one["inputs"].tolist()), tuple(one["targets"].tolist())) for _, one in examples]
+
+
+def _key(*ids: Sequence[int]) -> str:
+    return hashlib.sha1("|".join(",".join(map(str, one)) for one in ids).encode()).hexdigest()

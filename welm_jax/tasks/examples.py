@@ -1,0 +1,302 @@
+"""Evaluation sets in the formats they are published in -> examples in one form.
+
+A reader takes one record and gives the examples in it. What a record lacks or has otherwise is an
+error with its file and line: a field that is empty in silence is a score that is wrong in silence.
+"""
+
+import gzip
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from etils import epath
+
+from welm_jax.failures import InputError
+
+Record = Mapping[str, Any]
+GZIP = b"\x1f\x8b"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One question.
+
+    Attributes:
+      id: its own within the set.
+      group: what shares a passage; drawn together in intervals, kept apart in demonstrations.
+      inputs: the texts that a prompt names.
+      references: right answers, of a question that is answered freely.
+      choices: the answers to choose from, of one that is not.
+      gold: the place of the right choice.
+      skipped: why it cannot be scored; empty of those that can.
+    """
+
+    id: str
+    group: str
+    inputs: Mapping[str, str]
+    references: Sequence[str] = ()
+    choices: Sequence[str] = ()
+    gold: int = -1
+    skipped: str = field(default="", compare=False)
+
+    def __post_init__(self):
+        if self.skipped:
+            return
+        if self.choices:
+            if len(set(self.choices)) < len(self.choices):
+                raise ValueError(f"options that are the same: {list(self.choices)}")
+            if not 0 <= self.gold < len(self.choices):
+                raise ValueError(f"the answer is not among the options {list(self.choices)}")
+        elif not self.references or not all(self.references):
+            raise ValueError("no answer")
+
+
+Reader = Callable[[Record], Iterator[Example]]
+
+
+def read(folder: epath.Path, split: str, reader: Reader) -> list[Example]:
+    """The examples of a split, in the order of its file.
+
+    Args:
+      folder: holds `<split>.jsonl`, plain or gzipped, whatever its name ends in.
+      split: its name, such as `validation`.
+      reader: of the set's format.
+
+    Raises:
+      InputError: there is no such file, it holds nothing, or a record is not of the format; says
+        which line.
+    """
+    found = [folder / f"{split}.jsonl{ending}" for ending in ("", ".gz")]
+    file = next((one for one in found if one.exists()), None)
+    if file is None:
+        raise InputError(f"{folder} has no {split}.jsonl or {split}.jsonl.gz")
+    content = file.read_bytes()
+    text = (gzip.decompress(content) if content[:2] == GZIP else content).decode("utf-8")
+    examples = []
+    # Not splitlines: records hold other characters that it takes for ends of lines.
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            examples += reader(json.loads(line))
+        except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+            told = f"has no {error}" if isinstance(error, KeyError) else str(error)
+            raise InputError(f"{file}, line {number}, is not of its format: {told}") from error
+    if not examples:
+        raise InputError(f"{file} holds no examples")
+    return examples
+
+
+def has_split(folder: epath.Path, split: str) -> bool:
+    """Whether a folder holds a split."""
+    return any((folder / f"{split}.jsonl{ending}").exists() for ending in ("", ".gz"))
+
+
+def squad(record: Record) -> Iterator[Example]:
+    """A question about a passage, answered with words of it: CMRC 2018, DRCD, XQuAD, MLQA."""
+    answers = [_answer(one["text"]) for one in record["answers"]]
+    inputs = {name: _text(record[name]) for name in ("context", "question")}
+    yield Example(
+        id=_text(record["id"]),
+        group=_digest(inputs["context"]),
+        inputs=inputs,
+        references=list(dict.fromkeys(answers)),
+    )
+
+
+def squad_in_two_languages(context: str, question: str, answer: str) -> Reader:
+    """The same where each language has its own passage, question and answers under its name.
+
+    Args:
+      context: language of the passage that is shown, as the record names it.
+      question: that of the question.
+      answer: that of the answers.
+    """
+
+    def reader(record: Record) -> Iterator[Example]:
+        inputs = {
+            "context": _text(record[context]["context"]),
+            "question": _text(record[question]["question"]),
+        }
+        answers = [_answer(one["text"]) for one in record[answer]["answers"]]
+        yield Example(
+            id=_text(record["id"]),
+            group=_digest(record[context]["context"]),
+            inputs=inputs,
+            references=list(dict.fromkeys(answers)),
+        )
+
+    return reader
+
+
+def dureader(record: Record) -> Iterator[Example]:
+    """A question to a search engine, with the best paragraph of each document that was chosen."""
+    related = [
+        _text(one["paragraphs"][one["most_related_para"]])
+        for one in record["documents"]
+        if one["is_selected"]
+    ]
+    answers = [answer for answer in map(_answer, record["answers"]) if answer]
+    yield Example(
+        id=_text(record["question_id"]),
+        group=_text(record["question_id"]),
+        inputs={"context": "\n".join(related), "question": _text(record["question"])},
+        references=answers,
+        skipped="" if answers and related else "no answer",
+    )
+
+
+def cloze_word(record: Record) -> Iterator[Example]:
+    """A word left out of a sentence of a document: PD, CFT, CMRC 2017. Words are joined again."""
+    document = "".join(_text(line).replace(" ", "") for line in record["document"])
+    query = _text(record["query"]).replace(" ", "")
+    if "XXXXX" not in query:
+        raise ValueError("the query has no XXXXX")
+    yield Example(
+        id=_text(record.get("id", _digest(document + query))),
+        group=_digest(document),
+        inputs={
+            "context": document.replace("XXXXX", "____"),
+            "question": query.replace("XXXXX", "____"),
+        },
+        references=[_answer(record["answer"]).replace(" ", "")],
+    )
+
+
+def idiom_fill(record: Record) -> Iterator[Example]:
+    """An idiom left out of a passage, with candidates: ChID."""
+    before, blank, after = _text(record["content"]).partition("#idiom#")
+    if not blank:
+        raise ValueError("the content has no #idiom#")
+    yield Example(
+        id=_text(record["id"]),
+        group=_digest(record["content"]),
+        inputs={"before": before, "after": after},
+        choices=[*map(_text, record["candidates"])],
+        gold=_whole(record["answer"]),
+    )
+
+
+def labelled(
+    label: str, words: Mapping[str, str], drop: Sequence[str] = (), **fields: str
+) -> Reader:
+    """Texts with a label, whose word is the answer.
+
+    Args:
+      label: the record's field that holds it.
+      words: label as text -> the word that stands for it, in the order of the choices.
+      drop: labels of records that are left out, for nobody knows what is right.
+      fields: name in the prompt -> the record's field.
+    """
+
+    def reader(record: Record) -> Iterator[Example]:
+        found = _text(record[label])
+        if found in drop:
+            return
+        if found not in words:
+            raise ValueError(f"label {found!r} is none of {list(words)}")
+        inputs = {name: _text(record[theirs]) for name, theirs in fields.items()}
+        yield Example(
+            id=_text(record.get("id", _digest(json.dumps(inputs)))),
+            group=_digest(json.dumps(inputs)),
+            inputs=inputs,
+            choices=list(words.values()),
+            gold=list(words).index(found),
+        )
+
+    return reader
+
+
+def multi_choice(record: Record) -> Iterator[Example]:
+    """A question about a dialogue or text, with options: C3."""
+    document = "\n".join(map(_text, record["document"]))
+    choices = [*map(_text, record["choice"])]
+    if record["answer"] not in choices:
+        raise ValueError(f"the answer {record['answer']!r} is not among the options {choices}")
+    yield Example(
+        id=_text(record["id"]),
+        group=_digest(document),
+        inputs={"context": document, "question": _text(record["question"])},
+        choices=choices,
+        gold=choices.index(record["answer"]),
+        skipped="" if len(choices) > 1 else "a single option",
+    )
+
+
+def pronoun(record: Record) -> Iterator[Example]:
+    """Whether a pronoun means a person or thing: CLUE's WSC 2020."""
+    target, label = record["target"], _text(record["label"])
+    if label not in ("true", "false"):
+        raise ValueError(f"label {label!r} is neither true nor false")
+    yield Example(
+        id=_text(record["idx"]),
+        group=_digest(record["text"]),
+        inputs={
+            "text": _text(record["text"]),
+            "noun": _text(target["span1_text"]),
+            "pronoun": _text(target["span2_text"]),
+        },
+        choices=["是", "否"],
+        gold=0 if label == "true" else 1,
+    )
+
+
+def web_question(record: Record) -> Iterator[Example]:
+    """A question that is answered from memory: WebQA. The evidence is not shown."""
+    answers = [
+        "".join(one) for evidence in record["evidences"] for one in evidence["golden_answers"]
+    ]
+    answers = [answer for answer in dict.fromkeys(answers) if answer]
+    question = "".join(record["question_tokens"])
+    yield Example(
+        id=_text(record["q_key"]),
+        group=_text(record["q_key"]),
+        inputs={"question": question},
+        references=answers,
+        skipped="" if answers else "no answer",
+    )
+
+
+def pair_of_texts(source: str, *targets: str) -> Reader:
+    """A text and what is to be made of it: a summary, a title, a translation.
+
+    Args:
+      source: the record's field that is shown.
+      targets: those that are right answers; all but the first may be absent.
+    """
+
+    def reader(record: Record) -> Iterator[Example]:
+        text = _text(record[source])
+        first = targets[0]
+        references = [_answer(record[one]) for one in targets if one == first or one in record]
+        yield Example(
+            id=_text(record.get("id", record.get("idx", _digest(text + references[0])))),
+            group=_digest(text),
+            inputs={"text": text},
+            references=references,
+        )
+
+    return reader
+
+
+def _text(value: Any) -> str:
+    """The text of a field; ids and labels may be whole numbers."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError(f"{value!r} where a text should be")
+    return str(value)
+
+
+def _answer(value: Any) -> str:
+    return _text(value).strip()
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{value!r} where a whole number should be")
+    return value
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha1(text.encode()).hexdigest()[:16]

@@ -1,0 +1,175 @@
+"""From what a model gave to what it scored: one outcome a question, and a summary of a task.
+
+Outcomes are plain dicts, as they are written to disk, so that whoever distrusts a number can look.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from welm_jax.tasks import scores
+from welm_jax.tasks.prompted import Question, Row
+
+TIE = 1e-4  # scores that differ by less are equal, for equal ones differ by rounding
+NEGATIVE_SEEDS = 3  # draws of wrong labels over which accuracy is averaged
+NORMS = ("token_mean", "sum", "char_mean", "byte_mean", "pmi")
+HEADLINE = NORMS[0]  # the paper compares perplexities
+ACCURACY = "acc"
+
+
+def of_choice(
+    row: Row, question: Question, sums: Sequence[float], null_sums: Sequence[float]
+) -> dict[str, Any]:
+    """The outcome of a question with choices.
+
+    Args:
+      row: of the tables.
+      question: as it was asked.
+      sums: log-likelihood of each candidate after the prompt.
+      null_sums: the same after nothing; what pmi takes off.
+
+    Returns:
+      Beside the question's own fields: `losses` by norm, of each choice, the least the best;
+      `predicted` and `right` by norm, `right` between 0 and 1 where wrong labels are drawn.
+    """
+    sums, null_sums = np.asarray(sums, np.float64), np.asarray(null_sums, np.float64)
+    lengths = {
+        "token_mean": [len(ids) for ids in question.candidates],
+        "sum": [1] * len(sums),
+        "char_mean": [len(text) for text in question.texts],
+        "byte_mean": [len(text.encode()) for text in question.texts],
+    }
+    losses = {norm: -sums / lengths[norm] for norm in lengths} | {"pmi": null_sums - sums}
+    gold, everything = question.example.gold, range(len(sums))
+    drawn = [
+        _options(row, question, seed) for seed in range(NEGATIVE_SEEDS if row.negatives else 1)
+    ]
+    return {
+        **_asked(question),
+        "choices": list(question.example.choices),
+        "gold": gold,
+        "losses": {norm: loss.tolist() for norm, loss in losses.items()},
+        "predicted": {norm: _best(loss, everything, question) for norm, loss in losses.items()},
+        "right": {
+            norm: float(np.mean([_best(loss, options, question) == gold for options in drawn]))
+            for norm, loss in losses.items()
+        },
+        "chance": float(np.mean([1 / len(options) for options in drawn])),
+    }
+
+
+def of_answer(row: Row, question: Question, answer: str) -> dict[str, Any]:
+    """The outcome of a question that was answered freely: `answer`, `references` and `scores`.
+
+    What counts is the answer's first line.
+    """
+    said = answer.strip().split("\n", 1)[0].strip()
+    references = list(question.example.references)
+    names = [name for name in (row.metric, *row.also) if name in scores.ANSWER_SCORES]
+    return {
+        **_asked(question),
+        "answer": said,
+        "references": references,
+        "scores": {
+            name: scores.best_of(scores.ANSWER_SCORES[name], references, said) for name in names
+        },
+        "language_is_right": scores.language_of(said) in (row.language, ""),
+    }
+
+
+def summary(row: Row, outcomes: Sequence[Mapping[str, Any]], skipped: Mapping[str, int]) -> dict:
+    """What a task comes to, all in per cent.
+
+    Args:
+      row: of the tables.
+      outcomes: of all questions that were scored.
+      skipped: reason -> examples that were not.
+    """
+    groups = [one["group"] for one in outcomes]
+    found: dict[str, Any] = {
+        "metric": row.metric,
+        "scored": len(outcomes),
+        "skipped": dict(skipped),
+        "n": len(outcomes) + sum(skipped.values()),
+        "shots": dict(Counter(str(one["shots"]) for one in outcomes)),
+        "demos_dropped": sum(one["demos_dropped"] for one in outcomes),
+        "passages_cut": sum(one["passage_cut"] > 0 for one in outcomes),
+    }
+    if row.metric == ACCURACY:
+        found |= _of_choices(outcomes, groups)
+    else:
+        found |= _of_answers(row, outcomes, groups)
+    return found
+
+
+def _of_choices(outcomes: Sequence[Mapping[str, Any]], groups: Sequence[str]) -> dict[str, Any]:
+    by_norm = {norm: [one["right"][norm] for one in outcomes] for norm in NORMS}
+    among_all = [one["predicted"][HEADLINE] == one["gold"] for one in outcomes]
+    return {
+        **_with_interval(by_norm[HEADLINE], groups),
+        "norm": HEADLINE,
+        "by_norm": {norm: 100 * float(np.mean(right)) for norm, right in by_norm.items()},
+        "among_all_labels": 100 * float(np.mean(among_all)),
+        "chance": 100 * float(np.mean([one["chance"] for one in outcomes])),
+    }
+
+
+def _of_answers(
+    row: Row, outcomes: Sequence[Mapping[str, Any]], groups: Sequence[str]
+) -> dict[str, Any]:
+    named = outcomes[0]["scores"]
+    also = {name: 100 * float(np.mean([one["scores"][name] for one in outcomes])) for name in named}
+    right = [one["language_is_right"] for one in outcomes]
+    found = {"also": also, "language_is_right": 100 * float(np.mean(right))}
+    if row.metric.startswith("bleu_"):
+        most = max(len(one["references"]) for one in outcomes)
+        references = [_padded(one["references"], most) for one in outcomes]
+        answers = [one["answer"] for one in outcomes]
+        value, signature = scores.bleu(references, answers, row.metric.removeprefix("bleu_"))
+        return {"value": value, "interval": None, "signature": signature, **found}
+    return {**_with_interval([one["scores"][row.metric] for one in outcomes], groups), **found}
+
+
+def _padded(references: Sequence[str], count: int) -> list[str]:
+    """As many references as the others have: a repeated one changes nothing."""
+    return [*references, *[references[0]] * (count - len(references))]
+
+
+def _with_interval(values: Sequence[float], groups: Sequence[str]) -> dict[str, Any]:
+    low, high = scores.interval(values, groups)
+    return {"value": 100 * float(np.mean(values)), "interval": [100 * low, 100 * high]}
+
+
+def _asked(question: Question) -> dict[str, Any]:
+    return {
+        "id": question.example.id,
+        "group": question.example.group,
+        "prompt": question.prompt,
+        "shots": question.shots,
+        "demos_dropped": question.demos_dropped,
+        "passage_cut": question.passage_cut,
+    }
+
+
+def _options(row: Row, question: Question, seed: int) -> list[int]:
+    """The choices that are compared: all, or the right one and some wrong ones, shuffled."""
+    gold, places = question.example.gold, list(range(len(question.candidates)))
+    if not row.negatives:
+        return places
+    draw = random.Random(f"{row.name} {question.example.id} {seed}")
+    options = [gold, *draw.sample([place for place in places if place != gold], row.negatives)]
+    draw.shuffle(options)
+    return options
+
+
+def _best(losses: np.ndarray, options: Sequence[int], question: Question) -> int:
+    """The choice of least loss; of equal ones a drawn one, never the first."""
+    least = min(losses[place] for place in options)
+    tied = sorted(
+        question.example.choices[place] for place in options if losses[place] <= least + TIE
+    )
+    chosen = random.Random(f"{question.example.id} {tied}").choice(tied)
+    return list(question.example.choices).index(chosen)
