@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from welm_jax.decode import kv_cache, sampling
 from welm_jax.decode.sampling import Sampling
-from welm_jax.decode.shapes import bucket, rows_of
+from welm_jax.decode.shapes import bucket, most_rows, padded_rows
 from welm_jax.failures import InputError
 from welm_jax.model import axes
 from welm_jax.model.decoder import Assembler
@@ -61,8 +61,9 @@ def generate(
     waiting = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
     while waiting:
         length = bucket(len(prompts[waiting[0]]), SHORTEST)
-        rows = rows_of(length + max_new_tokens, batch_tokens)
-        batch = [number for number in waiting[:rows] if len(prompts[number]) <= length]
+        most = most_rows(length + max_new_tokens, batch_tokens)
+        batch = [number for number in waiting[:most] if len(prompts[number]) <= length]
+        rows = padded_rows(len(batch), most)
         waiting = waiting[len(batch) :]
         continued = _continue(
             assemble,

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from welm_jax.decode.shapes import bucket, rows_of
+from welm_jax.decode.shapes import bucket, most_rows, padded_rows
 from welm_jax.failures import InputError
 from welm_jax.model import attention, axes, loss, masks
 from welm_jax.model.decoder import Assembler
@@ -90,7 +90,7 @@ def log_likelihoods(
     found: dict[int, list[np.ndarray | None]] = {}
     missing = [len(one.candidates) for one in questions]
     for batch in _batches(rows, batch_tokens):
-        size = rows_of(_sizes(batch[0])[0], batch_tokens)
+        size = padded_rows(len(batch), most_rows(_sizes(batch[0])[0], batch_tokens))
         scores = np.asarray(_scores(assemble, parameters, *_arrays(batch, size)))
         for row, of_row in zip(batch, scores[: len(batch)], strict=True):
             ends = np.cumsum([len(one) for one in row.candidates])
@@ -134,7 +134,7 @@ def _batches(rows: Sequence[_Row], batch_tokens: int) -> Iterator[Sequence[_Row]
     waiting: list[_Row] = []
     for row in rows:
         same = waiting and _sizes(waiting[0]) == _sizes(row)
-        if waiting and (not same or len(waiting) == rows_of(_sizes(row)[0], batch_tokens)):
+        if waiting and (not same or len(waiting) == most_rows(_sizes(row)[0], batch_tokens)):
             yield waiting
             waiting = []
         waiting.append(row)
