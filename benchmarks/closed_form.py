@@ -17,14 +17,10 @@ from pathlib import Path
 os.environ["JAX_PLATFORMS"] = "cpu"  # before jax: no GPU is looked for
 
 from benchmarks import bars
-from welm_jax import ahead_of_time, cost_model
+from welm_jax import ahead_of_time, plan
 from welm_jax.cost_model import Candidate
 from welm_jax.model.config import ModelConfig
-from welm_jax.plan import GIB, LOSS_CHUNKS, Question
-from welm_jax.train import accelerators
-from welm_jax.train.loss_scale import LossScaleConfig
-from welm_jax.train.mesh import MeshConfig, make_mesh
-from welm_jax.train.step import StepConfig
+from welm_jax.plan import GIB, Question
 
 FILE = Path(__file__).parent.parent / "tests" / "golden" / "compiled_steps.json"
 MODELS = {
@@ -84,28 +80,6 @@ def question(model: str, target: str, tokens: int, how: Candidate) -> Question:
     )
 
 
-def compiled_gib(asked: Question, how: Candidate) -> float:
-    """What the compiled step holds on a device."""
-    config = {
-        "ModelConfig": asked.model,
-        "OptimizerConfig": ahead_of_time.ANY_OPTIMIZER,
-        "LossScaleConfig": LossScaleConfig(),
-        "StepConfig": StepConfig(
-            batch_size=asked.batch_size,
-            microbatches=how.microbatches,
-            loss_chunks=LOSS_CHUNKS,
-            remat=how.remat,
-        ),
-    }
-    device = accelerators.named(asked.target)
-    mesh = make_mesh(
-        MeshConfig(data=how.data, fsdp=how.fsdp, tensor=how.tensor),
-        ahead_of_time.devices_of(device, how.devices),
-    )
-    lowered = ahead_of_time.lowered_step(config, mesh, asked.sequence_tokens)
-    return ahead_of_time.live_bytes(lowered.compile()) / GIB
-
-
 def main() -> int:
     """Compiles, writes, prints, judges."""
     rows, worst = [], {True: 0.0, False: 0.0}
@@ -120,8 +94,8 @@ def main() -> int:
             remat=remat,
         )
         asked = question(model, target, tokens, how)
-        gib = compiled_gib(asked, how)
-        said = sum(cost_model.memory_parts(asked.work, how).values()) / GIB
+        gib = ahead_of_time.live_bytes(plan.lowered(asked, how)[0].compile()) / GIB
+        said = asked.bytes_of(how) / GIB
         fitted = point in FITTED
         worst[fitted] = max(worst[fitted], abs(said / gib - 1))
         rows.append(

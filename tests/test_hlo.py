@@ -75,6 +75,7 @@ def test_operands_of_an_asynchronous_start_do_not_count():
         ("((bf16[8]), bf16[8])", "all-reduce-start"),
         ("bf16[8]", "all-reduce-start"),
         ("(bf16[4], bf16[8])", "all-gather-start"),
+        ("(bf16[8], bf16[8], u32[], u32[])", "collective-permute-start"),
     ):
         line = f"%once = {result} {operation}(%s), replica_groups=" + "{}"
         old = next(one for one in PROGRAM.splitlines() if one.startswith("  %once = "))

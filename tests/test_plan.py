@@ -93,7 +93,7 @@ def test_where_no_compiled_candidate_fits_it_says_what_should(monkeypatch):
 
 
 def test_where_none_should_fit_but_nearly_the_smallest_is_compiled(monkeypatch, capsys):
-    """By the closed form 1.3B in float32 is too large for one A100 of 40 GB, by little."""
+    """Made too large by little: less of the device is called usable than the smallest way needs."""
     model = ModelConfig(num_layers=24, num_heads=16, d_model=2048, compute_dtype="float32")
     asked = question(model=model, devices=1, batch_size=64, sequence_tokens=4096)
     least = min(asked.ways(), key=asked.bytes_of)
@@ -109,7 +109,7 @@ def test_where_none_should_fit_but_nearly_the_smallest_is_compiled(monkeypatch, 
 
 def test_what_would_do_comes_in_numbers_that_there_are():
     huge = ModelConfig(num_layers=96, num_heads=96, d_model=12288)
-    with pytest.raises(InputError, match="too much; no number of them would do"):
+    with pytest.raises(InputError, match="too much; no power of two of them would do"):
         plan.plan(question(model=huge, target="tpu-v5e", devices=256), 1)
 
 

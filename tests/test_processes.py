@@ -34,10 +34,19 @@ def fail():
 
 def main(_):
     tell_parent = processes.supervised()
+    print("joining", flush=True)
     with processes.joined((address, 2, int(number)), tell_parent):
         print("joined", flush=True)
         import jax, numpy as np
         from jax.experimental import multihost_utils
+        from welm_jax.train import hosts
+        if fault == "of the first":
+            hosts.by_first(lambda: 1 / 0)
+        if fault.startswith("done"):
+            time.sleep(2)
+            if fault == "done, then a full disk":
+                raise OSError(28, "No space left on device")
+            return
         fail()
         while not multihost_utils.process_allgather(np.bool_(False)).any():
             time.sleep(0.05)
@@ -72,10 +81,10 @@ class Pair:
             process.kill()
             process.wait()
 
-    def wait_for_joining(self):
+    def wait_for(self, word):
         for log in self.logs:
             until = time.monotonic() + 60
-            while "joined" not in log.read_text():
+            while word not in log.read_text():
                 assert time.monotonic() < until, log.read_text()
                 time.sleep(0.05)
 
@@ -122,11 +131,24 @@ def test_a_process_that_fails_alone_ends_the_others_with_its_status(
     assert sorted(file.name for file in tmp_path.iterdir()) == ["0.log", "1.log"]
 
 
+def test_a_bug_of_the_first_is_told_with_its_traceback(tmp_path):
+    with Pair(tmp_path, ["of the first", "of the first"]) as pair:
+        assert pair.statuses() == [1, 1]
+        told = pair.logs[0].read_text()
+        assert "Traceback" in told and "ZeroDivisionError: division by zero" in told
+        assert "process 0 failed: ZeroDivisionError" in pair.error(1)
+
+
+def test_one_that_is_done_waits_for_the_failure_of_another(tmp_path):
+    with Pair(tmp_path, ["done, then a full disk", "done"]) as pair:
+        assert pair.statuses() == [70, 70]
+
+
 @pytest.mark.parametrize("lost", [0, 1])
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_lost_process_is_noticed_after_some_heartbeats(lost, how, tmp_path):
     with Pair(tmp_path, ["none", "none"]) as pair:
-        pair.wait_for_joining()
+        pair.wait_for("joined")
         child = child_of(pair.running[lost])
         os.kill(child, how)
         left = time.monotonic()
@@ -160,7 +182,8 @@ def test_a_port_that_is_taken_is_wrong_input(tmp_path):
 def test_sigterm_ends_one_that_waits_for_the_others_and_may_come_twice(tmp_path):
     """A scheduler sends it to parent and child, and the parent passes it on."""
     with Pair(tmp_path, ["none"]) as pair:
-        child_of(pair.running[0])
+        pair.wait_for("joining")
+        time.sleep(2)  # until jax waits for the other one
         os.killpg(pair.running[0].pid, signal.SIGTERM)
         assert pair.statuses() == [75]
         assert re.search("SIGTERM; start the same command again", pair.error(0))

@@ -97,6 +97,8 @@ class Collective:
     def shapes(self) -> Sequence[Shape]:
         """Of the results; those of an asynchronous start come after its operands, if it has any."""
         found = self.instruction.shapes
+        if self.kind == "collective-permute" and len(found) > 1:
+            return found[1:2]  # what follows is the state of the exchange
         return found[len(found) // 2 :] if self.instruction.starts_with_operands else found
 
     def __str__(self) -> str:

@@ -174,7 +174,7 @@ def _best(console: Console, asked: Question, top: int) -> Candidate:
     One that turns out too large says by how much the closed form errs here, and those that would be
     too large with it are passed over. Where none should fit, the smallest has its chance.
     """
-    confirmed, error, fitting = [], 1.0, asked.ordered()
+    confirmed, error, fitting, compiled = [], 1.0, asked.ordered(), {}
     least = min(asked.ways(), key=asked.bytes_of)
     if fitting:
         console.print(_table(asked, fitting[:SHOWN]))
@@ -182,7 +182,7 @@ def _best(console: Console, asked: Question, top: int) -> Candidate:
         said = asked.bytes_of(how)
         if said * error > asked.room:
             continue
-        needed = _compiled(console, asked, how)
+        needed = compiled[how] = _compiled(console, asked, how)
         if needed > asked.room:
             error = max(error, needed / said, LEAST_ERROR * error)
             continue
@@ -191,8 +191,8 @@ def _best(console: Console, asked: Question, top: int) -> Candidate:
             break
     if confirmed:
         return confirmed[0]
-    needed = asked.bytes_of(least)
-    if needed <= ABOVE * asked.room:
+    needed = compiled.get(least, asked.bytes_of(least))
+    if least not in compiled and needed <= ABOVE * asked.room:
         needed = _compiled(console, asked, least)
         if needed <= asked.room:
             return least
@@ -218,21 +218,25 @@ def _misfit(asked: Question, least: Candidate, needed: float) -> str:
         more = replace(asked, devices=devices)
         if fitting := more.ordered(error):
             return f"{told}; nearest that should: {devices} x {asked.target}, {_named(fitting[0])}"
-    return f"{told}; no number of them would do"
+    return f"{told}; no power of two of them would do"
 
 
-def _compiled(console: Console, asked: Question, how: Candidate) -> float:
-    """Compiles the real step of a candidate, says what it came to, and gives its bytes."""
-    began = time.perf_counter()
+def lowered(asked: Question, how: Candidate) -> tuple[jax.stages.Lowered, jax.sharding.Mesh]:
+    """The real step of a candidate, ready to be compiled, and the mesh it is for."""
     mesh = make_mesh(
         MeshConfig(data=how.data, fsdp=how.fsdp, tensor=how.tensor),
         ahead_of_time.devices_of(asked.device, asked.devices),
     )
-    found = []
+    return ahead_of_time.lowered_step(_config(asked, how), mesh, asked.sequence_tokens), mesh
+
+
+def _compiled(console: Console, asked: Question, how: Candidate) -> float:
+    """Compiles the real step of a candidate, says what it came to, and gives its bytes."""
+    began, found = time.perf_counter(), []
     with console.status(f"compiling for {asked.devices} x {asked.target}: {_named(how)}"):
-        lowered = ahead_of_time.lowered_step(_config(asked, how), mesh, asked.sequence_tokens)
+        step, mesh = lowered(asked, how)
         try:
-            compiled = lowered.compile()
+            compiled = step.compile()
         except jax.errors.JaxRuntimeError as error:  # a TPU's compiler refuses what does not fit
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -240,6 +244,10 @@ def _compiled(console: Console, asked: Question, how: Candidate) -> float:
             needed = float(used[1]) * GIB if used else 2 * asked.room
         else:
             needed = ahead_of_time.live_bytes(compiled)
+            if needed is None:
+                raise InputError(
+                    f"the compiler for {asked.target} does not tell what memory it needs"
+                )
             found = hlo.collectives(compiled.as_text(), mesh.shape)
     verdict = "fits" if needed <= asked.room else "does NOT fit"
     console.print(

@@ -166,22 +166,30 @@ def joined(
         first = str(error).splitlines()[0]
         raise InputError(JOINING.format(first)) from error
     tell_parent()
-    from jax._src import distributed  # jax has no public door to its coordination service
-
-    service = distributed.global_state.client
+    service = _coordination().client
     threading.Thread(target=_listen, args=(service,), daemon=True).start()
     try:
         yield
+        service.wait_at_barrier("welm_end", JOIN_SECONDS * 1000)  # till then one may yet fail
     except Preempted:
         raise
     except Exception as error:
-        _tell_others(service, error)
-        if as_failure(error) is None:  # Python's own end would wait for the others
+        unforeseen = as_failure(error) is None
+        if unforeseen:
             traceback.print_exc()
+        _tell_others(service, error)
+        if unforeseen:  # Python's own end would wait for the others
             end(1)
         raise
     finally:
         _ending.set()
+
+
+def _coordination() -> Any:
+    """What jax knows of its processes; it has no public door to it that starts no devices."""
+    from jax._src import distributed
+
+    return distributed.global_state
 
 
 def _tell_others(service: Any, error: Exception) -> None:
@@ -215,11 +223,10 @@ def end(status: int) -> NoReturn:
     They may wait for it in the middle of a step, and it for them. The first one goes last, for with
     it goes what tells the others why.
     """
-    jax = sys.modules.get("jax")
-    if status and jax and jax.distributed.is_initialized():
+    if status and "jax" in sys.modules and _coordination().client:
         sys.stdout.flush()
         sys.stderr.flush()
-        if jax.process_index() == 0:
+        if _coordination().process_id == 0:
             time.sleep(3 * LISTEN_SECONDS)
         os._exit(status)
     sys.exit(status)

@@ -149,12 +149,18 @@ def _train(
 
 @contextlib.contextmanager
 def _accounted(run: RunFolder, clock: goodput.Clock) -> Iterator[goodput.Life]:
-    """Gives what writes down where the time of this life goes, and does so however it ends."""
+    """Gives what writes down where the time of this life goes, and does so at its end.
+
+    One that is ended from outside is written down up to half a minute before.
+    """
     life = goodput.Life(run.goodput, clock, writes=hosts.is_first())
     try:
         yield life
-    finally:
-        life.write(now=True)
+    except BaseException:
+        with contextlib.suppress(OSError):  # what went wrong first is told
+            life.write(now=True)
+        raise
+    life.write(now=True)
 
 
 def _evaluation(parts: RunParts, log: RunLog) -> loop.Callback:

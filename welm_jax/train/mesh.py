@@ -59,10 +59,11 @@ def check_model(mesh: Mesh, model: ModelConfig) -> None:
             )
 
 
-def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh with explicit axes over the devices, all of them unless some are given.
 
-    Within a slice jax lays the mesh so that neighbours along an axis are near each other.
+    They may be descriptions of devices that are not here. Within a slice jax lays the mesh so that
+    neighbours along an axis are near each other.
 
     Raises:
       InputError: the axes do not multiply to the number of devices, or TPU slices are ignored.
