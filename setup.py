@@ -43,6 +43,7 @@ EXTRAS = {
         "tensorflow>=2.21,<2.22",
         "tensorflow-text>=2.21,<2.22",
         "nltk>=3.9,<4",
+        "opencc>=1.2,<2",
         "rouge-score>=0.1.2,<0.2",
         "sacrebleu[ja]>=2.6,<3",
     ],

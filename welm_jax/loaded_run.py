@@ -129,18 +129,22 @@ def evaluate_tasks(
         from welm_jax.evaluate import evaluator, tables
         from welm_jax.tasks.vocabulary import WelmVocabulary
     run_beginning.import_modules(user_modules)
+    # In float32, whatever it was trained in: ties and near ties are otherwise decided by rounding.
+    config = dataclasses.replace(loaded.assemble.config, compute_dtype="float32")
     subject = evaluator.Subject(
-        assemble=loaded.assemble,
+        assemble=Assembler(config),
         parameters=loaded.parameters,
         mesh=loaded.mesh,
         vocabulary=WelmVocabulary(str(run.tokenizer)),
         window=window,
         step=loaded.progress.step,
+        attempt=loaded.progress.attempt,
     )
     folder = run.evaluation / f"{subject.step}"
     evaluator.evaluate(subject, names, data_dir, folder, limit, Console())
-    results = evaluator.results(folder)
-    shown = tables.shown({name: one["summary"] for name, one in results.items()})
+    results = evaluator.results(folder, subject.about(limit))
+    ours = {name: one["summary"] for name, one in results.items() if one["outcomes"]}
+    shown = tables.shown(ours)
     text = tables.markdown(shown, subject.step)
     run_files.write_text(folder / "tables.md", text)
     run_files.write_text(folder / "tables.html", tables.page(shown, subject.step, results))

@@ -1,5 +1,6 @@
 """Tasks evaluated by seqio's own evaluator, on a small decoder and on models that are known."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -24,7 +25,7 @@ from welm_jax.evaluate import evaluator, model_functions, self_checks, tables
 from welm_jax.failures import InputError, StopAndLook
 from welm_jax.model.config import ModelConfig
 from welm_jax.model.decoder import Assembler
-from welm_jax.tasks import demonstrations, eval_tasks, judgement, scores
+from welm_jax.tasks import eval_tasks, judgement, scores
 from welm_jax.tasks.vocabulary import WelmVocabulary
 
 CONFIG = ModelConfig(
@@ -52,6 +53,7 @@ def subject():
         vocabulary=WelmVocabulary(str(tiny_corpus.tokenizer_file())),
         window=512,
         step=7,
+        attempt=0,
     )
 
 
@@ -81,8 +83,8 @@ def test_every_row_whose_data_is_there_is_evaluated(done):
     assert summaries["cmrc2018_1shot"]["shots"] == {"1": 6}
 
 
-def test_scores_are_those_of_the_plain_forward_pass(subject, done):
-    """Of each choice alone after its prompt, by the mean of its tokens."""
+def test_a_loss_is_that_of_a_choice_alone_after_its_prompt(subject, done):
+    """By the mean of its tokens; test_rank.py shows that it is the plain forward pass."""
     summaries, folder = done
     outcome = json.loads((folder / "c3_0shot.json").read_text())["outcomes"][3]
     tokenizer = subject.vocabulary.tokenizer
@@ -146,9 +148,51 @@ def test_a_model_that_gives_no_numbers_is_counted_and_not_averaged_in(
             yield number, [np.full(len(ids), lost, np.float32) for ids in one.candidates]
 
     monkeypatch.setattr(rank, "log_likelihoods", broken)
-    found = evaluated(subject, ["ocnli_0shot"], data_dir, tmp_path)["ocnli_0shot"]
-    assert (found["scored"], found["n"]) == (5, 6)
-    assert found["skipped"] == {"the model's likelihoods are no numbers": 1}
+    for _ in range(2):  # the second time from what was kept
+        found = evaluated(subject, ["ocnli_0shot"], data_dir, tmp_path)["ocnli_0shot"]
+        assert (found["scored"], found["n"]) == (5, 6)
+        assert found["skipped"] == {"the model's likelihoods are no numbers": 1}
+
+
+def test_a_model_that_gives_no_number_at_all_is_left_out_and_the_others_go_on(
+    subject, data_dir, tmp_path, monkeypatch
+):
+    def broken(assemble, parameters, questions, **_):
+        for number, one in enumerate(questions):
+            lost = np.nan if len(one.candidates) == 3 and "句子" in decode(one.prompt) else -1.0
+            yield number, [np.full(len(ids), lost, np.float32) for ids in one.candidates]
+
+    decode = subject.vocabulary.tokenizer.decode
+    monkeypatch.setattr(rank, "log_likelihoods", broken)
+    found = evaluated(subject, ["ocnli_0shot", "c3_0shot"], data_dir, tmp_path)
+    assert set(found) == {"c3_0shot"}
+
+
+def test_what_another_model_gave_is_not_taken_for_this_ones(subject, data_dir, done, tmp_path):
+    """The same step after a rollback, with other weights."""
+    summaries, folder = done
+    (tmp_path / "c3_0shot.given.jsonl").write_text((folder / "c3_0shot.given.jsonl").read_text())
+    other = dataclasses.replace(
+        subject,
+        parameters=placed(random_parameters(CONFIG, seed=1), subject.mesh),
+        attempt=1,
+    )
+    evaluated(other, ["c3_0shot"], data_dir, tmp_path)
+    ours, theirs = (
+        json.loads((epath.Path(where) / "c3_0shot.json").read_text())["outcomes"][0]["losses"]
+        for where in (folder, tmp_path)
+    )
+    assert ours != theirs
+
+
+def test_without_examples_to_demonstrate_with_there_is_no_few_shot_figure(subject, tmp_path):
+    small_sets.write(tmp_path / "sets/c3", "validation", [small_sets.dialogue(1)])
+    found = evaluated(
+        subject, ["c3_0shot", "c3_5shot"], epath.Path(tmp_path / "sets"), tmp_path / "results"
+    )
+    [table] = tables.shown(found)
+    assert table.rows[0][-3:-1] == ["–", "–"]
+    assert "C3: c3_5shot: 0.0 of 5 demonstrations in the mean" in table.notes
 
 
 def test_planted_tasks_are_solved_by_models_that_can(subject, data_dir, tmp_path, monkeypatch):
@@ -239,8 +283,10 @@ def test_ties_broken_by_place_are_not_believed(subject, tmp_path, monkeypatch):
 
 def test_what_a_model_says_is_escaped(done):
     summaries, folder = done
-    results = evaluator.results(folder)
-    results["cmrc2018_0shot"]["outcomes"][0]["answer"] = "<script>alert(1)</script>\x1b[31m=1+1"
+    results = evaluator.results(folder, {"step": 7, "limit": None})
+    assert set(results) == set(summaries)
+    assert evaluator.results(folder, {"step": 7, "limit": 10}) == {}
+    results["cmrc2018_0shot"]["outcomes"][0]["answer"] = "<script>alert(1)</script>"
     page = tables.page(tables.shown(summaries), 7, results)
     assert "<script>" not in page and "&lt;script&gt;" in page
 
@@ -252,10 +298,10 @@ def test_the_tables_show_ours_beside_the_papers(done):
     [line] = [one for one in text.splitlines() if one.startswith("| CMRC2018 ")]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[:3] == ["CMRC2018", "f1_cmrc", "cmrc2018"]
-    assert cells[3:8] == ["10.12", "19.28", "25.61", "31.85", "31.31"]
-    assert cells[8].startswith(f"{summaries['cmrc2018_0shot']['value']:.2f} (") and cells[9] == "6"
+    assert cells[3:9] == ["real file", "10.12", "19.28", "25.61", "31.85", "31.31"]
+    assert cells[9].startswith(f"{summaries['cmrc2018_0shot']['value']:.2f} (") and cells[10] == "6"
     assert "- CHID: * not the paper's set: FewCLUE's ChID, 7 candidates" in text
-    assert "| CHID | acc (token_mean) | chid* |" in text
+    assert "| CHID | acc (token_mean) | chid* | real file |" in text
 
 
 def test_the_command_killed_goes_on_and_scores_each_example_once(tmp_path):
@@ -300,13 +346,3 @@ def test_flags_that_make_no_sense_are_refused(tmp_path, flags, words):
     (tmp_path / "config.gin").write_text("")
     with pytest.raises(InputError, match=words):
         launch.dispatch(["evaluate", "--run_dir", str(tmp_path), *flags])
-
-
-def test_were_the_question_shown_with_its_answer_the_outcomes_would_tell(
-    subject, data_dir, monkeypatch
-):
-    monkeypatch.setattr(demonstrations, "shares_text", lambda *_: False)
-    monkeypatch.setattr(eval_tasks, "POOL", "validation")
-    [(row, _)] = evaluator.rows_of(["cmrc2018_1shot"], data_dir)
-    task = eval_tasks.prepared(row, 6, data_dir, subject.vocabulary, 2048)
-    assert any(one.prompt.count(one.example.inputs["question"]) > 1 for one in task.questions)

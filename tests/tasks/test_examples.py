@@ -41,6 +41,12 @@ def test_words_of_a_cloze_are_joined_and_its_blank_is_shown():
     )
     assert found.inputs == {"context": "小猫在____里。花园很美。", "question": "小猫在____里"}
     assert found.references == ["花园"]
+    other = {
+        "document": ["小猫 在 花园 里 。", "XXXXX 很 美 。"],
+        "query": "XXXXX 很 美",
+        "answer": "花园",
+    }
+    assert read_one(examples.cloze_word, other).group == found.group  # one passage, two blanks
 
 
 def test_an_idiom_is_scored_with_the_text_behind_it():

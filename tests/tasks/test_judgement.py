@@ -105,7 +105,7 @@ def test_wrong_labels_are_drawn_three_times():
 
 
 def test_the_first_line_of_an_answer_counts():
-    outcome = judgement.of_answer(ROWS["cmrc2018"], free(["苹果", "3箱苹果"]), " 苹果。\n不是")
+    outcome = judgement.of_answer(ROWS["cmrc2018"], free(["苹果", "3箱苹果"]), " 苹果。 \n不是")
     assert outcome["answer"] == "苹果。"
     assert outcome["scores"] == {"f1_cmrc": 1, "em_cmrc": 1, "f1_mlqa_zh": 1}
     assert judgement.of_answer(ROWS["cmrc2018"], free(["苹果"]), "")["scores"]["f1_cmrc"] == 0
@@ -114,6 +114,14 @@ def test_the_first_line_of_an_answer_counts():
 def test_an_answer_in_another_language_is_seen():
     assert not judgement.of_answer(ROWS["zh2en"], free(["a book"]), "一本书")["language_is_right"]
     assert judgement.of_answer(ROWS["zh2en"], free(["a book"]), "a pen")["language_is_right"]
+    assert not judgement.of_answer(ROWS["zh2en"], free(["a book"]), "")["language_is_right"]
+    assert judgement.of_answer(ROWS["zh2ja"], free(["美少年"]), "美少年")["language_is_right"]
+
+
+def test_right_answers_among_those_given_and_asked_for():
+    outcomes = [judgement.of_answer(ROWS["webqa"], free(["天"]), said) for said in ("天", "地", "")]
+    also = judgement.summary(ROWS["webqa"], outcomes, {})["also"]
+    assert also["webqa_strict"] == pytest.approx(100 * 2 / (2 + 3))
 
 
 def test_a_summary_counts_all():

@@ -53,7 +53,13 @@ def test_exact_answers_forgive_width_case_blanks_and_punctuation():
     assert scores.acc_exact("ＡＢ c。", "abC") == 1
     assert scores.acc_exact("花园", "花园里") == 0
     assert scores.acc_prefix("花园", "花园里") == 1
-    assert scores.acc_exact("。", "，") == 0  # nothing was said
+    for score in (scores.acc_exact, scores.acc_prefix, scores.em_cmrc):
+        assert score("。", "，") == score("《》", "") == 0  # nothing was said
+
+
+def test_traditional_and_simplified_answers_are_the_same_if_so_asked():
+    assert scores.f1_cmrc("東德", "东德") == 0.5
+    assert scores.f1_cmrc_simplified("東德", "东德") == 1
 
 
 def test_the_best_reference_counts():
@@ -85,6 +91,7 @@ def test_strict_score_of_chunks():
         ("좋아하는 가수", "ko"),
         ("a fine day", "en"),
         ("使用 Python 语言", "zh"),
+        ("约翰・史密斯", "zh"),
         ("1879", ""),
         ("", ""),
     ],

@@ -5,7 +5,7 @@ import pytest
 
 from tests import tiny_corpus
 from welm_jax.failures import InputError
-from welm_jax.text.stop_strings import before_stop, stop_table
+from welm_jax.text.stop_strings import stop_table
 from welm_jax.text.tokenizer import Tokenizer
 
 
@@ -59,8 +59,3 @@ def test_without_stops_nothing_stops(tokenizer):
 def test_an_empty_stop_is_refused(tokenizer):
     with pytest.raises(InputError, match="a stop string is empty"):
         stop_table(tokenizer, ["\n", ""])
-
-
-def test_the_text_before_a_stop():
-    assert before_stop("one\ntwo。", ["。", "\n"]) == "one"
-    assert before_stop("one", ["\n"]) == "one"

@@ -18,7 +18,7 @@ from welm_jax.failures import InputError
 from welm_jax.model import attention, axes, loss, masks
 from welm_jax.model.decoder import Assembler
 
-LOGITS_AT_A_TIME = 32  # scored places of a row whose logits exist at one time
+LOGITS_AT_A_TIME = 32  # scored places of a row whose logits exist at one time, or up to half more
 SHORTEST = 32  # row, and number of places
 
 

@@ -10,7 +10,8 @@ from welm_jax.model import axes
 def bucket(length: int, shortest: int) -> int:
     """The smallest of shortest, 1.5 x shortest, 2 x shortest, 3 x, 4 x, ... that holds a length.
 
-    At most a third of a row is padding, and 2 log2(longest / shortest) + 1 lengths serve all.
+    From `shortest` on at most a third of a row is padding, and 2 log2(longest / shortest) + 1
+    lengths serve all.
     """
     doubled = shortest * 2 ** max(math.ceil(math.log2(length / shortest)), 0)  # exact below 2^50
     middle = doubled * 3 // 4

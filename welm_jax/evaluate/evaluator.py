@@ -6,11 +6,12 @@ one another; one task that fails does not take the others with it.
 """
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 import seqio
 from absl import logging
 from etils import epath
@@ -21,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from welm_jax import run_files
 from welm_jax.evaluate import self_checks
 from welm_jax.evaluate.model_functions import ModelFunctions
-from welm_jax.failures import Failure, InputError
+from welm_jax.failures import Failure, InputError, StopAndLook
 from welm_jax.model.decoder import Assembler
 from welm_jax.tasks import eval_tasks
 from welm_jax.tasks.eval_tasks import EvalTask
@@ -44,6 +45,7 @@ class Subject:
       vocabulary: its tokenizer, as seqio wants it.
       window: tokens that a prompt and its answer may take together.
       step: of training, by which results are filed.
+      attempt: that led there; a rollback leads to the same step again with other weights.
     """
 
     assemble: Assembler
@@ -52,6 +54,17 @@ class Subject:
     vocabulary: WelmVocabulary
     window: int
     step: int
+    attempt: int
+
+    def about(self, limit: int | None) -> dict[str, Any]:
+        """What figures of one table must have in common."""
+        return {
+            "step": self.step,
+            "attempt": self.attempt,
+            "compute_dtype": self.assemble.config.compute_dtype,
+            "window": self.window,
+            "limit": limit,
+        }
 
 
 def rows_of(names: Sequence[str], data_dir: epath.Path) -> Iterator[tuple[Row, int] | str]:
@@ -79,8 +92,11 @@ def rows_of(names: Sequence[str], data_dir: epath.Path) -> Iterator[tuple[Row, i
             yield known[name]
         elif name in seqio.TaskRegistry.names():
             yield name
+        elif name in seqio.MixtureRegistry.names():
+            yield from (task.name for task in seqio.MixtureRegistry.get(name).tasks)
         else:
             all_names = [*eval_tasks.MIXTURES, *known, *seqio.TaskRegistry.names()]
+            all_names += seqio.MixtureRegistry.names()
             near = difflib.get_close_matches(name, all_names, 1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(all_names)}"
             raise InputError(f"there is no task {name}; {hint}")
@@ -112,6 +128,7 @@ def evaluate(
     """
     logging.set_verbosity(logging.ERROR)  # seqio warns each time that no logger of its own is there
     asked, found = list(rows_of(names, data_dir)), {}
+    stops = stop_table(subject.vocabulary.tokenizer, STOPS)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         of_all = progress.add_task("tasks", total=len(asked))
@@ -119,16 +136,16 @@ def evaluate(
             name = one if isinstance(one, str) else f"{one[0].name}_{one[1]}shot"
             try:
                 if isinstance(one, str):
-                    summary, outcomes = _of_others(subject, name, folder, limit, progress)
+                    summary, outcomes = _of_others(subject, name, folder, limit, progress), []
                 else:
                     task = eval_tasks.prepared(
                         *one, data_dir, subject.vocabulary, subject.window, limit
                     )
-                    summary, outcomes = _of_ours(subject, task, folder, progress)
+                    summary, outcomes = _of_ours(subject, task, folder, stops, progress)
             except Failure as error:
                 progress.console.print(f"{name} is left out: {error}", markup=False, soft_wrap=True)
             else:
-                found[name] = summary
+                summary = found[name] = {"task": name, **subject.about(limit), **summary}
                 content = {"summary": summary, "outcomes": outcomes}
                 run_files.write_json(folder / f"{name}.json", content)
                 progress.console.print(_in_words(name, summary), markup=False, soft_wrap=True)
@@ -139,18 +156,19 @@ def evaluate(
 
 
 def _of_ours(
-    subject: Subject, task: EvalTask, folder: epath.Path, progress: Progress
+    subject: Subject, task: EvalTask, folder: epath.Path, stops: np.ndarray, progress: Progress
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     checked = self_checks.check(task, subject.assemble.config.vocab_size)
     eval_tasks.register(task, subject.vocabulary)
-    functions = _functions(subject, folder, task.name, task.row.max_new_tokens, progress)
-    metrics, places, given = _by_seqio(task.name, functions, None)
-    outcomes = task.outcomes(places, given)
+    functions = _functions(subject, folder, task.name, task.row.max_new_tokens, stops, progress)
+    metrics, examples, outputs = _by_seqio(task.name, functions, None)
+    [given] = outputs.values()
+    if not task.questions[0].candidates:
+        given = [subject.vocabulary.decode([int(token) for token in ids]) for ids in given]
+    outcomes = task.outcomes([one["place"] for one in examples], given)
     summary = task.summary(outcomes)
     assert metrics == {summary["metric"]: summary["value"]}
     about = {
-        "task": task.name,
-        "step": subject.step,
         "set": task.eval_set.folder,
         "stands_in": task.eval_set.stands_in,
         "checked": task.eval_set.checked,
@@ -162,22 +180,28 @@ def _of_ours(
 
 def _of_others(
     subject: Subject, name: str, folder: epath.Path, limit: int | None, progress: Progress
-) -> tuple[dict[str, Any], list]:
-    """A task of the user's own: seqio's figures as they are."""
-    functions = _functions(subject, folder, name, OTHERS_NEW_TOKENS, progress)
-    metrics, *_ = _by_seqio(name, functions, limit)
-    return {"task": name, "step": subject.step, "metrics": metrics}, []
+) -> dict[str, Any]:
+    """A task of the user's own: seqio's figures as they are, whole answers."""
+    never = stop_table(subject.vocabulary.tokenizer, ())
+    functions = _functions(subject, folder, name, OTHERS_NEW_TOKENS, never, progress)
+    return {"metrics": _by_seqio(name, functions, limit)[0]}
 
 
 def _functions(
-    subject: Subject, folder: epath.Path, name: str, max_new_tokens: int, progress: Progress
+    subject: Subject,
+    folder: epath.Path,
+    name: str,
+    max_new_tokens: int,
+    stops: np.ndarray,
+    progress: Progress,
 ) -> ModelFunctions:
     return ModelFunctions(
+        identity=f"{subject.step} {subject.attempt} {subject.assemble.config.compute_dtype}",
         assemble=subject.assemble,
         parameters=subject.parameters,
         mesh=subject.mesh,
         eod_id=subject.vocabulary.eos_id,
-        stops=stop_table(subject.vocabulary.tokenizer, STOPS),
+        stops=stops,
         max_new_tokens=max_new_tokens,
         file=folder / f"{name}.given.jsonl",
         progress=progress,
@@ -186,8 +210,12 @@ def _functions(
 
 def _by_seqio(
     name: str, functions: ModelFunctions, limit: int | None
-) -> tuple[dict[str, Any], list, list]:
-    """The metrics, and what the model gave for the examples in their order."""
+) -> tuple[dict[str, Any], list, dict]:
+    """The metrics, the examples in their order, and what the model gave for them.
+
+    Raises:
+      StopAndLook: a metric failed; seqio says which.
+    """
     runner = seqio.Evaluator(
         name,
         feature_converter=eval_tasks.AsTheyAre(),
@@ -195,17 +223,17 @@ def _by_seqio(
         num_examples=limit,
         logger_cls=[],
     )
-    metrics, outputs = runner.evaluate(
-        compute_metrics=True,
-        predict_fn=functions.continuations,
-        score_fn=functions.scores,
-    )
-    [given] = outputs[name].values()
-    vocabulary = seqio.get_mixture_or_task(name).output_features["targets"].vocabulary
-    if given and not isinstance(given[0], float):
-        given = [vocabulary.decode([int(token) for token in ids]) for ids in given]
-    examples = runner.cached_task_datasets[name].as_numpy_iterator()
-    return metrics.result()[name], [one.get("place") for one in examples], given
+    try:
+        metrics, outputs = runner.evaluate(
+            compute_metrics=True,
+            predict_fn=functions.continuations,
+            score_fn=functions.scores,
+        )
+        found = metrics.result()[name]
+    except ValueError as error:  # seqio's, around whatever went wrong
+        raise StopAndLook(str(error)) from error
+    examples = list(runner.cached_task_datasets[name].as_numpy_iterator())
+    return found, examples, outputs[name]
 
 
 def _in_words(name: str, summary: dict[str, Any]) -> str:
@@ -217,9 +245,15 @@ def _in_words(name: str, summary: dict[str, Any]) -> str:
     return f"{words}, {summary['scored']} of {summary['n']} scored"
 
 
-def results(folder: epath.Path) -> dict[str, dict[str, Any]]:
-    """Name -> content of the file of each task that a results folder holds."""
-    return {
+def results(folder: epath.Path, about: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Name -> content of the file of each task in a results folder.
+
+    Args:
+      folder: of results.
+      about: what they must have in common, as `Subject.about` gives it; others stay out.
+    """
+    found = {
         file.name.removesuffix(".json"): run_files.read_json(file)
         for file in sorted(folder.glob("*.json"))
     }
+    return {name: one for name, one in found.items() if about.items() <= one["summary"].items()}

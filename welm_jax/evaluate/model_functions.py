@@ -1,10 +1,11 @@
 """A model as seqio's evaluator takes one: what it is given is kept on disk as it comes.
 
-An evaluation that was killed asks the model for nothing twice: the same inputs and targets have the
-same key, wherever they come from.
+An evaluation that was killed asks the model for nothing twice: the same inputs and targets of the
+same model have the same key, wherever they come from.
 """
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,7 @@ class ModelFunctions:
     """A decoder's log-likelihoods and greedy continuations of a seqio dataset.
 
     Attributes:
+      identity: tells the model from others, in words that no other has.
       assemble: makes the decoder.
       parameters: its weights, on the mesh.
       mesh: where they live.
@@ -42,6 +44,7 @@ class ModelFunctions:
       progress: shows how far it is.
     """
 
+    identity: str
     assemble: Assembler
     parameters: PyTree
     mesh: jax.sharding.Mesh
@@ -57,21 +60,21 @@ class ModelFunctions:
         by_prompt: dict[tuple[int, ...], dict[tuple[int, ...], None]] = {}
         known = self._known()
         for inputs, targets in pairs:
-            if _key(inputs, targets) not in known:
+            if self._key(inputs, targets) not in known:
                 by_prompt.setdefault(inputs, {})[targets] = None
         asked = [
             rank.Question(prompt=prompt, candidates=[*of_prompt])
             for prompt, of_prompt in by_prompt.items()
         ]
         known |= self._kept("scoring", len(asked), self._score(asked))
-        return [(at, known[_key(*pair)]) for at, pair in enumerate(pairs)]
+        return [(at, known[self._key(*pair)]) for at, pair in enumerate(pairs)]
 
     def continuations(self, dataset: Any) -> list[tuple[int, list[int]]]:
         """Is seqio's predict_fn: greedy ids; ends of documents fill up the shorter ones."""
         pairs, known = _pairs(dataset), self._known()
-        asked = [*dict.fromkeys(inputs for inputs, _ in pairs if _key(inputs) not in known)]
+        asked = [*dict.fromkeys(inputs for inputs, _ in pairs if self._key(inputs) not in known)]
         known |= self._kept("generating", len(asked), self._generate(asked))
-        found = [known[_key(inputs)] for inputs, _ in pairs]
+        found = [known[self._key(inputs)] for inputs, _ in pairs]
         longest = max(map(len, found), default=0)
         return [(at, [*ids, *[self.eod_id] * (longest - len(ids))]) for at, ids in enumerate(found)]
 
@@ -86,7 +89,7 @@ class ModelFunctions:
             ):
                 question = asked[number]
                 yield {
-                    _key(question.prompt, targets): float(of_one.sum(dtype=np.float64))
+                    self._key(question.prompt, targets): float(of_one.sum(dtype=np.float64))
                     for targets, of_one in zip(question.candidates, scores, strict=True)
                 }
 
@@ -101,10 +104,19 @@ class ModelFunctions:
                 stops=self.stops,
                 batch_tokens=BATCH_TOKENS,
             ):
-                yield {_key(asked[number]): ids}
+                yield {self._key(asked[number]): ids}
+
+    def _key(self, *ids: Sequence[int]) -> str:
+        how = f"{self.identity} {self.max_new_tokens} {self.stops.shape} {self.stops.sum()}"
+        text = "|".join([how, *(",".join(map(str, one)) for one in ids)])
+        return hashlib.sha1(text.encode()).hexdigest()
 
     def _known(self) -> dict[str, Any]:
-        return {line["key"]: line["given"] for line in run_files.read_lines(self.file)}
+        """What was given before; a number that is none is written as null."""
+        return {
+            line["key"]: math.nan if line["given"] is None else line["given"]
+            for line in run_files.read_lines(self.file)
+        }
 
     def _kept(self, verb: str, total: int, given: Iterator[Mapping[str, Any]]) -> dict[str, Any]:
         """Writes down what is given, some at a time, and shows how much of it there is."""
@@ -135,7 +147,3 @@ def _pairs(dataset: Any) -> list[Pair]:
     examples = [(int(at), one) for at, one in dataset.as_numpy_iterator()]
     assert [at for at, _ in examples] == list(range(len(examples)))
     return [(tuple(one["inputs"].tolist()), tuple(one["targets"].tolist())) for _, one in examples]
-
-
-def _key(*ids: Sequence[int]) -> str:
-    return hashlib.sha1("|".join(",".join(map(str, one)) for one in ids).encode()).hexdigest()

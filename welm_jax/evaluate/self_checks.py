@@ -66,7 +66,9 @@ def _of_answers(task: EvalTask) -> dict[str, float]:
 
     oracle = scored(lambda one: one.example.references[0])
     nothing = scored(lambda one: "")
-    _must(task, "the oracle", oracle, math.isclose(oracle, 100))
+    longest = max(len(one) for asked in task.questions for one in asked.example.references)
+    is_short = task.row.metric.startswith("bleu_") and longest < 12  # BLEU wants runs of four
+    _must(task, "the oracle", oracle, is_short or math.isclose(oracle, 100))
     _must(task, "an empty answer", nothing, nothing == 0)
     return {"oracle": oracle, "empty": nothing}
 

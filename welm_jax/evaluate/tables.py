@@ -43,7 +43,7 @@ def shown(summaries: Mapping[str, Mapping[str, Any]]) -> list[Shown]:
 def _table(
     paper: PaperTable, rows: Sequence[Row], summaries: Mapping[str, Mapping[str, Any]]
 ) -> Shown:
-    columns = ["task", "metric", "set"]
+    columns = ["task", "metric", "set", "its reader was tried on"]
     columns += [f"{model}, zero-shot" for model in paper.zero_shot]
     columns += ["**ours, zero-shot**", "n"]
     columns += [f"{model}, few-shot" for model in paper.few_shot]
@@ -60,15 +60,21 @@ def _table(
                 row.title,
                 row.metric + (f" ({one['norm']})" if "norm" in one else ""),
                 shown_set,
+                one["checked"],
                 *map(_number, paper.zero[row.name]),
                 *_ours(zero),
                 *map(_number, paper.few[row.name]),
-                *_ours(few),
+                *(_ours(few) if _mean_shots(few) else (NONE, NONE)),
                 _number(one.get("chance")),
             ]
         )
         notes += _notes(row, zero, few)
     return Shown(title=paper.title, columns=columns, rows=cells, notes=notes)
+
+
+def _mean_shots(summary: Mapping[str, Any] | None) -> float:
+    shots = summary["shots"] if summary else {}
+    return sum(int(k) * count for k, count in shots.items()) / max(sum(shots.values()), 1)
 
 
 def _ours(summary: Mapping[str, Any] | None) -> tuple[str, str]:
@@ -90,12 +96,12 @@ def _notes(row: Row, *summaries: Mapping[str, Any] | None) -> list[str]:
     notes = []
     if found[0]["stands_in"]:
         notes.append(f"* not the paper's set: {found[0]['stands_in']}")
-    if found[0]["checked"] != "real file":
-        notes.append(f"its reader was checked with {found[0]['checked']}")
     for one in found:
+        wanted = int(one["task"].removesuffix("shot").rpartition("_")[2])
         told = [f"{count} left out: {why}" for why, count in one["skipped"].items()]
+        if _mean_shots(one) < wanted:
+            told.append(f"{_mean_shots(one):.1f} of {wanted} demonstrations in the mean")
         told += [f"{one['passages_cut']} passages cut"] if one["passages_cut"] else []
-        told += [f"{one['demos_dropped']} demonstrations dropped"] if one["demos_dropped"] else []
         if "language_is_right" in one and one["language_is_right"] < 100:
             told.append(f"{one['language_is_right']:.0f} % in the language asked for")
         if row.negatives:

@@ -79,7 +79,7 @@ ROWS = (
         sets=[EvalSet(folder="drcd", reader=squad)],
         prompt=PASSAGE_QUESTION,
         metric="f1_cmrc",
-        also=["em_cmrc", "f1_mlqa_zh"],
+        also=["em_cmrc", "f1_mlqa_zh", "f1_cmrc_simplified"],
         shots=1,
         passage="context",
         max_new_tokens=64,
@@ -200,7 +200,7 @@ ROWS = (
             EvalSet(
                 folder="smp_ecisa",
                 reader=labelled("label", {"1": "正面", "2": "负面", "0": "中性"}, text="text"),
-                checked="own fixture",
+                checked="nothing",
             ),
             EvalSet(
                 folder="bdci_car_2018",
@@ -246,7 +246,7 @@ ROWS = (
             EvalSet(
                 folder="ttnews",
                 reader=pair_of_texts("article", "summarization"),
-                checked="own fixture",
+                checked="nothing",
             ),
             EvalSet(
                 folder="csl_title",
@@ -266,7 +266,7 @@ ROWS = (
         sets=[EvalSet(folder="webqa", reader=web_question)],
         prompt="问题：{question}\n答案：",
         metric="f1_cmrc",
-        also=["f1_mlqa_zh", "acc_exact"],
+        also=["f1_mlqa_zh", "acc_exact", "webqa_strict"],
         shots=5,
         max_new_tokens=32,
     ),

@@ -24,7 +24,7 @@ class Example:
     """One question.
 
     Attributes:
-      id: its own within the set.
+      id: the set's own, or of what it says.
       group: what shares a passage; drawn together in intervals, kept apart in demonstrations.
       inputs: the texts that a prompt names.
       references: right answers, of a question that is answered freely.
@@ -152,16 +152,17 @@ def cloze_word(record: Record) -> Iterator[Example]:
     """A word left out of a sentence of a document: PD, CFT, CMRC 2017. Words are joined again."""
     document = "".join(_text(line).replace(" ", "") for line in record["document"])
     query = _text(record["query"]).replace(" ", "")
+    answer = _answer(record["answer"]).replace(" ", "")
     if "XXXXX" not in query:
         raise ValueError("the query has no XXXXX")
     yield Example(
         id=_text(record.get("id", _digest(document + query))),
-        group=_digest(document),
+        group=_digest(document.replace("XXXXX", answer)),  # one passage, whatever is left out
         inputs={
             "context": document.replace("XXXXX", "____"),
             "question": query.replace("XXXXX", "____"),
         },
-        references=[_answer(record["answer"]).replace(" ", "")],
+        references=[answer],
     )
 
 
@@ -215,10 +216,11 @@ def multi_choice(record: Record) -> Iterator[Example]:
     choices = [*map(_text, record["choice"])]
     if record["answer"] not in choices:
         raise ValueError(f"the answer {record['answer']!r} is not among the options {choices}")
+    question = _text(record["question"])
     yield Example(
-        id=_text(record["id"]),
+        id=f"{_text(record['id'])}-{_digest(question + json.dumps(choices))}",  # several have one
         group=_digest(document),
-        inputs={"context": document, "question": _text(record["question"])},
+        inputs={"context": document, "question": question},
         choices=choices,
         gold=choices.index(record["answer"]),
         skipped="" if len(choices) > 1 else "a single option",

@@ -18,6 +18,7 @@ NEGATIVE_SEEDS = 3  # draws of wrong labels over which accuracy is averaged
 NORMS = ("token_mean", "sum", "char_mean", "byte_mean", "pmi")
 HEADLINE = NORMS[0]  # the paper compares perplexities
 ACCURACY = "acc"
+STRICT = "webqa_strict"  # of a corpus: right answers among those given and those asked for
 
 
 def of_choice(
@@ -66,7 +67,7 @@ def of_answer(row: Row, question: Question, answer: str) -> dict[str, Any]:
 
     What counts is the answer's first line.
     """
-    said = answer.strip().split("\n", 1)[0].strip()
+    said = answer.split("\n", 1)[0].strip()
     references = list(question.example.references)
     names = [name for name in (row.metric, *row.also) if name in scores.ANSWER_SCORES]
     return {
@@ -76,7 +77,7 @@ def of_answer(row: Row, question: Question, answer: str) -> dict[str, Any]:
         "scores": {
             name: scores.best_of(scores.ANSWER_SCORES[name], references, said) for name in names
         },
-        "language_is_right": scores.language_of(said) in (row.language, ""),
+        "language_is_right": _is_in(row.language, said),
     }
 
 
@@ -122,8 +123,14 @@ def _of_answers(
 ) -> dict[str, Any]:
     named = outcomes[0]["scores"]
     also = {name: 100 * float(np.mean([one["scores"][name] for one in outcomes])) for name in named}
-    right = [one["language_is_right"] for one in outcomes]
-    found = {"also": also, "language_is_right": 100 * float(np.mean(right))}
+    found: dict[str, Any] = {"also": also}
+    if row.language:
+        right = [one["language_is_right"] for one in outcomes]
+        found["language_is_right"] = 100 * float(np.mean(right))
+    if STRICT in row.also:
+        right = sum(one["scores"]["acc_exact"] for one in outcomes)
+        answered = sum(bool(one["answer"]) for one in outcomes)
+        also[STRICT] = 100 * scores.chunk_f1(int(right), answered, len(outcomes))
     if row.metric.startswith("bleu_"):
         most = max(len(one["references"]) for one in outcomes)
         references = [_padded(one["references"], most) for one in outcomes]
@@ -141,6 +148,12 @@ def _padded(references: Sequence[str], count: int) -> list[str]:
 def _with_interval(values: Sequence[float], groups: Sequence[str]) -> dict[str, Any]:
     low, high = scores.interval(values, groups)
     return {"value": 100 * float(np.mean(values)), "interval": [100 * low, 100 * high]}
+
+
+def _is_in(language: str, said: str) -> bool:
+    """Whether an answer is in a language; figures are in any, and Han alone may be Japanese."""
+    found = scores.language_of(said)
+    return bool(said) and found in (language, "", *["zh"] * (language == "ja"))
 
 
 def _asked(question: Question) -> dict[str, Any]:

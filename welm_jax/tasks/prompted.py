@@ -34,7 +34,7 @@ class EvalSet:
     pool: str = ""
     reader: Reader
     stands_in: str = ""
-    checked: Literal["real file", "own fixture"] = "real file"
+    checked: Literal["real file", "own fixture", "nothing"] = "real file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class Row:
       suffix: text with {fields} that belongs to a choice and is scored with it.
       negatives: wrong labels a question is left with; 0 leaves all.
       max_new_tokens: of an answer; 0 where it is chosen.
-      language: that answers are asked for in.
+      language: that answers are asked for in; none if no prompt asks for one.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Row:
     suffix: str = ""
     negatives: int = 0
     max_new_tokens: int = 0
-    language: str = "zh"
+    language: str = ""
 
     def available(self, data_dir: epath.Path) -> EvalSet | None:
         """The first of its sets that is there."""

@@ -41,7 +41,14 @@ def f1_cmrc(reference: str, prediction: str) -> float:
 
 def em_cmrc(reference: str, prediction: str) -> float:
     """Whether both are the same but for case and the punctuation of CMRC 2018."""
-    return float(_without_cmrc_punctuation(reference) == _without_cmrc_punctuation(prediction))
+    said = _without_cmrc_punctuation(prediction)
+    return float(bool(said) and _without_cmrc_punctuation(reference) == said)
+
+
+def f1_cmrc_simplified(reference: str, prediction: str) -> float:
+    """F1 of CMRC 2018 after both were turned into Simplified Chinese: DRCD is Traditional."""
+    convert = _to_simplified().convert
+    return f1_cmrc(convert(reference), convert(prediction))
 
 
 def f1_mlqa_zh(reference: str, prediction: str) -> float:
@@ -81,13 +88,15 @@ def acc_exact(reference: str, prediction: str) -> float:
 
 def acc_prefix(reference: str, prediction: str) -> float:
     """Whether the prediction begins with the reference, compared as acc_exact does: a diagnosis."""
-    return float(_plain(prediction).startswith(_plain(reference)))
+    wanted = _plain(reference)
+    return float(bool(wanted) and _plain(prediction).startswith(wanted))
 
 
 ANSWER_SCORES: Mapping[str, Score] = {
     score.__name__: score
     for score in (
         f1_cmrc,
+        f1_cmrc_simplified,
         em_cmrc,
         f1_mlqa_zh,
         f1_mlqa_en,
@@ -126,7 +135,13 @@ def language_of(text: str) -> str:
     """The language whose script a text is mostly in: zh, ja, ko, en, or none of them ('')."""
     kana, hangul, han, latin = (
         len(re.findall(f"[{script}]", text))
-        for script in ("\u3040-\u30ff", "\uac00-\ud7a3", "\u4e00-\u9fff\u3400-\u4dbf", "A-Za-z")
+        # Without the dot and the long stroke of kana, which Chinese uses too.
+        for script in (
+            "\u3041-\u30fa",
+            "\uac00-\ud7a3",
+            "\u4e00-\u9fff\u3400-\u4dbf",
+            "A-Za-z",
+        )
     )
     if kana + hangul + han + latin == 0:
         return ""
@@ -159,10 +174,9 @@ def interval(
         members[group].append(value)
     sums = np.array([sum(one) for one in members.values()])
     counts = np.array([len(one) for one in members.values()])
-    drawn = np.random.default_rng(seed).multinomial(
-        len(sums), np.full(len(sums), 1 / len(sums)), RESAMPLES
-    )
-    means = (drawn @ sums) / (drawn @ counts)
+    random, equal = np.random.default_rng(seed), np.full(len(sums), 1 / len(sums))
+    blocks = (random.multinomial(len(sums), equal, RESAMPLES // 20) for _ in range(20))
+    means = np.concatenate([(drawn @ sums) / (drawn @ counts) for drawn in blocks])
     return float(np.percentile(means, 2.5)), float(np.percentile(means, 97.5))
 
 
@@ -208,6 +222,13 @@ def _nltk():
     from nltk.tokenize import NLTKWordTokenizer
 
     return NLTKWordTokenizer()
+
+
+@functools.cache
+def _to_simplified():
+    from opencc import OpenCC
+
+    return OpenCC("t2s")
 
 
 @functools.cache

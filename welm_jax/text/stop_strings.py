@@ -54,9 +54,3 @@ def _by_byte(stops: Sequence[bytes]) -> np.ndarray:
                     number[text[begin:]] for begin in range(len(text) + 1) if text[begin:] in number
                 )
     return table
-
-
-def before_stop(text: str, stops: Sequence[str]) -> str:
-    """The text up to the first stop in it."""
-    ends = [text.find(stop) for stop in stops if stop in text]
-    return text[: min(ends)] if ends else text
