@@ -8,14 +8,14 @@ from welm_jax.model import axes
 
 
 def bucket(length: int, shortest: int) -> int:
-    """The smallest of shortest, 1.5 x shortest, 2 x shortest, 3 x, 4 x, ... that holds a length.
+    """The smallest of `shortest` and the lengths beyond it, four to each doubling, that holds one.
 
-    From `shortest` on at most a third of a row is padding, and 2 log2(longest / shortest) + 1
+    From `shortest` on at most a fifth of a row is padding, and 4 log2(longest / shortest) + 1
     lengths serve all.
     """
-    doubled = shortest * 2 ** max(math.ceil(math.log2(length / shortest)), 0)  # exact below 2^50
-    middle = doubled * 3 // 4
-    return middle if doubled > shortest and length <= middle else doubled
+    doubled = max(1 << (length - 1).bit_length(), shortest)
+    step = max(doubled // 8, 1)
+    return doubled if doubled == shortest else -(-length // step) * step
 
 
 def most_rows(length: int, batch_tokens: int) -> int:
