@@ -23,21 +23,12 @@ from welm_jax.model.config import ModelConfig
 from welm_jax.plan import GIB, Question
 
 FILE = Path(__file__).parent.parent / "tests" / "golden" / "compiled_steps.json"
+LARGE = {"num_layers": 24, "num_heads": 16, "d_model": 2048}
 MODELS = {
     "small": {"num_layers": 12, "num_heads": 12, "d_model": 768},
-    "1.3B": {"num_layers": 24, "num_heads": 16, "d_model": 2048},
-    "1.3B float32": {
-        "num_layers": 24,
-        "num_heads": 16,
-        "d_model": 2048,
-        "compute_dtype": "float32",
-    },
-    "1.3B untied": {
-        "num_layers": 24,
-        "num_heads": 16,
-        "d_model": 2048,
-        "ties_embeddings": False,
-    },
+    "1.3B": LARGE,
+    "1.3B float32": {**LARGE, "compute_dtype": "float32"},
+    "1.3B untied": {**LARGE, "ties_embeddings": False},
     "2.7B": {"num_layers": 32, "num_heads": 32, "d_model": 2560},
     "10B": {"num_layers": 32, "num_heads": 40, "d_model": 5120},
 }
