@@ -17,8 +17,8 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AttentionInterface, GPTNeoXConfig, GPTNeoXForCausalLM
 
-from benchmarks import same_work
 from benchmarks.same_work import Work
+from welm_jax import gpt_neox_layout
 
 BACKENDS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -94,7 +94,7 @@ def loaded_model(work: Work) -> GPTNeoXForCausalLM:
     with torch.device(DEVICE):
         model = GPTNeoXForCausalLM(config).float().train()
     waiting = dict(model.named_parameters())
-    for name, array in same_work.as_gpt_neox(work.weights()):
+    for name, array in gpt_neox_layout.as_gpt_neox(work.weights()):
         waiting.pop(name).data.copy_(torch.from_numpy(array))
     if waiting:
         raise ValueError(f"no weights for {', '.join(waiting)}")

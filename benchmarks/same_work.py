@@ -4,34 +4,14 @@ Knows numpy and neither jax nor torch, so that the processes of both sides of gp
 same numbers, each in its own memory: no weights are exchanged.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from welm_jax.gpt_neox_layout import LAYER_NAMES
 from welm_jax.model.config import ModelConfig
-
-# Our name -> Hugging Face's; the names within a layer, then the rest.
-LAYER_NAMES = {
-    "ln1/scale": "input_layernorm.weight",
-    "ln1/bias": "input_layernorm.bias",
-    "qkv/kernel": "attention.query_key_value.weight",
-    "qkv/bias": "attention.query_key_value.bias",
-    "out/kernel": "attention.dense.weight",
-    "out/bias": "attention.dense.bias",
-    "ln2/scale": "post_attention_layernorm.weight",
-    "ln2/bias": "post_attention_layernorm.bias",
-    "up/kernel": "mlp.dense_h_to_4h.weight",
-    "up/bias": "mlp.dense_h_to_4h.bias",
-    "down/kernel": "mlp.dense_4h_to_h.weight",
-    "down/bias": "mlp.dense_4h_to_h.bias",
-}
-OTHER_NAMES = {
-    "embed/embedding": "gpt_neox.embed_in.weight",
-    "final_norm/scale": "gpt_neox.final_layer_norm.weight",
-    "final_norm/bias": "gpt_neox.final_layer_norm.bias",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,25 +96,3 @@ class Work:
             f"blocks/{name}": (config.num_layers, *layer.get(name, (width,)))
             for name in LAYER_NAMES
         }
-
-
-def as_gpt_neox(weights: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
-    """The same weights under Hugging Face's names, in its order: linear ones are (out, in)."""
-    for name, theirs in OTHER_NAMES.items():
-        yield theirs, weights[name]
-    for name, theirs in LAYER_NAMES.items():
-        for layer, array in enumerate(weights[f"blocks/{name}"]):
-            yield f"gpt_neox.layers.{layer}.{theirs}", _reordered(name, array)
-
-
-def _reordered(name: str, array: np.ndarray) -> np.ndarray:
-    match name:
-        case "qkv/kernel":  # theirs is (heads, 3, head width) on the output axis
-            return array.swapaxes(1, 2).reshape(len(array), -1).T
-        case "qkv/bias":
-            return array.swapaxes(0, 1).reshape(-1)
-        case "out/kernel":
-            return array.reshape(-1, array.shape[-1]).T
-        case "up/kernel" | "down/kernel":
-            return array.T
-    return array

@@ -7,12 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import bars, gpu_measurements, gpu_suite, measuring_processes, same_work
+from benchmarks import bars, gpu_measurements, gpu_suite, measuring_processes
 from benchmarks.gpu_suite import FULL, TINY, Suite
 from benchmarks.same_work import Work
 from tests.golden import make_gpt_neox_parity
 from tests.tiny_decoder import mesh_of
-from welm_jax import gin_files
+from welm_jax import gin_files, gpt_neox_layout
 from welm_jax.model import axes
 from welm_jax.model.config import ModelConfig
 from welm_jax.train.state import initial_parameters
@@ -70,8 +70,8 @@ def test_the_weights_of_the_peer_are_ours_in_its_order():
     assert {axes.path_name(path): leaf.shape for path, leaf in paths} == {
         name: array.shape for name, array in weights.items()
     }
-    theirs = dict(same_work.as_gpt_neox(weights))
-    back = make_gpt_neox_parity.in_our_layout(theirs, ties_embeddings=True)
+    theirs = dict(gpt_neox_layout.as_gpt_neox(weights))
+    back = dict(gpt_neox_layout.in_our_layout(theirs.__getitem__, {*theirs}, work.decoder()))
     assert back.keys() == weights.keys()
     for name, array in weights.items():
         np.testing.assert_array_equal(back[name], array)

@@ -39,6 +39,8 @@ IDENTITY = {
         "d_model",
         "vocab_size",
         "ties_embeddings",
+        "parallel_residual",
+        "rotary_fraction",
         "compute_dtype",  # float16 comes with a loss scale of its own
     ),
     "MixtureConfig": ("mixture", "rates", "seed"),

@@ -1,4 +1,4 @@
-"""Our decoder against Hugging Face's GPTNeoXForCausalLM(use_parallel_residual=False), float32.
+"""Our decoder against Hugging Face's GPTNeoXForCausalLM, float32.
 
 The tolerance is tight on purpose: tanh GELU moves logits by 1e-3, LayerNorm eps 1e-6 by 1e-2.
 """
@@ -12,7 +12,6 @@ from tests.conftest import FLOAT32_ATOL
 from tests.golden import make_gpt_neox_parity
 from tests.tiny_decoder import mesh_of
 from welm_jax.model import loss
-from welm_jax.model.config import ModelConfig
 from welm_jax.model.decoder import Assembler
 
 GRADIENT_RTOL = 1e-5  # of each tensor's largest entry
@@ -68,14 +67,8 @@ def make_forward(config, tokens):
     return forward
 
 
-def config_of(case):
-    return ModelConfig(
-        **make_gpt_neox_parity.SHAPE, ties_embeddings=case == "tied", compute_dtype="float32"
-    )
-
-
 def check_logits(case, reference):
-    config = config_of(case)
+    config = make_gpt_neox_parity.config_of(case)
     with jax.set_mesh(mesh_of()), jax.default_matmul_precision("highest"):
         forward = jax.jit(make_forward(config, reference["tokens"]))
         _, logits = forward(group(reference, "parameters/", config))
@@ -83,7 +76,7 @@ def check_logits(case, reference):
 
 
 def check_gradients(case, reference):
-    config = config_of(case)
+    config = make_gpt_neox_parity.config_of(case)
     with jax.set_mesh(mesh_of()), jax.default_matmul_precision("highest"):
         forward = make_forward(config, reference["tokens"])
         value_and_grad = jax.jit(jax.value_and_grad(forward, has_aux=True))
@@ -100,21 +93,21 @@ def check_gradients(case, reference):
         assert difference < GRADIENT_RTOL, f"{name}: {difference:.1e}"
 
 
-@pytest.mark.parametrize("case", ["tied", "untied"])
+@pytest.mark.parametrize("case", make_gpt_neox_parity.CASES)
 def test_logits_equal_the_golden_ones(case):
     check_logits(case, golden(case))
 
 
-@pytest.mark.parametrize("case", ["tied", "untied"])
+@pytest.mark.parametrize("case", make_gpt_neox_parity.CASES)
 def test_gradients_equal_the_golden_ones(case):
     check_gradients(case, golden(case))
 
 
-@pytest.mark.parametrize("case", ["tied", "untied"])
+@pytest.mark.parametrize("case", make_gpt_neox_parity.CASES)
 def test_logits_and_gradients_equal_a_live_model(case):
     """Where torch and transformers are installed (extra `peers`), on weights never stored."""
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
-    reference = make_gpt_neox_parity.reference(case == "tied", seed=1)
+    reference = make_gpt_neox_parity.reference(case, seed=1)
     check_logits(case, reference)
     check_gradients(case, reference)

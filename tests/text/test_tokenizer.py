@@ -72,6 +72,20 @@ def test_text_never_becomes_a_control_id(tokenizer):
     assert (tokenizer.pad_id, tokenizer.eod_id) == (0, 1)
 
 
+def test_the_ids_of_a_line_depend_on_that_line_alone(tokenizer):
+    lines = [line for text in TRICKY for line in text.split("\n")] + ["." * 12, "  " * 9]
+    together = tokenizer.encode("\n".join(lines))
+    between = tokenizer.encode("\n")
+    apart = [token for line in lines for token in [*between, *tokenizer.encode(line)]]
+    assert together == apart[len(between) :]
+
+
+def test_scores_add_up_in_float32_without_rounding(tokenizer):
+    scores = [one.score for one in tokenizer.pieces()]
+    assert {(score * 1024) % 1 for score in scores} == {0}
+    assert len(set(scores)) > 100
+
+
 def test_digits_newlines_and_tabs_stand_alone_however_common(tmp_path):
     texts = documents("news", "train", 60) + ["在1998年。\n在1998年。\t"] * 200
     tokenizer = train_tokenizer(texts, tmp_path / "m", config(vocab_size=450))

@@ -12,7 +12,7 @@ VOCABULARY_MULTIPLE = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The architecture of one WeLM decoder.
+    """The architecture of one WeLM decoder, or of another that GPT-NeoX's layout holds.
 
     Attributes:
       num_layers: decoder blocks.
@@ -21,6 +21,9 @@ class ModelConfig:
       vocab_size: ids the tokenizer can produce; the paper says "62k".
       ties_embeddings: whether the output projection is the embedding. The paper does not say;
         tied, the sizes land on its labels 1.3B, 2.7B and 10B.
+      parallel_residual: whether attention and feed-forward network both read what comes into a
+        block, as in many public models, instead of one after the other, as in the paper's.
+      rotary_fraction: share of each head that rotary turns, from its beginning; the paper's is 1.
       compute_dtype: type of activations and matrix products; parameters stay float32. The paper's
         is float16, which trains with a loss scale.
 
@@ -32,6 +35,8 @@ class ModelConfig:
     d_model: int
     vocab_size: int = 62_000
     ties_embeddings: bool = True
+    parallel_residual: bool = False
+    rotary_fraction: float = 1.0
     compute_dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
 
     def __post_init__(self):
@@ -41,11 +46,21 @@ class ModelConfig:
                 f"ModelConfig.d_model = {self.d_model} does not split into {self.num_heads} heads "
                 "of even width (rotary turns pairs); make it a multiple of 2 x num_heads"
             )
+        if not 0 < self.rotary_fraction <= 1 or self.rotary_width < 2 or self.rotary_width % 2:
+            raise InputError(
+                f"ModelConfig.rotary_fraction = {self.rotary_fraction} of a head of "
+                f"{self.head_width} is no even number of places from 2 up; the paper's is 1.0"
+            )
 
     @property
     def head_width(self) -> int:
         """Width of one attention head."""
         return self.d_model // self.num_heads
+
+    @property
+    def rotary_width(self) -> int:
+        """Places of a head that rotary turns; the rest stays as it is."""
+        return int(self.head_width * self.rotary_fraction)
 
     @property
     def padded_vocab_size(self) -> int:

@@ -1,8 +1,9 @@
 """The WeLM decoder: pre-LayerNorm blocks with rotary attention, as GPT-NeoX lays them out.
 
-Equal to Hugging Face's GPTNeoXForCausalLM with `use_parallel_residual=False` and rotary on the
-whole head. It knows nothing of losses, optimizers or where batches come from, and runs under a
-mesh with explicit axes (`jax.set_mesh`), be it of one device.
+Equal to Hugging Face's GPTNeoXForCausalLM; with ModelConfig's defaults to the one that has
+`use_parallel_residual=False` and rotary on the whole head. It knows nothing of losses, optimizers
+or where batches come from, and runs under a mesh with explicit axes (`jax.set_mesh`), be it of one
+device.
 """
 
 from collections.abc import Callable
@@ -77,6 +78,7 @@ class Block(nnx.Module):
         # GPT-NeoX's small_init and wang_init: the paper is silent, its code base used these.
         into = (2 / (5 * config.d_model)) ** 0.5
         out_of = 2 / (config.num_layers * config.d_model**0.5)
+        self.is_parallel = config.parallel_residual
         self.ln1, self.ln2 = Norm("ln1", config.d_model), Norm("ln2", config.d_model)
         self.qkv = Linear("qkv", width, (3, *heads), into, rngs)
         self.out = Linear("out", heads, width, out_of, rngs)
@@ -95,9 +97,10 @@ class Block(nnx.Module):
         self, residual: Float[Array, "B T D"], mixed: Float[Array, "B T N H"]
     ) -> Float[Array, "B T D"]:
         """The residual stream after the block, from what attention mixed."""
-        residual = residual + self.out(mixed)
-        hidden = jax.nn.gelu(self.up(self.ln2(residual)), approximate=False)
-        return residual + self.down(hidden)
+        after = residual + self.out(mixed)
+        read = residual if self.is_parallel else after
+        hidden = jax.nn.gelu(self.up(self.ln2(read)), approximate=False)
+        return after + self.down(hidden)
 
 
 class Decoder(nnx.Module):
@@ -169,7 +172,7 @@ class Decoder(nnx.Module):
         Returns:
           Normalised hidden vectors, and the states that `attend` gave back.
         """
-        angles = rotary.angles(positions, self.config.head_width)
+        angles = rotary.angles(positions, self.config.rotary_width)
         structure, weights = nnx.split(self.blocks)
 
         def layer(residual, scanned):

@@ -1,6 +1,6 @@
-"""Rotary position embedding over the whole head, in the rotate-half layout, in float32.
+"""Rotary position embedding in the rotate-half layout, in float32.
 
-Source: Su et al. 2021, as in GPT-NeoX with `rotary_pct = 1.0`.
+Source: Su et al. 2021, as in GPT-NeoX.
 """
 
 import jax.numpy as jnp
@@ -9,19 +9,20 @@ from jaxtyping import Array, Float, Int
 BASE = 10_000.0
 
 
-def angles(positions: Int[Array, "B T"], head_width: int) -> Float[Array, "B T 1 {head_width}//2"]:
+def angles(positions: Int[Array, "B T"], width: int) -> Float[Array, "B T 1 {width}//2"]:
     """The angle by which each pair of a head turns at each position, in radians, float32.
 
-    Computed once for all layers. The unit axis stands for the heads.
+    Computed once for all layers. The unit axis stands for the heads; `width` is that of the part
+    of a head that turns.
     """
-    frequencies = BASE ** -(jnp.arange(0, head_width, 2, dtype=jnp.float32) / head_width)
+    frequencies = BASE ** -(jnp.arange(0, width, 2, dtype=jnp.float32) / width)
     return (positions[:, :, None].astype(jnp.float32) * frequencies)[:, :, None, :]
 
 
 def rotate(
-    heads: Float[Array, "B T N H"], angles: Float[Array, "B T 1 H//2"]
+    heads: Float[Array, "B T N H"], angles: Float[Array, "B T 1 pairs"]
 ) -> Float[Array, "B T N H"]:
-    """Turns each pair (i, i + H/2) of every head by its angle.
+    """Turns each pair (i, i + pairs) of every head by its angle; what is beyond stays as it is.
 
     A product of two rotated heads depends on the difference of their positions only.
 
@@ -32,7 +33,11 @@ def rotate(
     Returns:
       The rotated heads in the type they came in.
     """
-    first, second = jnp.split(heads.astype(jnp.float32), 2, axis=-1)
+    pairs = angles.shape[-1]
+    wide = heads.astype(jnp.float32)
+    first, second, rest = jnp.split(wide, (pairs, 2 * pairs), axis=-1)
     cos, sin = jnp.cos(angles), jnp.sin(angles)
-    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return turned.astype(heads.dtype)
+    turned = [first * cos - second * sin, second * cos + first * sin]
+    if rest.shape[-1]:
+        turned.append(rest)
+    return jnp.concatenate(turned, axis=-1).astype(heads.dtype)

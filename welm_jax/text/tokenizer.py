@@ -7,9 +7,11 @@ know where a document ends or how ids become rows (records), nor how text was cu
 import hashlib
 import io
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 import sentencepiece
@@ -37,7 +39,13 @@ PIECE_CHARACTERS = 1_000
 # The sums of the EM steps are made per thread: another number of threads is another vocabulary.
 THREADS = 4
 # What SentencePiece writes for a blank: the one character it would lose. Spelt in bytes instead.
-SPACE_MARK = "\u2581".encode()
+SPACE_MARK = "\u2581"
+# Characters that are pieces of their own, whatever stands beside them: text is cut there, so that
+# the ids of a line depend on that line alone.
+APART = re.compile(f"([\n\t{SPACE_MARK}])")
+# Scores are multiples of its inverse, and so add up in float32 without rounding as long as a line
+# has no more than 2^14 nats: equal splits, as of "......", are then equal to every implementation.
+SCORE_STEPS = 1024
 BOUNDARY_MARK = "\u2585"  # a training sentence with this character is skipped without a word
 PROBE = " \t\n\r  \u2581\u3000Ｗｅｌｍ\u0000\ufeff微信\U0001f600 "
 
@@ -75,6 +83,20 @@ class TokenizerConfig:
             )
 
 
+class Piece(NamedTuple):
+    """An entry of a vocabulary.
+
+    Attributes:
+      text: what it stands for in a text, or its name.
+      score: its log-probability in the unigram model.
+      kind: text, one byte of it, or a control or the unknown, which no text has.
+    """
+
+    text: str
+    score: float
+    kind: Literal["text", "byte", "control"]
+
+
 class Tokenizer:
     """Text to ids and back: `decode(encode(text)) == text` for all text that UTF-8 can hold.
 
@@ -101,9 +123,9 @@ class Tokenizer:
         self._processor = sentencepiece.SentencePieceProcessor()
         try:
             self._processor.LoadFromSerializedProto(model)
-            self._space_mark = [
-                self._processor.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE_MARK
-            ]
+            to_id = self._processor.piece_to_id
+            self._apart = {character: [to_id(character)] for character in "\n\t"}
+            self._apart[SPACE_MARK] = [to_id(f"<0x{byte:02X}>") for byte in SPACE_MARK.encode()]
             whole = self.decode(self.encode(PROBE)) == PROBE
         except RuntimeError as error:
             raise InputError(
@@ -130,16 +152,10 @@ class Tokenizer:
         Raises:
           InputError: the text holds half of a surrogate pair, which no UTF-8 can hold.
         """
-        try:
-            parts = text.encode().split(SPACE_MARK)
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"the text holds a lone surrogate, {text[error.start]!r} at character "
-                f"{error.start}; drop or replace it where the text is read"
-            ) from error
-        ids = self._processor.encode(parts[0])
-        for part in parts[1:]:
-            ids += self._space_mark + self._processor.encode(part)
+        refuse_surrogates(text)
+        ids: list[int] = []
+        for part in APART.split(text):
+            ids += self._apart.get(part) or self._processor.encode(part)
         return ids
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
@@ -152,7 +168,35 @@ class Tokenizer:
             return bytes([int(self._processor.id_to_piece(token)[3:5], 16)])
         if self._processor.is_control(token) or self._processor.is_unknown(token):
             return b""
-        return self._processor.id_to_piece(token).encode().replace(SPACE_MARK, b" ")
+        return self._processor.id_to_piece(token).replace(SPACE_MARK, " ").encode()
+
+    def pieces(self) -> list[Piece]:
+        """The vocabulary, a piece for each id."""
+        read = self._processor
+
+        def piece(token: int) -> Piece:
+            text = read.id_to_piece(token).replace(SPACE_MARK, " ")
+            kind = "byte" if read.is_byte(token) else "text"
+            if read.is_control(token) or read.is_unknown(token):
+                kind = "control"
+            return Piece(text, read.get_score(token), kind)
+
+        return [piece(token) for token in range(self.vocab_size)]
+
+
+def refuse_surrogates(text: str) -> None:
+    """Refuses a text that no UTF-8 can hold.
+
+    Raises:
+      InputError: names the place.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"the text holds a lone surrogate, {text[error.start]!r} at character "
+            f"{error.start}; drop or replace it where the text is read"
+        ) from error
 
 
 def train_tokenizer(
@@ -206,9 +250,20 @@ def train_tokenizer(
     path = Path(model_file)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(model.getvalue())
+    partial.write_bytes(_with_round_scores(model.getvalue()))
     partial.replace(path)
     return Tokenizer(path)
+
+
+def _with_round_scores(model: bytes) -> bytes:
+    """The same vocabulary with scores as SCORE_STEPS says."""
+    # Here, not above: whoever only encodes needs no protobuf.
+    from sentencepiece import sentencepiece_model_pb2
+
+    vocabulary = sentencepiece_model_pb2.ModelProto.FromString(model)
+    for piece in vocabulary.pieces:
+        piece.score = round(piece.score * SCORE_STEPS) / SCORE_STEPS
+    return vocabulary.SerializeToString()
 
 
 def document_files(curated_dir: str | os.PathLike, split: str) -> dict[str, list[Path]]:

@@ -275,10 +275,11 @@ class Checkpoints:
                 f"{self._at(step)} is of another version of welm_jax ({_in_a_line(error)}); go on "
                 "with that one"
             ) from error
-        for key in sorted({*identity, *self._identity}):
-            if identity.get(key) != self._identity.get(key):
+        # What an older version did not write down had one value only, which is our default.
+        for key in sorted(identity):
+            if identity[key] != self._identity.get(key):
                 raise StopAndLook(
-                    f"{self._at(step)} is of a run with {key} = {identity.get(key)}, not "
+                    f"{self._at(step)} is of a run with {key} = {identity[key]}, not "
                     f"{self._identity.get(key)}; go on with the former, or give another --run_dir"
                 )
         return progress, leaves

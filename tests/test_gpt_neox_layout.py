@@ -1,0 +1,100 @@
+"""Names, order and settings of GPT-NeoX: there and back, and what is refused."""
+
+import numpy as np
+import pytest
+
+from tests.golden import make_gpt_neox_parity
+from tests.model.test_gpt_neox_parity import golden
+from welm_jax.failures import InputError
+from welm_jax.gpt_neox_layout import as_gpt_neox, in_our_layout, our_config, their_settings
+from welm_jax.model.config import ModelConfig
+
+
+def weights_of(case):
+    parts = golden(case).items()
+    return {name.removeprefix("parameters/"): part for name, part in parts if "parameters/" in name}
+
+
+@pytest.mark.parametrize("case", make_gpt_neox_parity.CASES)
+def test_there_and_back_is_the_same_bits(case):
+    config, ours = make_gpt_neox_parity.config_of(case), weights_of(case)
+    theirs = dict(as_gpt_neox(ours))
+    back = dict(in_our_layout(theirs.__getitem__, {*theirs}, config))
+    assert back.keys() == ours.keys()
+    for name, array in ours.items():
+        np.testing.assert_array_equal(back[name], array)
+
+
+def test_queries_keys_and_values_stand_head_by_head():
+    """Width 1, two heads of two: 10 x head + 3 x (q, k, v) + place, by hand."""
+    ours = np.array([[[0, 1], [10, 11]], [[3, 4], [13, 14]], [[6, 7], [16, 17]]], np.float32)
+    weights = {f"blocks/{name}": np.zeros((1, 1, 1)) for name in ("ln1/scale", "up/kernel")}
+    weights |= {"blocks/qkv/kernel": ours[None, None], "blocks/qkv/bias": ours[None]}
+    full = {name: weights.get(name, np.zeros((1, 1, 1))) for name in weights_of("tied")}
+    theirs = dict(as_gpt_neox(full | {"blocks/out/kernel": np.zeros((1, 1, 1, 1))}))
+    in_order = [0, 1, 3, 4, 6, 7, 10, 11, 13, 14, 16, 17]
+    attention = "gpt_neox.layers.0.attention.query_key_value"
+    assert theirs[f"{attention}.weight"].tolist() == [[number] for number in in_order]
+    assert theirs[f"{attention}.bias"].tolist() == in_order
+
+
+@pytest.mark.parametrize("case", make_gpt_neox_parity.CASES)
+def test_settings_there_and_back_are_the_same_decoder(case):
+    config = make_gpt_neox_parity.config_of(case)
+    settings = their_settings(config, window=64, eod_id=1, pad_id=0)
+    assert our_config(settings) == config
+
+
+def test_what_a_file_leaves_out_is_as_transformers_has_it():
+    """Pythia's files, which releases before 5 wrote."""
+    settings = {
+        "model_type": "gpt_neox",
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "hidden_size": 32,
+        "vocab_size": 99,
+        "intermediate_size": 128,
+        "rotary_emb_base": 10000,
+        "rotary_pct": 0.25,
+    }
+    assert our_config(settings) == ModelConfig(
+        num_layers=2,
+        num_heads=2,
+        d_model=32,
+        vocab_size=99,
+        ties_embeddings=False,
+        parallel_residual=True,
+        rotary_fraction=0.25,
+        compute_dtype="float32",
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"model_type": "llama"}, "model_type 'llama'; only 'gpt_neox'"),
+        ({"hidden_act": "gelu_fast"}, "hidden_act 'gelu_fast', and our decoder has 'gelu' only"),
+        ({"layer_norm_eps": 1e-6}, "layer_norm_eps 1e-06, and our"),
+        ({"intermediate_size": 100}, "intermediate_size 100, and our decoder has 80 only"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "rope_type 'yarn', and our"),
+        ({"rope_parameters": {"rope_theta": 5e5}}, "rope_theta 500000.0, and our"),
+    ],
+)
+def test_what_our_decoder_cannot_be_is_refused(change, told):
+    settings = their_settings(make_gpt_neox_parity.config_of("tied"), 64, 1, 0)
+    with pytest.raises(InputError, match=told):
+        our_config(settings | change)
+
+
+def test_settings_that_lack_a_size_are_refused():
+    with pytest.raises(InputError, match="has no vocab_size"):
+        settings = their_settings(make_gpt_neox_parity.config_of("tied"), 64, 1, 0)
+        our_config({name: value for name, value in settings.items() if name != "vocab_size"})
+
+
+def test_missing_weights_are_told():
+    theirs = dict(as_gpt_neox(weights_of("untied")))
+    del theirs["gpt_neox.layers.1.mlp.dense_h_to_4h.bias"], theirs["embed_out.weight"]
+    config = make_gpt_neox_parity.config_of("untied")
+    with pytest.raises(InputError, match="2 of the weights .* missing, embed_out.weight first"):
+        dict(in_our_layout(theirs.__getitem__, {*theirs}, config))

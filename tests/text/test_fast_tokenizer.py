@@ -1,0 +1,151 @@
+"""Our tokenizer as Hugging Face's library runs it, and its tokenizers with our face."""
+
+import json
+import random
+
+import pytest
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from tests.text.test_tokenizer import TRICKY, config
+from welm_jax.failures import InputError
+from welm_jax.text import fast_tokenizer
+from welm_jax.text.fast_tokenizer import FILE, SETTINGS_FILE, FastTokenizer, open_tokenizer
+from welm_jax.text.tokenizer import train_tokenizer
+
+HOSTILE = [
+    *TRICKY,
+    "𠮷𪚥\U0002a6df",
+    "</s> </s></s><s><pad><unk> </ s><|endoftext|>",
+    "<0x41><0xE4><0x0A><0xe4> <0x4 0x41",
+    "......" * 3 + "！！！！！！" * 5 + "      " * 7,
+]
+
+
+def read_back(tmp_path, content, settings):
+    (tmp_path / FILE).write_text(json.dumps(content), encoding="utf-8")
+    (tmp_path / SETTINGS_FILE).write_text(json.dumps(settings), encoding="utf-8")
+    return FastTokenizer(tmp_path / FILE)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """A vocabulary with runs of one character and markup, and the same as a tokenizer.json."""
+    folder = tmp_path_factory.mktemp("fast")
+    sample = [
+        "天地玄黄，宇宙洪荒......",
+        "！！！ ！！！！！！ 好",
+        "</p><p></div> a = b   ;      c",
+    ]
+    ours = train_tokenizer(sample * 40, folder / "tokenizer.model", config(vocab_size=300))
+    fast = read_back(folder, fast_tokenizer.as_fast(ours), fast_tokenizer.settings(ours, 64))
+    return ours, fast
+
+
+def texts():
+    draw = random.Random(0)
+    letters = "天地玄黄宇宙洪荒，。.! ！/<>ps0x41E\n\t\u2581\u3000𠮷ab="
+    return HOSTILE + ["".join(draw.choices(letters, k=draw.randrange(60))) for _ in range(3000)]
+
+
+def test_ids_are_ours_and_the_text_comes_back(pair):
+    ours, fast = pair
+    for text in texts():
+        ids = ours.encode(text)
+        assert fast.encode(text) == ids, text
+        assert fast.decode(ids) == text
+
+
+def test_it_knows_what_ours_knows(pair):
+    ours, fast = pair
+    assert (fast.vocab_size, fast.eod_id, fast.pad_id) == (
+        ours.vocab_size,
+        ours.eod_id,
+        ours.pad_id,
+    )
+    assert [*map(fast.bytes_of, range(fast.vocab_size))] == [
+        *map(ours.bytes_of, range(ours.vocab_size))
+    ]
+
+
+def test_literal_controls_and_bytes_are_cut_where_no_piece_is():
+    """`</` is a piece, so `</s>` is cut behind the stroke; had `/s` been one too, at the first."""
+
+    def cuts(*texts):
+        pieces = [fast_tokenizer.Piece(text, 0.0, "text") for text in texts]
+        return fast_tokenizer._before_cuts([fast_tokenizer.Piece("</s>", 0.0, "control"), *pieces])
+
+    assert cuts("<", "/").endswith("|<(?=/s>)")
+    assert cuts("</").endswith("|</(?=s>)")
+    assert cuts("</", "/s", "s>").endswith("|<(?=/s>)")
+
+
+def test_for_models_a_text_begins_with_an_end_of_document(pair, tmp_path):
+    ours, fast = pair
+    reader = tokenizers.Tokenizer.from_file(fast.model_file)
+    assert reader.encode("天地").ids == [ours.eod_id, *ours.encode("天地")]
+
+
+@pytest.fixture(scope="module")
+def byte_level(tmp_path_factory):
+    """A vocabulary of the kind that public GPT-NeoX models have."""
+    reader = tokenizers.Tokenizer(models.BPE())
+    reader.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    reader.decoder = decoders.ByteLevel()
+    reader.train_from_iterator(
+        ["the cat sat on the mat, the end", "天地玄黄"] * 9,
+        trainers.BpeTrainer(
+            vocab_size=300,
+            special_tokens=["<|end|>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    reader.add_tokens(["   "])
+    content = json.loads(reader.to_str())
+    folder = tmp_path_factory.mktemp("byte_level")
+    return read_back(folder, content, {"eos_token": {"content": "<|end|>"}, "pad_token": None})
+
+
+@pytest.mark.parametrize("text", [text for text in HOSTILE if text])
+def test_bytes_of_byte_level_pieces_make_the_text(byte_level, text):
+    ids = byte_level.encode(text)
+    assert b"".join(map(byte_level.bytes_of, ids)).decode() == text
+    assert byte_level.decode(ids) == text
+
+
+def test_a_special_token_in_a_text_is_text(byte_level):
+    assert byte_level.eod_id == byte_level.pad_id == 0
+    ids = byte_level.encode("the<|end|>   mat")
+    assert byte_level.eod_id not in ids
+    assert byte_level.vocab_size - 1 in ids  # three blanks, an added piece that is not special
+    assert byte_level.bytes_of(byte_level.eod_id) == b""
+    assert byte_level.bytes_of(99_999) == b""
+    assert byte_level.decode([byte_level.eod_id, *byte_level.encode("the mat")]) == "the mat"
+
+
+def test_lone_surrogates_are_refused(byte_level):
+    with pytest.raises(InputError, match="lone surrogate"):
+        byte_level.encode("a\ud800")
+
+
+def test_either_kind_is_opened_by_its_name(pair):
+    ours, fast = pair
+    for one in pair:
+        assert type(open_tokenizer(one.model_file)) is type(one)
+
+
+def test_what_cannot_be_read_is_told(pair, tmp_path):
+    content, settings = fast_tokenizer.as_fast(pair[0]), fast_tokenizer.settings(pair[0], 64)
+    with pytest.raises(InputError, match="needs its tokenizer.json and tokenizer_config.json"):
+        FastTokenizer(tmp_path / FILE)
+    with pytest.raises(InputError, match=r"its decoder is \['WordPiece'\]; known are ByteLevel"):
+        read_back(tmp_path, content | {"decoder": {"type": "WordPiece"}}, settings)
+    with pytest.raises(InputError, match="no tokenizer that can be read"):
+        read_back(tmp_path, content | {"model": {"type": "none"}}, settings)
+    with pytest.raises(InputError, match="names None as eos_token"):
+        read_back(tmp_path, content, {})
+    with pytest.raises(
+        InputError, match="names '<eos>' as eos_token, which the vocabulary has not"
+    ):
+        read_back(tmp_path, content, settings | {"eos_token": "<eos>"})

@@ -1,0 +1,221 @@
+"""Tokenizers as Hugging Face's library has them: ours written as one, and theirs read.
+
+A tokenizer.json is written that gives the same ids as our SentencePiece model and is read by every
+tool of that world; one that came with a public model is opened with the face of `Tokenizer`.
+"""
+
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from welm_jax.failures import InputError
+from welm_jax.text.tokenizer import (
+    EOD_ID,
+    PAD_ID,
+    UNKNOWN_ID,
+    Piece,
+    Tokenizer,
+    refuse_surrogates,
+)
+
+FILE, SETTINGS_FILE = "tokenizer.json", "tokenizer_config.json"
+
+
+def as_fast(tokenizer: Tokenizer) -> dict[str, Any]:
+    """The content of a tokenizer.json that encodes and decodes as ours does.
+
+    Its pieces hold blanks themselves, so that U+2581 is a character like any other. Asked for
+    special tokens, it puts an end of document before a text, as our models are trained.
+
+    Args:
+      tokenizer: ours, of SentencePiece.
+    """
+    pieces = tokenizer.pieces()
+    lowest = min(one.score for one in pieces if one.kind == "text")
+    end = pieces[EOD_ID].text
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {
+                "id": token,
+                "content": one.text,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+                "special": one.kind == "control",
+            }
+            for token, one in enumerate(pieces)
+            if one.kind == "control" or one.text in ("\n", "\t")
+        ],
+        "normalizer": None,
+        "pre_tokenizer": {
+            "type": "Split",
+            "pattern": {"Regex": _before_cuts(pieces)},
+            "behavior": "MergedWithPrevious",
+            "invert": False,
+        },
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [_special(end), _text("A")],
+            "pair": [_special(end), _text("A"), _text("B")],
+            "special_tokens": {end: {"id": end, "ids": [EOD_ID], "tokens": [end]}},
+        },
+        "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},
+        "model": {
+            "type": "Unigram",
+            "unk_id": UNKNOWN_ID,
+            "byte_fallback": True,
+            "vocab": [[one.text, one.score if one.kind == "text" else lowest] for one in pieces],
+        },
+    }
+
+
+def _special(name: str) -> dict[str, Any]:
+    return {"SpecialToken": {"id": name, "type_id": 0}}
+
+
+def _text(which: str) -> dict[str, Any]:
+    return {"Sequence": {"id": which, "type_id": 0}}
+
+
+def _before_cuts(pieces: Sequence[Piece]) -> str:
+    """A pattern of where a literal `</s>` or `<0x41>` of a text is to be cut in two.
+
+    Whole, the library takes it for the control or the byte of that name. The cut is where no piece
+    joins what it parts, and so changes nothing else; before a digit none ever does.
+    """
+    texts = [one.text for one in pieces if one.kind == "text"]
+    joined = {text[at : at + 2] for text in texts for at in range(len(text) - 1)}
+    cuts = ["<(?=0x[0-9A-F]{2}>)"]
+    for name in (one.text for one in pieces if one.kind == "control"):
+        free = [at for at in range(1, len(name)) if name[at - 1 : at + 1] not in joined]
+        at = free[0] if free else 1
+        cuts.append(f"{re.escape(name[:at])}(?={re.escape(name[at:])})")
+    return "|".join(cuts)
+
+
+def settings(tokenizer: Tokenizer, window: int) -> dict[str, Any]:
+    """The content of a tokenizer_config.json beside it; window is the longest text, in tokens."""
+    pieces = tokenizer.pieces()
+    end = pieces[EOD_ID].text
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": end,
+        "eos_token": end,
+        "unk_token": pieces[UNKNOWN_ID].text,
+        "pad_token": pieces[PAD_ID].text,
+        "padding_side": "left",
+        "clean_up_tokenization_spaces": False,
+        "split_special_tokens": True,  # a literal "</s>" in a text is no end of document
+        "model_max_length": window,
+    }
+
+
+def open_tokenizer(model_file: epath.PathLike) -> "Tokenizer | FastTokenizer":
+    """Opens a tokenizer of either kind, told by its name.
+
+    Raises:
+      InputError: it cannot be read, or is none.
+    """
+    return (FastTokenizer if str(model_file).endswith(".json") else Tokenizer)(model_file)
+
+
+class FastTokenizer:
+    """A tokenizer.json with the face of `Tokenizer`: of a public model, or one that we wrote.
+
+    Unlike ours it may lose characters, as some that normalize do.
+
+    Attributes:
+      model_file: the tokenizer.json; its tokenizer_config.json lies beside it.
+      sha256: hex digest of both.
+      vocab_size: number of ids.
+      eod_id: what ends a document.
+      pad_id: what fills up; the same where there is no other.
+    """
+
+    def __init__(self, model_file: epath.PathLike):
+        from tokenizers import Tokenizer as Reader
+
+        self.model_file = str(model_file)
+        file = epath.Path(model_file)
+        try:
+            content = file.read_text(encoding="utf-8")
+            beside = (file.parent / SETTINGS_FILE).read_text(encoding="utf-8")
+            named, self._kind = json.loads(beside), _kind(json.loads(content))
+            self._reader = Reader.from_str(content)
+        except OSError as error:
+            raise InputError(
+                f"{error.filename} cannot be read ({error.strerror}); a model of Hugging Face "
+                f"needs its {FILE} and {SETTINGS_FILE}"
+            ) from error
+        except Exception as error:  # its reader raises nothing narrower
+            raise InputError(f"{file} is no tokenizer that can be read: {error}") from error
+        self.sha256 = hashlib.sha256((content + beside).encode()).hexdigest()
+        self._reader.encode_special_tokens = True  # those in a text are text
+        self.vocab_size = self._reader.get_vocab_size()
+        self.eod_id = self._named(named, "eos_token")
+        self.pad_id = self._named(named, "pad_token") if named.get("pad_token") else self.eod_id
+
+    def _named(self, names: dict[str, Any], name: str) -> int:
+        token = names.get(name)
+        text = token["content"] if isinstance(token, dict) else token
+        found = None if text is None else self._reader.token_to_id(text)
+        if found is None:
+            raise InputError(
+                f"the {SETTINGS_FILE} beside {self.model_file} names {text!r} as {name}, which the "
+                "vocabulary has not; name one that it has"
+            )
+        return found
+
+    def encode(self, text: str) -> list[int]:
+        """Gives the ids of a text, without any end of document; see Tokenizer.encode."""
+        refuse_surrogates(text)
+        return self._reader.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: Iterable[int] | np.ndarray) -> str:
+        """Gives the text of ids; special ones are silent, bytes that are no UTF-8 U+FFFD."""
+        return self._reader.decode([int(token) for token in ids], skip_special_tokens=True)
+
+    def bytes_of(self, token: int) -> bytes:
+        """What a token adds to the UTF-8 of a text; nothing for a special one."""
+        added = self._added.get(token)
+        if added is not None:
+            return b"" if added.special else added.content.encode()
+        text = self._reader.id_to_token(token)
+        if text is None:  # an id of a model that has more of them than its tokenizer
+            return b""
+        if self._kind == "ByteLevel":
+            return bytes(_byte_letters()[letter] for letter in text)
+        is_byte = re.fullmatch("<0x([0-9A-F]{2})>", text)
+        return bytes.fromhex(is_byte[1]) if is_byte else text.encode()
+
+    @functools.cached_property
+    def _added(self) -> dict[int, Any]:
+        return self._reader.get_added_tokens_decoder()
+
+
+def _kind(content: dict[str, Any]) -> str:
+    """How its pieces become text: as GPT-2's letters for bytes, or as what they are."""
+    decoder = content.get("decoder") or {}
+    kinds = [one["type"] for one in decoder.get("decoders", [decoder]) if one]
+    if kinds not in (["ByteLevel"], ["ByteFallback", "Fuse"]):
+        raise ValueError(f"its decoder is {kinds}; known are ByteLevel, and ByteFallback with Fuse")
+    return kinds[0]
+
+
+@functools.cache
+def _byte_letters() -> dict[str, int]:
+    """The letters by which byte-level vocabularies write bytes: printable ones as themselves."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    letters = {chr(byte): byte for byte in printable}
+    return letters | {chr(256 + place): byte for place, byte in enumerate(others)}
