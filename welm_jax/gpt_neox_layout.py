@@ -88,8 +88,13 @@ def in_our_layout(
     for name, theirs in wanted.items():
         yield name, read(theirs)
     for name, of_layers in layers.items():
-        stacked = np.stack([_to_ours(name, read(theirs), config) for theirs in of_layers])
-        yield f"blocks/{name}", stacked
+        try:
+            parts = [_to_ours(name, read(theirs), config) for theirs in of_layers]
+            yield f"blocks/{name}", np.stack(parts)
+        except ValueError as error:
+            raise InputError(
+                f"{of_layers[0]} and those like it are not of the sizes in config.json"
+            ) from error
 
 
 def _to_theirs(name: str, array: np.ndarray) -> np.ndarray:

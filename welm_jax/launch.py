@@ -160,6 +160,32 @@ def generate(arguments: Sequence[str]) -> None:
     loaded_run.generate(run, options.prompt, options.tokens, options.temperature, options.seed)
 
 
+def convert(arguments: Sequence[str]) -> None:
+    """Writes a run's newest checkpoint for Hugging Face's tools, or reads a GPT-NeoX from there.
+
+    welm convert --run_dir quickstart_run/run --to_hf my_model
+    welm convert --from_hf pythia-160m --run_dir pythia_run
+    """
+    parser = _parser(convert)
+    parser.add_argument(RUN_DIR[0], **RUN_DIR[1])
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--to_hf", metavar="FOLDER", help="a new folder, for the model")
+    which.add_argument(
+        "--from_hf", metavar="FOLDER", help="holds a GPT-NeoX; the run folder is new"
+    )
+    options = parser.parse_args(arguments)
+    run = RunFolder(options.run_dir)
+    if options.to_hf:
+        run.require()
+
+    from welm_jax import convert_gpt_neox
+
+    if options.to_hf:
+        convert_gpt_neox.export(run, epath.Path(options.to_hf))
+    else:
+        convert_gpt_neox.import_model(epath.Path(options.from_hf), run)
+
+
 def plan(arguments: Sequence[str]) -> None:
     """Says whether a run fits its devices and how long it takes; needs none of them.
 
@@ -247,6 +273,7 @@ VERBS = {
         ladder,
         evaluate,
         generate,
+        convert,
         report,
         recover,
     )

@@ -21,7 +21,8 @@ from welm_jax.failures import InputError
 from welm_jax.model.decoder import Assembler
 from welm_jax.run_files import RunFolder
 from welm_jax.run_parts import RunParts, own_tokenizer
-from welm_jax.text.tokenizer import Tokenizer
+from welm_jax.text.fast_tokenizer import AnyTokenizer
+from welm_jax.text.sources import IMPORTED
 from welm_jax.train import lineage
 from welm_jax.train.checkpoints import Progress
 from welm_jax.train.recovery import Journal
@@ -41,7 +42,7 @@ class LoadedRun:
     """
 
     mixture: Mapping[str, Any]
-    tokenizer: Tokenizer
+    tokenizer: AnyTokenizer
     assemble: Assembler
     parameters: PyTree
     progress: Progress
@@ -57,7 +58,7 @@ def load(run: RunFolder) -> LoadedRun:
       InputError: there is no checkpoint, or the tokenizer is not the one of the data.
     """
     parts = RunParts.opened(run, on_first_device=True)
-    tokenizer = own_tokenizer(run.tokenizer, parts.mixture)
+    tokenizer = own_tokenizer(run.own_tokenizer(), parts.mixture)
     is_valid = functools.partial(lineage.is_valid, journal=Journal(run.journal).records())
     restored = None
     if run.checkpoints.exists():
@@ -82,6 +83,11 @@ def evaluate(run: RunFolder) -> None:
     fields of HeldOutScore but the name; `count_models`, as count_models.bits_per_character says.
     """
     loaded = load(run)
+    if loaded.mixture["mixture"] == IMPORTED:
+        raise InputError(
+            f"{run.path} was read from elsewhere and has no text of its own; evaluate it on tasks, "
+            "with --data_dir"
+        )
     with jax.set_mesh(loaded.mesh):
         scores = held_out.bits_per_character(loaded.assemble, loaded.parameters, loaded.mixture)
     named = {fields.pop("source"): fields for fields in map(dataclasses.asdict, scores)}
@@ -135,7 +141,7 @@ def evaluate_tasks(
         assemble=Assembler(config),
         parameters=loaded.parameters,
         mesh=loaded.mesh,
-        vocabulary=WelmVocabulary(str(run.tokenizer)),
+        vocabulary=WelmVocabulary(loaded.tokenizer.model_file),
         window=window,
         step=loaded.progress.step,
         attempt=loaded.progress.attempt,

@@ -27,6 +27,9 @@ class RunFolder:
         self.operative_config = self.path / "operative_config.gin"  # every parameter in force
         self.mixture = self.path / "mixture.json"  # the data that training executes
         self.tokenizer = self.path / "tokenizer.model"  # a copy, so that the folder is whole
+        self.fast_tokenizer = (
+            self.path / "tokenizer.json"
+        )  # instead, of a model read from elsewhere
         self.model_info = self.path / "model_info.txt"  # each parameter and where it lies
         self.metrics = self.path / "metrics.jsonl"  # a line a step
         self.held_out = self.path / "held_out.json"  # the latest held-out evaluation
@@ -42,6 +45,10 @@ class RunFolder:
         self.diagnosis = self.path / "diagnosis"  # what a person needs who was called
         self.incident = self.diagnosis / "incident.json"
         self.report = self.path / "report.html"
+
+    def own_tokenizer(self) -> epath.Path:
+        """The tokenizer's file, of either kind."""
+        return self.fast_tokenizer if self.fast_tokenizer.exists() else self.tokenizer
 
     def suspects_of(self, event: int) -> epath.Path:
         """The suspect batches of a recovery."""

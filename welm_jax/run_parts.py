@@ -23,7 +23,7 @@ from welm_jax.failures import InputError
 from welm_jax.gin_files import GinConfig
 from welm_jax.model.decoder import Assembler
 from welm_jax.run_files import RunFolder
-from welm_jax.text.tokenizer import Tokenizer
+from welm_jax.text.fast_tokenizer import AnyTokenizer, open_tokenizer
 from welm_jax.train import lineage, loss_scale
 from welm_jax.train.checkpoints import Checkpoints
 from welm_jax.train.mesh import MeshConfig, make_mesh
@@ -143,13 +143,13 @@ class RunParts:
         return Checkpoints(run.checkpoints, None, self.identity)
 
 
-def own_tokenizer(file: epath.Path, mixture: Mapping[str, Any]) -> Tokenizer:
+def own_tokenizer(file: epath.Path, mixture: Mapping[str, Any]) -> AnyTokenizer:
     """Opens a tokenizer.
 
     Raises:
       InputError: it is not the one of the data.
     """
-    tokenizer = Tokenizer(file)
+    tokenizer = open_tokenizer(file)
     if tokenizer.sha256 != mixture["tokenizer_sha256"]:
         raise InputError(
             f"{file} (sha256 {tokenizer.sha256[:12]}) is not the tokenizer of the data "

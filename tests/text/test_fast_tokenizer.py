@@ -1,16 +1,16 @@
 """Our tokenizer as Hugging Face's library runs it, and its tokenizers with our face."""
 
-import json
 import random
 
 import pytest
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from tests import byte_level
+from tests.byte_level import read_back
 from tests.text.test_tokenizer import TRICKY, config
 from welm_jax.failures import InputError
 from welm_jax.text import fast_tokenizer
-from welm_jax.text.fast_tokenizer import FILE, SETTINGS_FILE, FastTokenizer, open_tokenizer
+from welm_jax.text.fast_tokenizer import FILE, FastTokenizer, open_tokenizer
 from welm_jax.text.tokenizer import train_tokenizer
 
 HOSTILE = [
@@ -20,12 +20,6 @@ HOSTILE = [
     "<0x41><0xE4><0x0A><0xe4> <0x4 0x41",
     "......" * 3 + "！！！！！！" * 5 + "      " * 7,
 ]
-
-
-def read_back(tmp_path, content, settings):
-    (tmp_path / FILE).write_text(json.dumps(content), encoding="utf-8")
-    (tmp_path / SETTINGS_FILE).write_text(json.dumps(settings), encoding="utf-8")
-    return FastTokenizer(tmp_path / FILE)
 
 
 @pytest.fixture(scope="module")
@@ -87,46 +81,30 @@ def test_for_models_a_text_begins_with_an_end_of_document(pair, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def byte_level(tmp_path_factory):
-    """A vocabulary of the kind that public GPT-NeoX models have."""
-    reader = tokenizers.Tokenizer(models.BPE())
-    reader.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    reader.decoder = decoders.ByteLevel()
-    reader.train_from_iterator(
-        ["the cat sat on the mat, the end", "天地玄黄"] * 9,
-        trainers.BpeTrainer(
-            vocab_size=300,
-            special_tokens=["<|end|>"],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        ),
-    )
-    reader.add_tokens(["   "])
-    content = json.loads(reader.to_str())
-    folder = tmp_path_factory.mktemp("byte_level")
-    return read_back(folder, content, {"eos_token": {"content": "<|end|>"}, "pad_token": None})
+def of_bytes(tmp_path_factory):
+    return byte_level.write(tmp_path_factory.mktemp("of_bytes"))
 
 
 @pytest.mark.parametrize("text", [text for text in HOSTILE if text])
-def test_bytes_of_byte_level_pieces_make_the_text(byte_level, text):
-    ids = byte_level.encode(text)
-    assert b"".join(map(byte_level.bytes_of, ids)).decode() == text
-    assert byte_level.decode(ids) == text
+def test_bytes_of_byte_level_pieces_make_the_text(of_bytes, text):
+    ids = of_bytes.encode(text)
+    assert b"".join(map(of_bytes.bytes_of, ids)).decode() == text
+    assert of_bytes.decode(ids) == text
 
 
-def test_a_special_token_in_a_text_is_text(byte_level):
-    assert byte_level.eod_id == byte_level.pad_id == 0
-    ids = byte_level.encode("the<|end|>   mat")
-    assert byte_level.eod_id not in ids
-    assert byte_level.vocab_size - 1 in ids  # three blanks, an added piece that is not special
-    assert byte_level.bytes_of(byte_level.eod_id) == b""
-    assert byte_level.bytes_of(99_999) == b""
-    assert byte_level.decode([byte_level.eod_id, *byte_level.encode("the mat")]) == "the mat"
+def test_a_special_token_in_a_text_is_text(of_bytes):
+    assert of_bytes.eod_id == of_bytes.pad_id == 0
+    ids = of_bytes.encode("the<|end|>   mat")
+    assert of_bytes.eod_id not in ids
+    assert of_bytes.vocab_size - 1 in ids  # three blanks, an added piece that is not special
+    assert of_bytes.bytes_of(of_bytes.eod_id) == b""
+    assert of_bytes.bytes_of(99_999) == b""
+    assert of_bytes.decode([of_bytes.eod_id, *of_bytes.encode("the mat")]) == "the mat"
 
 
-def test_lone_surrogates_are_refused(byte_level):
+def test_lone_surrogates_are_refused(of_bytes):
     with pytest.raises(InputError, match="lone surrogate"):
-        byte_level.encode("a\ud800")
+        of_bytes.encode("a\ud800")
 
 
 def test_either_kind_is_opened_by_its_name(pair):

@@ -13,7 +13,7 @@ from etils import epath
 
 from welm_jax.tasks import demonstrations, examples
 from welm_jax.tasks.examples import Example, Reader
-from welm_jax.text.tokenizer import Tokenizer
+from welm_jax.text.fast_tokenizer import AnyTokenizer
 
 BETWEEN = "\n\n"  # demonstrations
 
@@ -115,7 +115,7 @@ class Prompter:
     """
 
     row: Row
-    tokenizer: Tokenizer
+    tokenizer: AnyTokenizer
     window: int
     shots: int
 

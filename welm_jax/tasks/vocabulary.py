@@ -10,18 +10,18 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from welm_jax.text.tokenizer import UNKNOWN_ID, Tokenizer
+from welm_jax.text.fast_tokenizer import open_tokenizer
 
 
 class WelmVocabulary(seqio.Vocabulary):
-    """A seqio vocabulary that encodes and decodes exactly as `text.tokenizer.Tokenizer` does.
+    """A seqio vocabulary that encodes and decodes exactly as the tokenizers of floor `text` do.
 
     Its end-of-sequence id is our end of document. Two are equal if their model files are.
     """
 
     def __init__(self, model_file: str):
         super().__init__()
-        self.tokenizer = Tokenizer(model_file)
+        self.tokenizer = open_tokenizer(model_file)
 
     @property
     def eos_id(self) -> int:
@@ -31,7 +31,7 @@ class WelmVocabulary(seqio.Vocabulary):
     @property
     def unk_id(self) -> int:
         """What stands for ids beyond the vocabulary; no text encodes to it."""
-        return UNKNOWN_ID
+        return self.tokenizer.unknown_id
 
     @property
     def _base_vocab_size(self) -> int:

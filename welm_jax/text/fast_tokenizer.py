@@ -120,15 +120,6 @@ def settings(tokenizer: Tokenizer, window: int) -> dict[str, Any]:
     }
 
 
-def open_tokenizer(model_file: epath.PathLike) -> "Tokenizer | FastTokenizer":
-    """Opens a tokenizer of either kind, told by its name.
-
-    Raises:
-      InputError: it cannot be read, or is none.
-    """
-    return (FastTokenizer if str(model_file).endswith(".json") else Tokenizer)(model_file)
-
-
 class FastTokenizer:
     """A tokenizer.json with the face of `Tokenizer`: of a public model, or one that we wrote.
 
@@ -140,6 +131,7 @@ class FastTokenizer:
       vocab_size: number of ids.
       eod_id: what ends a document.
       pad_id: what fills up; the same where there is no other.
+      unknown_id: stands for ids beyond the vocabulary; the same again, which is silent.
     """
 
     def __init__(self, model_file: epath.PathLike):
@@ -162,7 +154,7 @@ class FastTokenizer:
         self.sha256 = hashlib.sha256((content + beside).encode()).hexdigest()
         self._reader.encode_special_tokens = True  # those in a text are text
         self.vocab_size = self._reader.get_vocab_size()
-        self.eod_id = self._named(named, "eos_token")
+        self.eod_id = self.unknown_id = self._named(named, "eos_token")
         self.pad_id = self._named(named, "pad_token") if named.get("pad_token") else self.eod_id
 
     def _named(self, names: dict[str, Any], name: str) -> int:
@@ -183,7 +175,8 @@ class FastTokenizer:
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
         """Gives the text of ids; special ones are silent, bytes that are no UTF-8 U+FFFD."""
-        return self._reader.decode([int(token) for token in ids], skip_special_tokens=True)
+        # Not by its reader, which gives up a whole run of bytes for a wrong one.
+        return b"".join(self.bytes_of(int(token)) for token in ids).decode(errors="replace")
 
     def bytes_of(self, token: int) -> bytes:
         """What a token adds to the UTF-8 of a text; nothing for a special one."""
@@ -219,3 +212,15 @@ def _byte_letters() -> dict[str, int]:
     others = [byte for byte in range(256) if byte not in printable]
     letters = {chr(byte): byte for byte in printable}
     return letters | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+
+AnyTokenizer = Tokenizer | FastTokenizer
+
+
+def open_tokenizer(model_file: epath.PathLike) -> AnyTokenizer:
+    """Opens a tokenizer of either kind, told by its name.
+
+    Raises:
+      InputError: it cannot be read, or is none.
+    """
+    return (FastTokenizer if str(model_file).endswith(".json") else Tokenizer)(model_file)

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from welm_jax.failures import InputError
-from welm_jax.text.tokenizer import Tokenizer
+from welm_jax.text.fast_tokenizer import AnyTokenizer
 
 
-def stop_table(tokenizer: Tokenizer, stops: Sequence[str]) -> np.ndarray:
+def stop_table(tokenizer: AnyTokenizer, stops: Sequence[str]) -> np.ndarray:
     """The automaton of Aho and Corasick that finds any of the stops.
 
     Args:

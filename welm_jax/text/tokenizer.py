@@ -107,6 +107,7 @@ class Tokenizer:
       vocab_size: number of ids.
       pad_id: 0; never in text.
       eod_id: 1, the end of a document; never in text either, not even for a literal "</s>".
+      unknown_id: 2; no text encodes to it.
     """
 
     def __init__(self, model_file: str | os.PathLike):
@@ -134,6 +135,7 @@ class Tokenizer:
             ) from error
         self.vocab_size = self._processor.get_piece_size()
         self.pad_id, self.eod_id = self._processor.pad_id(), self._processor.eos_id()
+        self.unknown_id = UNKNOWN_ID
         if not whole or (self.pad_id, self.eod_id) != (PAD_ID, EOD_ID):
             raise InputError(
                 f"tokenizer {model_file} loses characters or has other control ids than "
