@@ -76,7 +76,10 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["welm_jax*", "beam_pipelines", "gin_configs"]),
-    package_data={"welm_jax": ["*.j2"], "gin_configs": ["*/*.gin", "*/*/*.gin"]},
+    package_data={
+        "welm_jax": ["*.j2", "evaluate/showcase_prompts/*.yaml"],
+        "gin_configs": ["*/*.gin", "*/*/*.gin"],
+    },
     install_requires=BASE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["welm = welm_jax.launch:main"]},

@@ -38,6 +38,7 @@ FLOORS = {
         ["welm_jax.tasks.pretraining", "welm_jax.tasks.eval_tasks"],
         HEAVY - {"apache_beam", "gin"},
     ),
+    "showcase": (["welm_jax.evaluate.showcase"], set()),
     "evaluate": (["welm_jax.evaluate.held_out"], TRAINING | {"grain"}),
     "runs": (["welm_jax.runs", "welm_jax.report"], HEAVY - {"seqio", "tensorflow", "apache_beam"}),
     "pipelines": (["beam_pipelines.curate", "beam_pipelines.write_tokens"], {"gin", "apache_beam"}),
@@ -61,6 +62,7 @@ def test_a_wheel_holds_the_pipelines_the_gin_files_and_the_template(tmp_path):
     [wheel] = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = [*modules(), *ROOT.glob("gin_configs/**/*.gin"), *ROOT.glob("welm_jax/*.j2")]
+    expected += ROOT.glob("welm_jax/**/*.yaml")
     assert {str(file.relative_to(ROOT)) for file in expected} <= names
 
 

@@ -213,7 +213,36 @@ def test_a_run_folder_is_evaluated_continued_and_reported(undisturbed, capsys):
     prompts = ["--prompt", "老师在", "--prompt", "The old"]
     launch.dispatch(["generate", "--run_dir", run, *prompts, "--tokens", "5"])
     assert re.fullmatch(r"老师在.*\n\nThe old.*\n\n", capsys.readouterr().out, re.DOTALL)
+    sample = json.loads((undisturbed[0] / "samples.jsonl").read_text().splitlines()[0])
+    usual = {"temperature": 0.0, "top_p": 1.0, "seed": 0, "max_new_tokens": 5, "step": STEPS}
+    assert usual.items() <= sample.items()
     launch.dispatch(["report", "--run_dir", run])
     assert "老师在" in (undisturbed[0] / "report.html").read_text()
     with pytest.raises(InputError, match="is not a run folder"):
         launch.dispatch(["generate", "--run_dir", "/nowhere", "--prompt", "x"])
+
+
+def test_a_showcase_is_the_same_bytes_again_and_no_two_prompts_share_their_draws(
+    undisturbed, tmp_path, capsys
+):
+    run, prompts = undisturbed[0], tmp_path / "prompts"
+    prompts.mkdir()
+    for name, most in (("one", 4), ("two", 6)):
+        entry = "prompts: [{name: it, prompt: 老师在}]"
+        text = f"figure: {name}\ntitle: T\nshows: S.\nmax_new_tokens: {most}\n{entry}\n"
+        (prompts / f"{name}.yaml").write_text(text)
+    line = ["generate", "--run_dir", str(run), "--showcase", str(prompts), "--seed", "5"]
+    launch.dispatch(line)
+    written = run / "showcase" / f"{STEPS}"
+    assert f"{written}: showcase.html, showcase.md and showcase.jsonl" in capsys.readouterr().out
+    first = {file.name: file.read_bytes() for file in written.iterdir()}
+    assert first.keys() == {"showcase.jsonl", "showcase.md", "showcase.html"}
+    launch.dispatch(line)
+    assert {file.name: file.read_bytes() for file in written.iterdir()} == first
+    one, two = map(json.loads, first["showcase.jsonl"].splitlines())
+    expected = {"figure": "two", "name": "it", "prompt": "老师在", "step": STEPS, "seed": 5}
+    expected |= {"temperature": 0.8, "top_p": 0.9, "max_new_tokens": 6}
+    assert expected.items() <= two.items() and two["new_tokens"] <= 6
+    assert one["new_tokens"] <= 4 and not two["continuation"].startswith(one["continuation"])
+    launch.dispatch(["report", "--run_dir", str(run)])
+    assert f"showcase/{STEPS}/showcase.html" in (run / "report.html").read_text()

@@ -148,16 +148,29 @@ def evaluate(arguments: Sequence[str]) -> None:
 
 
 def generate(arguments: Sequence[str]) -> None:
-    """Continues a text with a run's newest checkpoint.
+    """Continues texts with a run's newest checkpoint: given ones, or the prompts of figures.
 
     welm generate --run_dir quickstart_run/run --prompt 中国经济 --prompt 却说 --temperature 0.7
+    welm generate --run_dir quickstart_run/run --showcase
     """
-    options = _options(generate, arguments, RUN_DIR, *GENERATE_FLAGS)
-    run = RunFolder(options.run_dir).require()
+    options = vars(_options(generate, arguments, RUN_DIR, *GENERATE_FLAGS))
+    run = RunFolder(options["run_dir"]).require()
+    is_showcase = options["showcase"] is not None
+    if is_showcase == (options["prompt"] is not None):
+        raise InputError("give --prompt and a text to continue, or --showcase: one of the two")
+    usual = SHOWCASE_DEFAULTS if is_showcase else PROMPT_DEFAULTS
+    given = usual | {name: value for name, value in options.items() if value is not None}
 
     from welm_jax import loaded_run
+    from welm_jax.decode.sampling import Limits, Sampling
+    from welm_jax.evaluate import showcase
 
-    loaded_run.generate(run, options.prompt, options.tokens, options.temperature, options.seed)
+    how = Sampling(temperature=given["temperature"], limits=Limits(top_p=given["top_p"]))
+    if not is_showcase:
+        loaded_run.generate(run, given["prompt"], given["tokens"], how, given["seed"])
+        return
+    folder = showcase.PROMPTS if given["showcase"] is True else epath.Path(given["showcase"])
+    loaded_run.generate_showcase(run, folder, given["tokens"], how, given["seed"])
 
 
 def convert(arguments: Sequence[str]) -> None:
@@ -343,18 +356,32 @@ EVALUATE_FLAGS = (
     ),
 )
 GENERATE_FLAGS = (
+    ("--prompt", {"action": "append", "help": "a text to continue; may be given several times"}),
     (
-        "--prompt",
+        "--showcase",
         {
-            "required": True,
-            "action": "append",
-            "help": "a text to continue; may be given several times",
+            "nargs": "?",
+            "const": True,
+            "metavar": "FOLDER",
+            "help": "instead of --prompt, our prompts for the paper's Figures 1 and 4 to 8 and "
+            "Table 4, or a folder of YAML files like those in welm_jax/evaluate/showcase_prompts; "
+            "writes RUN/showcase/<step>, in place of an earlier one",
         },
     ),
-    ("--tokens", {"type": int, "default": 64, "help": "most tokens to add (64)"}),
-    ("--temperature", {"type": float, "default": 0.0, "help": "0 takes the likeliest (default)"}),
+    ("--tokens", {"type": int, "help": "most tokens to add (64; showcase: as its files say)"}),
+    ("--temperature", {"type": float, "help": "0 takes the likeliest (0; showcase: 0.8)"}),
+    (
+        "--top_p",
+        {
+            "type": float,
+            "help": "chooses among the likeliest tokens that together have this probability (1, "
+            "which is all; showcase: 0.9)",
+        },
+    ),
     ("--seed", {"type": int, "default": 0, "help": "of the sampling (0)"}),
 )
+PROMPT_DEFAULTS = {"tokens": 64, "temperature": 0.0, "top_p": 1.0}
+SHOWCASE_DEFAULTS = {"tokens": None, "temperature": 0.8, "top_p": 0.9}
 RECOVER_ACTIONS = {
     "status": ("where the run stands, the decisions, the checkpoints", (RUN_DIR,)),
     "why": (

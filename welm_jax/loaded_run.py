@@ -5,18 +5,19 @@ Only reads what training wrote, so that a run may be looked at while it trains.
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 from etils import epath
 from jaxtyping import PyTree
 from rich.console import Console
+from rich.progress import track
 
-from welm_jax import run_beginning, run_files
+from welm_jax import pages, run_beginning, run_files
 from welm_jax.decode.generate import generate as continue_prompts
 from welm_jax.decode.sampling import Sampling
-from welm_jax.evaluate import count_models, held_out
+from welm_jax.evaluate import count_models, held_out, showcase
 from welm_jax.failures import InputError
 from welm_jax.model.decoder import Assembler
 from welm_jax.run_files import RunFolder
@@ -47,6 +48,14 @@ class LoadedRun:
     parameters: PyTree
     progress: Progress
     mesh: jax.sharding.Mesh
+
+    def in_float32(self) -> "LoadedRun":
+        """The same computed in float32, whatever it was trained in.
+
+        Ties and near ties are otherwise decided by rounding, which differs between batches.
+        """
+        config = dataclasses.replace(self.assemble.config, compute_dtype="float32")
+        return dataclasses.replace(self, assemble=Assembler(config))
 
 
 def load(run: RunFolder) -> LoadedRun:
@@ -130,15 +139,13 @@ def evaluate_tasks(
     Raises:
       InputError: a task is not known, or none could be evaluated.
     """
-    loaded = load(run)
+    loaded = load(run).in_float32()
     with run_beginning.without_stderr():
         from welm_jax.evaluate import evaluator, tables
         from welm_jax.tasks.vocabulary import WelmVocabulary
     run_beginning.import_modules(user_modules)
-    # In float32, whatever it was trained in: ties and near ties are otherwise decided by rounding.
-    config = dataclasses.replace(loaded.assemble.config, compute_dtype="float32")
     subject = evaluator.Subject(
-        assemble=Assembler(config),
+        assemble=loaded.assemble,
         parameters=loaded.parameters,
         mesh=loaded.mesh,
         vocabulary=WelmVocabulary(loaded.tokenizer.model_file),
@@ -158,33 +165,87 @@ def evaluate_tasks(
     print(f"{folder / 'tables.html'} shows each question, answer and score")
 
 
-def generate(
-    run: RunFolder, prompts: Sequence[str], tokens: int, temperature: float, seed: int
-) -> None:
+def generate(run: RunFolder, prompts: Sequence[str], tokens: int, how: Sampling, seed: int) -> None:
     """Continues texts with the newest checkpoint; prints them and keeps them in samples.jsonl."""
     loaded = load(run)
-    tokenizer = loaded.tokenizer
     with jax.set_mesh(loaded.mesh):
-        continuations = dict(
-            continue_prompts(
-                loaded.assemble,
-                loaded.parameters,
-                [[tokenizer.eod_id, *tokenizer.encode(prompt)] for prompt in prompts],
-                max_new_tokens=tokens,
-                eod_id=tokenizer.eod_id,
-                how=Sampling(temperature=temperature),
-                seed=seed,
-            )
-        )
+        made = dict(_continued(loaded, prompts, tokens, how, seed))
     records = [
-        {
-            "step": loaded.progress.step,
-            "prompt": prompt,
-            "continuation": tokenizer.decode(continuations[number]),
-            "temperature": temperature,
-        }
+        _record(loaded, prompt, made[number], tokens, how, seed)
         for number, prompt in enumerate(prompts)
     ]
     for record in records:
-        print(record["prompt"] + record["continuation"] + "\n")
+        print(pages.visible(record["prompt"] + record["continuation"]) + "\n")
     run_files.append_lines(run.samples, records)
+
+
+def generate_showcase(
+    run: RunFolder, folder: epath.Path, tokens: int | None, how: Sampling, seed: int
+) -> None:
+    """Continues the prompts of figures with the newest checkpoint, and makes pages of them.
+
+    An earlier showcase of the same step is replaced.
+
+    Args:
+      run: the folder; showcase.jsonl, .md and .html go to showcase/<step>/.
+      folder: of YAML files, as showcase.read takes them.
+      tokens: most to add to a prompt; as the files say unless given.
+      how: an id is chosen.
+      seed: of the sampling.
+
+    Raises:
+      InputError: the files are not as they should be.
+    """
+    figures = showcase.read(folder)
+    if tokens is not None:
+        figures = [dataclasses.replace(figure, max_new_tokens=tokens) for figure in figures]
+    loaded = load(run).in_float32()
+    asked = [(figure, name) for figure in figures for name in figure.prompts]
+    prompts = [figure.prompts[name] for figure, name in asked]
+    # Together and cut afterwards: prompts of several calls would be given the same random numbers.
+    longest = max(figure.max_new_tokens for figure in figures)
+    with jax.set_mesh(loaded.mesh):
+        made = _continued(loaded, prompts, longest, how, seed)
+        made = dict(track(made, "prompts continued", total=len(prompts)))
+    records = []
+    for number, (figure, name) in enumerate(asked):
+        most = figure.max_new_tokens
+        record = _record(loaded, prompts[number], made[number][:most], most, how, seed)
+        records.append({"figure": figure.name, "name": name, **record})
+    written = run.showcase / f"{loaded.progress.step}"
+    run_files.write_lines(written / "showcase.jsonl", records)
+    run_files.write_text(written / "showcase.md", showcase.markdown(figures, records))
+    run_files.write_text(written / "showcase.html", showcase.page(figures, records))
+    print(f"{written}: showcase.html, showcase.md and showcase.jsonl")
+
+
+def _continued(
+    loaded: LoadedRun, prompts: Sequence[str], tokens: int, how: Sampling, seed: int
+) -> Iterator[tuple[int, list[int]]]:
+    """The number of a prompt and its new ids, as they come; to be used under the mesh."""
+    tokenizer = loaded.tokenizer
+    return continue_prompts(
+        loaded.assemble,
+        loaded.parameters,
+        [[tokenizer.eod_id, *tokenizer.encode(prompt)] for prompt in prompts],
+        max_new_tokens=tokens,
+        eod_id=tokenizer.eod_id,
+        how=how,
+        seed=seed,
+    )
+
+
+def _record(
+    loaded: LoadedRun, prompt: str, new_ids: Sequence[int], tokens: int, how: Sampling, seed: int
+) -> dict[str, Any]:
+    """What was made of a prompt, and how."""
+    return {
+        "step": loaded.progress.step,
+        "prompt": prompt,
+        "continuation": loaded.tokenizer.decode(new_ids),
+        "temperature": how.temperature,
+        "top_p": how.limits.top_p,
+        "seed": seed,
+        "max_new_tokens": tokens,
+        "new_tokens": len(new_ids),
+    }

@@ -4,11 +4,16 @@ Everything is escaped, and a name that a template asks for must be there. Knows 
 page says.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
+
+# Characters that act on what stands around them: control characters but tab and newline, and those
+# that turn the direction of writing.
+ACTING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def render(template: str, content: Mapping[str, Any]) -> str:
@@ -20,7 +25,12 @@ def render(template: str, content: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"count": count, "percent": percent, "duration": duration}
+    environment.filters |= {
+        "count": count,
+        "percent": percent,
+        "duration": duration,
+        "visible": visible,
+    }
     return environment.get_template(template).render(content) + "\n"
 
 
@@ -39,3 +49,8 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def visible(text: str) -> str:
+    r"""A model's text, unable to act on a terminal or a page: \x1b is four characters to read."""
+    return ACTING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

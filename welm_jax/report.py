@@ -46,6 +46,7 @@ def content(run: RunFolder) -> dict[str, Any]:
         "data_card": _data_card(mixture, steps),
         "held_out": _held_out(held_out),
         "samples": list(run_files.read_lines(run.samples))[-LAST_SAMPLES:],
+        "showcase": _showcase(run),
         "config": run.operative_config.read_text(encoding="utf-8")
         if run.operative_config.exists()
         else "",
@@ -155,6 +156,13 @@ def _data_card(mixture: Mapping[str, Any] | None, steps: Sequence[Logged]) -> di
     tokens = steps[-1]["tokens"] if steps else 0
     card = corpus_card.content(folders.pop(), rates, tokens, corpus_card.MAX_EPOCHS)
     return card and corpus_card.drawn(card)
+
+
+def _showcase(run: RunFolder) -> str | None:
+    """Where the newest showcase lies."""
+    folders = (page.parent.name for page in run.showcase.glob("*/showcase.html"))
+    steps = [int(name) for name in folders if name.isdecimal()]
+    return f"{run.showcase.name}/{max(steps)}/showcase.html" if steps else None
 
 
 def _held_out(held_out: Mapping[str, Any] | None) -> dict[str, Any] | None:

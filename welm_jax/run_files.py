@@ -35,6 +35,7 @@ class RunFolder:
         self.held_out = self.path / "held_out.json"  # the latest held-out evaluation
         self.evaluation = self.path / "evaluation"  # tasks scored, a folder for each step
         self.samples = self.path / "samples.jsonl"  # continuations that were generated
+        self.showcase = self.path / "showcase"  # the figures' prompts, a folder for each step
         self.tensorboard = self.path / "tensorboard"
         self.goodput = self.path / "goodput"  # what the time of each life went to
         self.profile = self.path / "profile"  # of steps, where one was asked for
@@ -161,6 +162,11 @@ def write_text(file: epath.Path, text: str) -> None:
 def write_json(file: epath.Path, content: Any) -> None:
     """Writes JSON as write_text does; Chinese stays readable."""
     write_text(file, _json(content, indent=1) + "\n")
+
+
+def write_lines(file: epath.Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Writes JSON objects, a line each, as write_text does."""
+    write_text(file, "".join(_json(one) + "\n" for one in records))
 
 
 def _json(content: Any, indent: int | None = None) -> str:
