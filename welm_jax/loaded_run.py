@@ -141,7 +141,7 @@ def evaluate_tasks(
     """
     loaded = load(run).in_float32()
     with run_beginning.without_stderr():
-        from welm_jax.evaluate import evaluator, tables
+        from welm_jax.evaluate import evaluator, result_files
         from welm_jax.tasks.vocabulary import WelmVocabulary
     run_beginning.import_modules(user_modules)
     subject = evaluator.Subject(
@@ -155,13 +155,7 @@ def evaluate_tasks(
     )
     folder = run.evaluation / f"{subject.step}"
     evaluator.evaluate(subject, names, data_dir, folder, limit, Console())
-    results = evaluator.results(folder, subject.about(limit))
-    ours = {name: one["summary"] for name, one in results.items() if one["outcomes"]}
-    shown = tables.shown(ours)
-    text = tables.markdown(shown, subject.step)
-    run_files.write_text(folder / "tables.md", text)
-    run_files.write_text(folder / "tables.html", tables.page(shown, subject.step, results))
-    print(text)
+    print(result_files.write_tables(folder, subject.about(limit), run.path.resolve().name))
     print(f"{folder / 'tables.html'} shows each question, answer and score")
 
 

@@ -182,6 +182,15 @@ def _json(content: Any, indent: int | None = None) -> str:
     return json.dumps(finite(content), ensure_ascii=False, allow_nan=False, indent=indent)
 
 
+def write_lines(file: epath.Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Writes JSON objects, a line each, as write_text does."""
+    write_text(file, _lines(records))
+
+
+def _lines(records: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(_json(one) + "\n" for one in records)
+
+
 def write_lasting(file: epath.Path, text: str) -> None:
     """Writes a file that must outlive a loss of power: it and its folders are on disk on return.
 
@@ -228,7 +237,7 @@ def append_lines(file: epath.Path, records: Iterable[dict[str, Any]]) -> None:
     In a bucket each call that has any makes a file of its own, which `read_lines` puts after those
     before.
     """
-    added = "".join(_json(one) + "\n" for one in records)
+    added = _lines(records)
     if in_bucket(file):
         if added:
             write_text(file.parent / f"{file.name}.{time.time_ns():020d}", added)

@@ -19,9 +19,9 @@ from rich.console import Console
 from tests import tiny_corpus
 from tests.tasks import small_sets
 from tests.tiny_decoder import mesh_of, placed, random_parameters
-from welm_jax import launch
+from welm_jax import launch, run_files
 from welm_jax.decode import rank
-from welm_jax.evaluate import evaluator, model_functions, self_checks, tables
+from welm_jax.evaluate import evaluator, model_functions, result_files, self_checks, tables
 from welm_jax.failures import InputError, StopAndLook
 from welm_jax.model.config import ModelConfig
 from welm_jax.model.decoder import Assembler
@@ -75,9 +75,10 @@ def test_every_row_whose_data_is_there_is_evaluated(done):
     expected = {f"{row}_{n}shot" for row, few in shots.items() for n in (0, few)}
     assert set(summaries) == expected
     for name in expected:
-        content = json.loads((folder / f"{name}.json").read_text())
-        assert content["summary"] == summaries[name]
-        assert len(content["outcomes"]) == summaries[name]["scored"] == summaries[name]["n"] == 6
+        assert json.loads((folder / f"{name}.json").read_text()) == summaries[name]
+        outcomes = result_files.outcomes(folder, name)
+        assert len(outcomes) == summaries[name]["scored"] == summaries[name]["n"] == 6
+        assert summaries[name]["interval"][0] <= summaries[name]["value"]
         assert summaries[name]["self_checks"]["oracle"] == pytest.approx(100)
     assert summaries["chid_0shot"]["stands_in"] == "FewCLUE's ChID, 7 candidates"
     assert summaries["cmrc2018_1shot"]["shots"] == {"1": 6}
@@ -86,7 +87,7 @@ def test_every_row_whose_data_is_there_is_evaluated(done):
 def test_a_loss_is_that_of_a_choice_alone_after_its_prompt(subject, done):
     """By the mean of its tokens; test_rank.py shows that it is the plain forward pass."""
     summaries, folder = done
-    outcome = json.loads((folder / "c3_0shot.json").read_text())["outcomes"][3]
+    outcome = result_files.outcomes(folder, "c3_0shot")[3]
     tokenizer = subject.vocabulary.tokenizer
     prompt = [tokenizer.eod_id, *tokenizer.encode(outcome["prompt"])]
     with jax.set_mesh(subject.mesh):
@@ -120,6 +121,46 @@ def test_what_the_model_gave_is_asked_for_once(subject, data_dir, done, tmp_path
     asked.clear()
     evaluated(subject, ["c3_0shot"], data_dir, tmp_path)
     assert not asked
+
+
+def test_a_kill_between_a_tasks_two_files_loses_and_doubles_nothing(
+    subject, data_dir, done, tmp_path, monkeypatch
+):
+    """What was there of fewer examples is gone by then; the model is not asked again."""
+    summaries, folder = done
+    given = "c3_0shot.given.jsonl"
+    (tmp_path / given).write_text((folder / given).read_text())
+    evaluated(subject, ["c3_0shot"], data_dir, tmp_path, limit=2)
+
+    def killed(file, content):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(run_files, "write_json", killed)
+        evaluated(subject, ["c3_0shot"], data_dir, tmp_path)
+    for limit in (2, None):
+        assert result_files.summaries(epath.Path(tmp_path), subject.about(limit)) == {}
+
+    def asked(assemble, parameters, questions, **_):
+        assert not questions
+        return iter(())
+
+    monkeypatch.setattr(rank, "log_likelihoods", asked)
+    again = evaluated(subject, ["c3_0shot"], data_dir, tmp_path)
+    assert again["c3_0shot"] == summaries["c3_0shot"]
+    found = [result_files.outcomes(epath.Path(where), "c3_0shot") for where in (tmp_path, folder)]
+    assert found[0] == found[1] and len({one["id"] for one in found[0]}) == 6
+
+
+def test_the_beginning_of_the_passage_stands_beside_summaries(subject, tmp_path, monkeypatch):
+    """Of twenty characters four are the title's, of five: 2 x .2 x .8 / (.2 + .8) = .32."""
+    record = {"content": "甲乙丙丁" + "子" * 16 + "戊，后面还有", "title": "甲乙丙丁戊"}
+    small_sets.write(tmp_path / "sets/lcsts", "validation", [record])
+    monkeypatch.setattr(model_functions, "generate", lambda *_, **__: [(0, [])])
+    found = evaluated(subject, ["lcsts_0shot"], epath.Path(tmp_path / "sets"), tmp_path / "results")
+    assert found["lcsts_0shot"]["lead"] == pytest.approx(32) and found["lcsts_0shot"]["value"] == 0
+    [table] = tables.shown(found)
+    assert "LCSTS: the first 20 characters of the passage score 32.00" in table.notes
 
 
 def test_a_name_that_is_not_known_is_refused_with_what_may_be_meant(subject, data_dir, tmp_path):
@@ -179,7 +220,7 @@ def test_what_another_model_gave_is_not_taken_for_this_ones(subject, data_dir, d
     )
     evaluated(other, ["c3_0shot"], data_dir, tmp_path)
     ours, theirs = (
-        json.loads((epath.Path(where) / "c3_0shot.json").read_text())["outcomes"][0]["losses"]
+        result_files.outcomes(epath.Path(where), "c3_0shot")[0]["losses"]
         for where in (folder, tmp_path)
     )
     assert ours != theirs
@@ -281,14 +322,10 @@ def test_ties_broken_by_place_are_not_believed(subject, tmp_path, monkeypatch):
         self_checks.check(task, CONFIG.vocab_size)
 
 
-def test_what_a_model_says_is_escaped(done):
+def test_results_of_another_kind_stay_out_of_a_table(done):
     summaries, folder = done
-    results = evaluator.results(folder, {"step": 7, "limit": None})
-    assert set(results) == set(summaries)
-    assert evaluator.results(folder, {"step": 7, "limit": 10}) == {}
-    results["cmrc2018_0shot"]["outcomes"][0]["answer"] = "<script>alert(1)</script>"
-    page = tables.page(tables.shown(summaries), 7, results)
-    assert "<script>" not in page and "&lt;script&gt;" in page
+    assert result_files.summaries(folder, {"step": 7, "limit": None}) == summaries
+    assert result_files.summaries(folder, {"step": 7, "limit": 10}) == {}
 
 
 def test_the_tables_show_ours_beside_the_papers(done):
@@ -329,8 +366,10 @@ def test_the_command_killed_goes_on_and_scores_each_example_once(tmp_path):
     lines = [json.loads(one) for one in given.read_text().splitlines() if one.endswith("}")]
     keys = [one["key"] for one in lines]
     assert len(keys) == len(set(keys)) >= 600
-    summary = json.loads((given.parent / "c3_0shot.json").read_text())["summary"]
+    summary = json.loads((given.parent / "c3_0shot.json").read_text())
     assert summary["scored"] == summary["n"] == 200
+    assert len(result_files.outcomes(epath.Path(given.parent), "c3_0shot")) == 200
+    assert "\nc3_0shot,validation,0,0.0,run/4,acc," in (given.parent / "results.csv").read_text()
     assert "| C3 | acc (token_mean) | c3 |" in second.stdout
     assert "Traceback" not in second.stderr
 

@@ -32,6 +32,7 @@ def free(references, name="q"):
 def test_each_norm_by_hand():
     """Sums of -3, -4 and -4.8 over 1, 2, 4 tokens, 1, 2, 3 characters and 3, 6, 9 bytes."""
     outcome = judgement.of_choice(ROWS["c3"], question(), [-3, -4, -4.8], [-1, -3.5, -2])
+    assert outcome["tokens"] == [1, 2, 4]
     assert outcome["losses"] == {
         "token_mean": pytest.approx([3, 2, 1.2]),
         "sum": pytest.approx([3, 4, 4.8]),
@@ -134,7 +135,14 @@ def test_a_summary_counts_all():
     assert (found["value"], found["scored"], found["n"]) == (75, 4, 6)
     assert found["chance"] == pytest.approx(100 / 3) and found["norm"] == "token_mean"
     low, high = found["interval"]
-    assert low < 75 <= high
+    assert low < 75 <= high and found["intervals"]["token_mean"] == [low, high]
+    assert found["intervals"].keys() == found["by_norm"].keys() == set(judgement.NORMS)
+    assert found["region"] == "label" and found["demonstrations"] == 0
+
+
+def test_a_choice_that_is_scored_with_the_text_after_it_says_so():
+    outcome = judgement.of_choice(ROWS["chid"], question(), [-1, -2, -3], [0] * 3)
+    assert judgement.summary(ROWS["chid"], [outcome], {})["region"] == "label_suffix"
 
 
 def test_bleu_is_of_the_corpus_and_named():
@@ -143,4 +151,21 @@ def test_bleu_is_of_the_corpus_and_named():
     outcomes = [judgement.of_answer(row, free([one]), one) for one in answers]
     found = judgement.summary(row, outcomes, {})
     assert found["value"] == pytest.approx(100) and "tok:13a" in found["signature"]
-    assert found["interval"] is None
+    assert found["interval"] == pytest.approx([100, 100])
+    assert outcomes[0]["bleu_counts"] == [5, 5, 5, 4, 3, 2, 5, 4, 3, 2]  # n-grams of five words
+
+
+def test_bleu_has_an_interval_by_group():
+    row, references = ROWS["zh2en"], [f"we saw {at} old ships near the harbour" for at in range(6)]
+    answers = [*references[:3], *["they came home without a word"] * 3]
+    widths = []
+    for groups in ("abcdef", "aabbcc", "aaaaaa"):
+        outcomes = [
+            judgement.of_answer(row, free([reference], name=group), answer)
+            for reference, answer, group in zip(references, answers, groups, strict=True)
+        ]
+        found = judgement.summary(row, outcomes, {})
+        low, high = found["interval"]
+        assert low <= found["value"] <= high
+        widths.append(high - low)
+    assert widths[1] > widths[0] > widths[2] == 0

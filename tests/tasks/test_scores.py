@@ -1,3 +1,6 @@
+import functools
+
+import numpy as np
 import pytest
 
 from welm_jax.tasks import scores
@@ -78,6 +81,43 @@ def test_bleu_names_its_tokens():
     assert "tok:ja-mecab" in scores.bleu([["猫が好きです。"]], ["犬が好きです。"], "ja-mecab")[1]
 
 
+TRANSLATED = [  # references, prediction
+    (["我有三本书，都很旧。", "我有三本旧书。"], "我有三本旧的书。"),
+    (["今天天气很好，我们去公园。"], "今天天气不好，我们不去公园。"),
+    (["他说的话没有人相信。"], ""),
+    (["他们坐船过河，走了三天。", "他们乘船渡河，走了三天。"], "他们坐船过河，走三天。"),
+]
+
+
+@pytest.mark.parametrize("tokenizer", ["zh", "13a", "ja-mecab"])
+def test_summed_counts_give_the_bleu_of_the_corpus(tokenizer):
+    references, predictions = zip(*TRANSLATED, strict=True)
+    value, signature = scores.bleu(references, predictions, tokenizer)
+    counts = [scores.bleu_counts(*one, tokenizer) for one in TRANSLATED]
+    assert scores.bleu_of_counts(np.sum(counts, axis=0)) == value
+    assert "nrefs:var" in signature
+
+
+def test_an_interval_of_bleu_is_of_the_bleu_of_each_resample():
+    """Against sacrebleu, which reads each resample as a corpus of its own."""
+
+    @functools.cache
+    def plain(times):
+        drawn = [one for one, count in zip(TRANSLATED, times, strict=True) for _ in range(count)]
+        return scores.bleu(*zip(*drawn, strict=True), "zh")[0]
+
+    groups = ["a", "b", "a", "c"]
+    times = scores._resampled(np.eye(4), groups, seed=0).astype(int)
+    assert (times[:, 0] == times[:, 2]).all() and (times[:, [0, 1, 3]].sum(1) == 3).all()
+    expected = np.percentile([plain(tuple(one)) for one in times.tolist()], (2.5, 97.5))
+    counts = np.array([scores.bleu_counts(*one, "zh") for one in TRANSLATED])
+    found = scores.bleu_interval(counts, groups)
+    assert found == pytest.approx(expected)
+    assert found[0] < plain((1, 1, 1, 1)) < found[1]
+    alone = scores.bleu_interval(counts[:1], ["a"])
+    assert alone == pytest.approx([plain((1, 0, 0, 0))] * 2)
+
+
 def test_strict_score_of_chunks():
     assert scores.chunk_f1(right=3, answered=4, total=6) == pytest.approx(0.6)
     assert scores.chunk_f1(right=0, answered=0, total=6) == 0
@@ -102,10 +142,12 @@ def test_the_language_by_its_script(text, language):
 
 def test_an_interval_draws_whole_groups():
     """Ten groups of fifty equal values are ten observations: the interval is that of ten."""
-    values = [float(group % 2) for group in range(10) for _ in range(50)]
+    values = np.array([float(group % 2) for group in range(10) for _ in range(50)])
     grouped = scores.interval(values, [at // 50 for at in range(500)])
     single = scores.interval(values, range(500))
     assert grouped[1] - grouped[0] > 5 * (single[1] - single[0]) > 0
     # Of ten fair coins the mean's 95 % is .5 +- 2 x .158.
     assert grouped == pytest.approx((0.2, 0.8), abs=0.05)
-    assert scores.interval(values, range(500)) == single
+    assert (scores.interval(values, range(500)) == single).all()
+    both = scores.interval(np.stack([values, 2 * values], axis=1), range(500))
+    assert both == pytest.approx(np.stack([single, 2 * single], axis=1))

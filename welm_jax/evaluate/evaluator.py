@@ -2,11 +2,11 @@
 
 Each task is read, checked with models of which the scores are known, and given to seqio's own
 evaluator. What the model gave, each question's outcome and the task's summary lie in files beside
-one another; one task that fails does not take the others with it.
+one another (result_files.py); one task that fails does not take the others with it.
 """
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,11 @@ from jaxtyping import PyTree
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from welm_jax import run_files
-from welm_jax.evaluate import self_checks
+from welm_jax.evaluate import result_files, self_checks
 from welm_jax.evaluate.model_functions import ModelFunctions
 from welm_jax.failures import Failure, InputError, StopAndLook
 from welm_jax.model.decoder import Assembler
-from welm_jax.tasks import eval_tasks
+from welm_jax.tasks import demonstrations, eval_tasks, scores
 from welm_jax.tasks.eval_tasks import EvalTask
 from welm_jax.tasks.prompted import Row
 from welm_jax.tasks.vocabulary import WelmVocabulary
@@ -116,7 +115,7 @@ def evaluate(
       subject: the model.
       names: of tasks or mixtures.
       data_dir: holds a folder for each set.
-      folder: where results go: `<task>.json` with summary and outcomes, `<task>.given.jsonl`.
+      folder: where results go; see result_files.py.
       limit: examples of each task, the first ones; all unless given.
       console: tells how far it is.
 
@@ -145,9 +144,9 @@ def evaluate(
             except Failure as error:
                 progress.console.print(f"{name} is left out: {error}", markup=False, soft_wrap=True)
             else:
-                summary = found[name] = {"task": name, **subject.about(limit), **summary}
-                content = {"summary": summary, "outcomes": outcomes}
-                run_files.write_json(folder / f"{name}.json", content)
+                named = {"task": name, "split": eval_tasks.SPLIT, **subject.about(limit)}
+                summary = found[name] = {**named, **summary}
+                result_files.write_task(folder, summary, outcomes)
                 progress.console.print(_in_words(name, summary), markup=False, soft_wrap=True)
             progress.advance(of_all)
     if not found:
@@ -173,9 +172,24 @@ def _of_ours(
         "stands_in": task.eval_set.stands_in,
         "checked": task.eval_set.checked,
         "self_checks": checked,
+        "shots_asked": task.shots,
+        "seed": demonstrations.SEED,
+        "prompt_id": task.row.prompt_id,
         "repeated_inputs": len(task.questions) - len({tuple(one.ids) for one in task.questions}),
     }
+    if task.row.lead:
+        about["lead"] = _lead(task)
     return {**about, **summary}, outcomes
+
+
+def _lead(task: EvalTask) -> float:
+    """What the first characters of each passage score, in per cent: no model, and hard to beat."""
+    row, score = task.row, scores.ANSWER_SCORES[task.row.metric]
+    found = [
+        scores.best_of(score, one.references, one.inputs[row.passage][: row.lead])
+        for one in (question.example for question in task.questions)
+    ]
+    return 100 * float(np.mean(found))
 
 
 def _of_others(
@@ -243,17 +257,3 @@ def _in_words(name: str, summary: dict[str, Any]) -> str:
     if summary["interval"]:
         words += " ({:.2f} to {:.2f})".format(*summary["interval"])
     return f"{words}, {summary['scored']} of {summary['n']} scored"
-
-
-def results(folder: epath.Path, about: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Name -> content of the file of each task in a results folder.
-
-    Args:
-      folder: of results.
-      about: what they must have in common, as `Subject.about` gives it; others stay out.
-    """
-    found = {
-        file.name.removesuffix(".json"): run_files.read_json(file)
-        for file in sorted(folder.glob("*.json"))
-    }
-    return {name: one for name, one in found.items() if about.items() <= one["summary"].items()}

@@ -1,16 +1,22 @@
 """Tables 3 and 5 with a column of ours beside the paper's: Markdown, and a page of HTML."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from welm_jax import pages
+from welm_jax.evaluate.averages import average
 from welm_jax.evaluate.paper_numbers import TABLE_3, TABLE_5, PaperTable
 from welm_jax.tasks import chinese, cross_lingual, judgement
 from welm_jax.tasks.prompted import Row
 
 PAPER = ((TABLE_3, chinese.ROWS), (TABLE_5, cross_lingual.ROWS))
 NONE = "–"
+# Shown as the pictures that Unicode has of them: else a model's answer could steer a terminal.
+CONTROLS = {at: 0x2400 + at for at in range(32) if chr(at) not in "\n\t"} | {
+    at: 0xFFFD for at in range(0x7F, 0xA0)
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,17 +70,39 @@ def _table(
                 *map(_number, paper.zero[row.name]),
                 *_ours(zero),
                 *map(_number, paper.few[row.name]),
-                *(_ours(few) if _mean_shots(few) else (NONE, NONE)),
+                *_ours(few if few and few["demonstrations"] else None),
                 _number(one.get("chance")),
             ]
         )
-        notes += _notes(row, zero, few)
+        notes += _notes(row, paper.remarks.get(row.name, ""), zero, few)
+    for title in paper.means if cells else ():
+        of_mean, told = _mean(paper, title, rows, summaries)
+        cells.append(of_mean)
+        notes += told
     return Shown(title=paper.title, columns=columns, rows=cells, notes=notes)
 
 
-def _mean_shots(summary: Mapping[str, Any] | None) -> float:
-    shots = summary["shots"] if summary else {}
-    return sum(int(k) * count for k, count in shots.items()) / max(sum(shots.values()), 1)
+def _mean(
+    paper: PaperTable,
+    title: str,
+    rows: Sequence[Row],
+    summaries: Mapping[str, Mapping[str, Any]],
+) -> tuple[list[str], list[str]]:
+    """A mean's cells and notes; ours only where all of its rows are there."""
+    names = paper.means[title]
+    members = [row for row in rows if row.name in names]
+    cells, notes, mark = [], [], ""
+    for setting, of, few_shot in (("zero-shot", paper.zero, False), ("few-shot", paper.few, True)):
+        theirs = zip(*(of[name] for name in names), strict=True)
+        ours = average(members, summaries, few_shot)
+        cells += [_number(statistics.fmean(one)) for one in theirs]
+        cells += [NONE if ours.missing else _number(ours.value), NONE]
+        if ours.missing:
+            notes.append(f"{title}, {setting}: ours lacks {', '.join(ours.missing)}")
+        elif ours.stands_in:
+            mark, told = "*", ", ".join(ours.stands_in)
+            notes.append(f"{title}, {setting}: * not the paper's sets: {told}")
+    return [title, "mean", f"{len(names)} rows{mark}", NONE, *cells, NONE], notes
 
 
 def _ours(summary: Mapping[str, Any] | None) -> tuple[str, str]:
@@ -90,17 +118,20 @@ def _number(value: float | None) -> str:
     return NONE if value is None else f"{value:.2f}"
 
 
-def _notes(row: Row, *summaries: Mapping[str, Any] | None) -> list[str]:
+def _notes(row: Row, remark: str, *summaries: Mapping[str, Any] | None) -> list[str]:
     """What a reader of a row must know."""
     found = [one for one in summaries if one]
-    notes = []
+    notes = [remark] if remark else []
+    if row.lead:
+        lead = found[0]["lead"]
+        notes.append(f"the first {row.lead} characters of the passage score {lead:.2f}")
     if found[0]["stands_in"]:
         notes.append(f"* not the paper's set: {found[0]['stands_in']}")
     for one in found:
-        wanted = int(one["task"].removesuffix("shot").rpartition("_")[2])
         told = [f"{count} left out: {why}" for why, count in one["skipped"].items()]
-        if _mean_shots(one) < wanted:
-            told.append(f"{_mean_shots(one):.1f} of {wanted} demonstrations in the mean")
+        had, wanted = one["demonstrations"], one["shots_asked"]
+        if had < wanted:
+            told.append(f"{had:.1f} of {wanted} demonstrations in the mean")
         told += [f"{one['passages_cut']} passages cut"] if one["passages_cut"] else []
         if "language_is_right" in one and one["language_is_right"] < 100:
             told.append(f"{one['language_is_right']:.0f} % in the language asked for")
@@ -128,19 +159,17 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def page(tables: Sequence[Shown], step: int, results: Mapping[str, Mapping[str, Any]]) -> str:
+def page(
+    tables: Sequence[Shown], step: int, outcomes: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> str:
     """The same as a page of HTML, with each question, answer and score below.
 
     Args:
       tables: as `shown` gives them.
       step: of training.
-      results: name -> content of a task's file.
+      outcomes: of each task by its name.
     """
-    tasks = [
-        {"name": name, "outcomes": [*map(_outcome, one["outcomes"])]}
-        for name, one in results.items()
-        if one["outcomes"]
-    ]
+    tasks = [{"name": name, "outcomes": [*map(_outcome, of)]} for name, of in outcomes.items()]
     return pages.render("evaluation.html.j2", {"tables": tables, "step": step, "tasks": tasks})
 
 
@@ -156,4 +185,5 @@ def _outcome(one: Mapping[str, Any]) -> dict[str, str]:
     else:
         said, right = one["answer"], f"right: {'; or: '.join(one['references'])}"
         score = ", ".join(f"{name} {value:.2f}" for name, value in one["scores"].items())
-    return {"id": one["id"], "prompt": one["prompt"], "said": said, "right": right, "score": score}
+    told = {"id": one["id"], "prompt": one["prompt"], "said": said, "right": right, "score": score}
+    return {name: text.translate(CONTROLS) for name, text in told.items()}

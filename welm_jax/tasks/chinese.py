@@ -238,6 +238,7 @@ ROWS = (
         shots=5,
         passage="text",
         max_new_tokens=64,
+        lead=20,
     ),
     Row(
         name="ttnews",
@@ -259,6 +260,7 @@ ROWS = (
         shots=5,
         passage="text",
         max_new_tokens=64,
+        lead=20,
     ),
     Row(
         name="webqa",

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from welm_jax.tasks.examples import Example
 
+SEED = 0  # of all draws in an evaluation
 SHARED = 34  # characters in a row that make two texts the same, as section 2 counts overlap
 
 
 def choose(
-    pool: Sequence[Example], example: Example, shots: int, task: str, seed: int = 0
+    pool: Sequence[Example], example: Example, shots: int, task: str, seed: int = SEED
 ) -> list[Example]:
     """Examples to demonstrate with, in the order in which they are shown.
 

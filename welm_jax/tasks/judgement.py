@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from welm_jax.tasks import scores
+from welm_jax.tasks.demonstrations import SEED
 from welm_jax.tasks.prompted import Question, Row
 
 TIE = 1e-4  # scores that differ by less are equal, for equal ones differ by rounding
 NEGATIVE_SEEDS = 3  # draws of wrong labels over which accuracy is averaged
 NORMS = ("token_mean", "sum", "char_mean", "byte_mean", "pmi")
 HEADLINE = NORMS[0]  # the paper compares perplexities
-ACCURACY = "acc"
+ACCURACY, BLEU = "acc", "bleu_"  # a metric, and what others begin with
 STRICT = "webqa_strict"  # of a corpus: right answers among those given and those asked for
 
 
@@ -33,7 +34,8 @@ def of_choice(
       null_sums: the same after nothing; what pmi takes off.
 
     Returns:
-      Beside the question's own fields: `losses` by norm, of each choice, the least the best;
+      Beside the question's own fields: `tokens` of each choice that are scored; `losses` by norm,
+      of each choice, the least the best, `sum` in nats;
       `predicted` and `right` by norm, `right` between 0 and 1 where wrong labels are drawn.
     """
     sums, null_sums = np.asarray(sums, np.float64), np.asarray(null_sums, np.float64)
@@ -45,13 +47,13 @@ def of_choice(
     }
     losses = {norm: -sums / lengths[norm] for norm in lengths} | {"pmi": null_sums - sums}
     gold, everything = question.example.gold, range(len(sums))
-    drawn = [
-        _options(row, question, seed) for seed in range(NEGATIVE_SEEDS if row.negatives else 1)
-    ]
+    seeds = range(SEED, SEED + (NEGATIVE_SEEDS if row.negatives else 1))
+    drawn = [_options(row, question, seed) for seed in seeds]
     return {
         **_asked(question),
         "choices": list(question.example.choices),
         "gold": gold,
+        "tokens": lengths["token_mean"],
         "losses": {norm: loss.tolist() for norm, loss in losses.items()},
         "predicted": {norm: _best(loss, everything, question) for norm, loss in losses.items()},
         "right": {
@@ -65,12 +67,12 @@ def of_choice(
 def of_answer(row: Row, question: Question, answer: str) -> dict[str, Any]:
     """The outcome of a question that was answered freely: `answer`, `references` and `scores`.
 
-    What counts is the answer's first line.
+    What counts is the answer's first line. BLEU is a corpus's: of it there are `bleu_counts`.
     """
     said = answer.split("\n", 1)[0].strip()
     references = list(question.example.references)
     names = [name for name in (row.metric, *row.also) if name in scores.ANSWER_SCORES]
-    return {
+    outcome = {
         **_asked(question),
         "answer": said,
         "references": references,
@@ -79,6 +81,10 @@ def of_answer(row: Row, question: Question, answer: str) -> dict[str, Any]:
         },
         "language_is_right": _is_in(row.language, said),
     }
+    if row.metric.startswith(BLEU):
+        tokenizer = row.metric.removeprefix(BLEU)
+        outcome["bleu_counts"] = scores.bleu_counts(references, said, tokenizer)
+    return outcome
 
 
 def summary(row: Row, outcomes: Sequence[Mapping[str, Any]], skipped: Mapping[str, int]) -> dict:
@@ -88,6 +94,10 @@ def summary(row: Row, outcomes: Sequence[Mapping[str, Any]], skipped: Mapping[st
       row: of the tables.
       outcomes: of all questions that were scored.
       skipped: reason -> examples that were not.
+
+    Returns:
+      `value` is the headline and `interval` its own; `intervals` has those of all means, under the
+      name of a norm or a score.
     """
     groups = [one["group"] for one in outcomes]
     found: dict[str, Any] = {
@@ -96,24 +106,34 @@ def summary(row: Row, outcomes: Sequence[Mapping[str, Any]], skipped: Mapping[st
         "skipped": dict(skipped),
         "n": len(outcomes) + sum(skipped.values()),
         "shots": dict(Counter(str(one["shots"]) for one in outcomes)),
+        "demonstrations": float(np.mean([one["shots"] for one in outcomes])),
         "demos_dropped": sum(one["demos_dropped"] for one in outcomes),
         "passages_cut": sum(one["passage_cut"] > 0 for one in outcomes),
     }
     if row.metric == ACCURACY:
-        found |= _of_choices(outcomes, groups)
+        found |= _of_choices(row, outcomes, groups)
     else:
         found |= _of_answers(row, outcomes, groups)
     return found
 
 
-def _of_choices(outcomes: Sequence[Mapping[str, Any]], groups: Sequence[str]) -> dict[str, Any]:
-    by_norm = {norm: [one["right"][norm] for one in outcomes] for norm in NORMS}
-    among_all = [one["predicted"][HEADLINE] == one["gold"] for one in outcomes]
+def _of_choices(
+    row: Row, outcomes: Sequence[Mapping[str, Any]], groups: Sequence[str]
+) -> dict[str, Any]:
+    columns = {norm: [one["right"][norm] for one in outcomes] for norm in NORMS}
+    if row.negatives:
+        among_all = [one["predicted"][HEADLINE] == one["gold"] for one in outcomes]
+        columns["among_all_labels"] = among_all
+    means, intervals = _means(columns, groups)
+    by_norm = {norm: means.pop(norm) for norm in NORMS}
     return {
-        **_with_interval(by_norm[HEADLINE], groups),
+        "value": by_norm[HEADLINE],
+        "interval": intervals[HEADLINE],
+        "intervals": intervals,
         "norm": HEADLINE,
-        "by_norm": {norm: 100 * float(np.mean(right)) for norm, right in by_norm.items()},
-        "among_all_labels": 100 * float(np.mean(among_all)),
+        "region": "label_suffix" if row.suffix else "label",
+        "by_norm": by_norm,
+        **means,
         "chance": 100 * float(np.mean([one["chance"] for one in outcomes])),
     }
 
@@ -121,33 +141,37 @@ def _of_choices(outcomes: Sequence[Mapping[str, Any]], groups: Sequence[str]) ->
 def _of_answers(
     row: Row, outcomes: Sequence[Mapping[str, Any]], groups: Sequence[str]
 ) -> dict[str, Any]:
-    named = outcomes[0]["scores"]
-    also = {name: 100 * float(np.mean([one["scores"][name] for one in outcomes])) for name in named}
-    found: dict[str, Any] = {"also": also}
+    columns = {name: [one["scores"][name] for one in outcomes] for name in outcomes[0]["scores"]}
     if row.language:
-        right = [one["language_is_right"] for one in outcomes]
-        found["language_is_right"] = 100 * float(np.mean(right))
+        columns["language_is_right"] = [one["language_is_right"] for one in outcomes]
+    means, intervals = _means(columns, groups)
+    also = {name: means.pop(name) for name in outcomes[0]["scores"]}
     if STRICT in row.also:
         right = sum(one["scores"]["acc_exact"] for one in outcomes)
         answered = sum(bool(one["answer"]) for one in outcomes)
         also[STRICT] = 100 * scores.chunk_f1(int(right), answered, len(outcomes))
-    if row.metric.startswith("bleu_"):
-        most = max(len(one["references"]) for one in outcomes)
-        references = [_padded(one["references"], most) for one in outcomes]
-        answers = [one["answer"] for one in outcomes]
-        value, signature = scores.bleu(references, answers, row.metric.removeprefix("bleu_"))
-        return {"value": value, "interval": None, "signature": signature, **found}
-    return {**_with_interval([one["scores"][row.metric] for one in outcomes], groups), **found}
+    found = {"intervals": intervals, "also": also, **means}
+    if row.metric.startswith(BLEU):
+        references, answers = ([one[of] for one in outcomes] for of in ("references", "answer"))
+        value, signature = scores.bleu(references, answers, row.metric.removeprefix(BLEU))
+        counts = np.array([one["bleu_counts"] for one in outcomes])
+        interval = scores.bleu_interval(counts, groups).tolist()
+        return {"value": value, "interval": interval, "signature": signature, **found}
+    return {"value": also[row.metric], "interval": intervals[row.metric], **found}
 
 
-def _padded(references: Sequence[str], count: int) -> list[str]:
-    """As many references as the others have: a repeated one changes nothing."""
-    return [*references, *[references[0]] * (count - len(references))]
-
-
-def _with_interval(values: Sequence[float], groups: Sequence[str]) -> dict[str, Any]:
-    low, high = scores.interval(values, groups)
-    return {"value": 100 * float(np.mean(values)), "interval": [100 * low, 100 * high]}
+def _means(
+    columns: Mapping[str, Sequence[float]], groups: Sequence[str]
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """The mean of each column, and its interval, in per cent."""
+    if not columns:
+        return {}, {}
+    values = 100 * np.array([*columns.values()], np.float64).T
+    means, intervals = values.mean(axis=0), scores.interval(values, groups).T
+    return (
+        dict(zip(columns, means.tolist(), strict=True)),
+        dict(zip(columns, intervals.tolist(), strict=True)),
+    )
 
 
 def _is_in(language: str, said: str) -> bool:

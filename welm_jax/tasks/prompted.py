@@ -4,6 +4,8 @@ Prompt and answer are tokenised apart and joined as ids, in demonstrations too: 
 text, some of their characters would melt into one piece, and the wrong tokens would be scored.
 """
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,6 +57,7 @@ class Row:
       negatives: wrong labels a question is left with; 0 leaves all.
       max_new_tokens: of an answer; 0 where it is chosen.
       language: that answers are asked for in; none if no prompt asks for one.
+      lead: characters at the beginning of the passage that stand beside answers as a baseline.
     """
 
     name: str
@@ -69,6 +72,13 @@ class Row:
     negatives: int = 0
     max_new_tokens: int = 0
     language: str = ""
+    lead: int = 0
+
+    @property
+    def prompt_id(self) -> str:
+        """Its name and a digest of its wording: figures of another wording have another."""
+        wording = json.dumps([self.prompt, self.suffix, BETWEEN])
+        return f"{self.name}-{hashlib.sha1(wording.encode()).hexdigest()[:8]}"
 
     def available(self, data_dir: epath.Path) -> EvalSet | None:
         """The first of its sets that is there."""

@@ -7,15 +7,17 @@ by that of ROUGE-1; none is called so here.
 
 import collections
 import functools
+import itertools
 import re
 import string
 import unicodedata
 from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Float, Shaped
 
 HAN = "\u4e00-\u9fa5"
-RESAMPLES = 2000
+RESAMPLES, BOUNDS = 2000, (2.5, 97.5)  # of a bootstrap; the percentiles that are 95 % apart
 # What the CMRC 2018 evaluation takes away; ASCII full stops, commas and brackets are not in it.
 CMRC_PUNCTUATION = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
 
@@ -114,16 +116,37 @@ def bleu(
     """Corpus BLEU by sacrebleu, 0 to 100, and the signature that says which.
 
     Args:
-      references: of each prediction, as many of each.
+      references: of each prediction; some may have more than others.
       predictions: in the same order.
       tokenizer: sacrebleu's name: `zh`, `13a` or `ja-mecab`.
     """
-    from sacrebleu.metrics import BLEU
-
-    metric = BLEU(tokenize=tokenizer)
-    by_place = [list(one) for one in zip(*references, strict=True)]
+    metric = _sacrebleu(tokenizer)
+    by_place = [list(one) for one in itertools.zip_longest(*references)]
     found = metric.corpus_score(list(predictions), by_place)
     return found.score, str(metric.get_signature())
+
+
+def bleu_counts(references: Sequence[str], prediction: str, tokenizer: str) -> list[int]:
+    """What BLEU knows of one prediction: summed over a corpus, these give the corpus its BLEU.
+
+    Returns:
+      Ten numbers: tokens of the prediction and of the closest reference, then n-grams of length
+      1 to 4 that are right, and that there are.
+    """
+    found = _sacrebleu(tokenizer).corpus_score([prediction], [[one] for one in references])
+    return [found.sys_len, found.ref_len, *found.counts, *found.totals]
+
+
+def bleu_of_counts(counts: Sequence[float]) -> float:
+    """Corpus BLEU, 0 to 100, of summed `bleu_counts`; the tokenizer no longer matters."""
+    metric, (predicted, wanted, *grams) = _sacrebleu("none"), map(int, counts)
+    return metric.compute_bleu(
+        correct=grams[:4],
+        total=grams[4:],
+        sys_len=predicted,
+        ref_len=wanted,
+        smooth_method=metric.smooth_method,
+    ).score
 
 
 def chunk_f1(right: int, answered: int, total: int) -> float:
@@ -154,30 +177,57 @@ def language_of(text: str) -> str:
 
 
 def interval(
-    values: Sequence[float], groups: Sequence[Hashable], seed: int = 0
-) -> tuple[float, float]:
+    values: Shaped[np.ndarray, "N ..."], groups: Sequence[Hashable], seed: int = 0
+) -> Float[np.ndarray, "2 ..."]:
     """A 95 % interval of the mean by bootstrap, drawing whole groups.
 
     Questions about one passage stand and fall together: drawn one by one, they would seem to be
     more evidence than they are.
 
     Args:
-      values: one an example.
+      values: one an example, or a row of K, whose means then get an interval each, [N] or [N, K].
       groups: of the examples; equal ones are drawn together.
       seed: of the draws.
 
     Returns:
-      The 2.5th and 97.5th percentile over 2,000 resamples.
+      The 2.5th and 97.5th percentile over 2,000 resamples, [2] or [2, K].
     """
-    members: dict[Hashable, list[float]] = collections.defaultdict(list)
-    for value, group in zip(values, groups, strict=True):
-        members[group].append(value)
-    sums = np.array([sum(one) for one in members.values()])
-    counts = np.array([len(one) for one in members.values()])
+    sums = _resampled(np.column_stack([values, np.ones(len(values))]), groups, seed)
+    means = (sums[:, :-1] / sums[:, -1:]).reshape(RESAMPLES, *values.shape[1:])
+    return np.percentile(means, BOUNDS, axis=0)
+
+
+def bleu_interval(
+    counts: Shaped[np.ndarray, "N 10"], groups: Sequence[Hashable], seed: int = 0
+) -> Float[np.ndarray, "2"]:
+    """The same of corpus BLEU, which is no mean: it is computed anew for each resample.
+
+    Args:
+      counts: of each prediction, as `bleu_counts` gives them.
+      groups: of the examples.
+      seed: of the draws.
+    """
+    drawn = _resampled(counts, groups, seed)
+    return np.percentile([bleu_of_counts(one) for one in drawn.tolist()], BOUNDS)
+
+
+def _resampled(
+    columns: Shaped[np.ndarray, "N K"], groups: Sequence[Hashable], seed: int
+) -> Float[np.ndarray, "R K"]:
+    """The sums of columns over resamples, each of as many whole groups as there are."""
+    places = {group: place for place, group in enumerate(dict.fromkeys(groups))}
+    sums = np.zeros((len(places), columns.shape[1]))
+    np.add.at(sums, [places[group] for group in groups], columns)
     random, equal = np.random.default_rng(seed), np.full(len(sums), 1 / len(sums))
     blocks = (random.multinomial(len(sums), equal, RESAMPLES // 20) for _ in range(20))
-    means = np.concatenate([(drawn @ sums) / (drawn @ counts) for drawn in blocks])
-    return float(np.percentile(means, 2.5)), float(np.percentile(means, 97.5))
+    return np.concatenate([drawn @ sums for drawn in blocks])
+
+
+@functools.cache
+def _sacrebleu(tokenizer: str):
+    from sacrebleu.metrics import BLEU
+
+    return BLEU(tokenize=tokenizer)
 
 
 def _f1(shared: int, of_prediction: int, of_reference: int) -> float:

@@ -1,0 +1,69 @@
+"""The folder of an evaluation: a task's summary and outcomes, and the tables made of them.
+
+What the model gave, `<task>.given.jsonl`, lies there too, and is model_functions' own.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from welm_jax import run_files
+from welm_jax.evaluate import results_csv, tables
+
+
+def write_task(
+    folder: epath.Path, summary: Mapping[str, Any], outcomes: Sequence[Mapping[str, Any]]
+) -> None:
+    """Writes `<task>.json`, the summary, and `<task>.jsonl`, the outcomes, a line each.
+
+    A summary always stands beside the outcomes it is of: an older one goes first, the new one comes
+    last, so that after a kill in between there is none.
+    """
+    file = folder / f"{summary['task']}.json"
+    file.unlink(missing_ok=True)
+    if outcomes:
+        run_files.write_lines(_outcomes_file(folder, summary["task"]), outcomes)
+    run_files.write_json(file, summary)
+
+
+def summaries(folder: epath.Path, about: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Name -> summary of each task in a folder.
+
+    Args:
+      folder: of results.
+      about: what they must have in common, as `Subject.about` gives it; others stay out.
+    """
+    found = [run_files.read_json(file) for file in sorted(folder.glob("*.json"))]
+    return {one["task"]: one for one in found if about.items() <= one.items()}
+
+
+def outcomes(folder: epath.Path, task: str) -> list[dict[str, Any]]:
+    """Those of a task of ours, in the order of its questions."""
+    return list(run_files.read_lines(_outcomes_file(folder, task)))
+
+
+def write_tables(folder: epath.Path, about: Mapping[str, Any], run: str) -> str:
+    """Writes `tables.md`, `tables.html` and `results.csv`.
+
+    Args:
+      folder: of results.
+      about: what figures of one table must have in common; has the step.
+      run: its name.
+
+    Returns:
+      The tables as Markdown.
+    """
+    found = summaries(folder, about)
+    ours = {name: one for name, one in found.items() if "metric" in one}
+    shown, step = tables.shown(ours), about["step"]
+    markdown = tables.markdown(shown, step)
+    of_tasks = {name: outcomes(folder, name) for name in ours}
+    run_files.write_text(folder / "tables.md", markdown)
+    run_files.write_text(folder / "tables.html", tables.page(shown, step, of_tasks))
+    run_files.write_text(folder / "results.csv", results_csv.text(found, f"{run}/{step}"))
+    return markdown
+
+
+def _outcomes_file(folder: epath.Path, task: str) -> epath.Path:
+    return folder / f"{task}.jsonl"
