@@ -31,7 +31,8 @@ FLOORS = {
     "train": (["welm_jax.train.loop", "welm_jax.train.step"], TRAINING),
     "decode": (["welm_jax.decode.generate"], TRAINING),
     "rows of the tables": (
-        [f"welm_jax.tasks.{name}" for name in ("chinese", "cross_lingual", "judgement", "scores")],
+        [f"welm_jax.tasks.{name}" for name in ("chinese", "cross_lingual", "judgement", "scores")]
+        + ["welm_jax.evaluate.result_files"],
         set(),
     ),
     "tasks": (

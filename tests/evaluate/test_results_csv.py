@@ -44,6 +44,7 @@ def test_accuracy_among_all_labels_is_told_where_some_were_drawn():
     tnews["intervals"]["among_all_labels"] = [25.0, 75.0]
     last = lines_of(tnews)[-1]
     assert (last["metric"], last["value"], last["ci_lo"]) == ("among_all_labels", "50.0", "25.0")
+    assert (last["norm"], last["chance"]) == ("token_mean", "")  # which is not that of the others
 
 
 def test_a_set_that_stands_in_is_named():

@@ -80,15 +80,15 @@ def _figures(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     }
     for norm, value in summary.get("by_norm", {}).items():
         if norm != summary["norm"]:
-            named = {name: summary[name] for name in ("region", "chance")}
-            interval = intervals[norm]
-            yield {"metric": metric, "norm": norm, "value": value, "interval": interval, **named}
+            figure = {"metric": metric, "norm": norm, "value": value, "interval": intervals[norm]}
+            yield {**figure, **{name: summary[name] for name in ("region", "chance")}}
     others = {name: one for name, one in summary.get("also", {}).items() if name != metric}
     others |= {
         name: summary[name] for name in ("among_all_labels", "language_is_right") if name in summary
     }
+    named = {name: summary.get(name) for name in ("norm", "region")}
     for name, value in others.items():
-        yield {"metric": name, "value": value, "interval": intervals.get(name)}
+        yield {"metric": name, "value": value, "interval": intervals.get(name), **named}
 
 
 def _cell(value: Any) -> Any:

@@ -166,11 +166,11 @@ def _means(
     """The mean of each column, and its interval, in per cent."""
     if not columns:
         return {}, {}
-    values = 100 * np.array([*columns.values()], np.float64).T
+    values = np.array([*columns.values()], np.float64).T
     means, intervals = values.mean(axis=0), scores.interval(values, groups).T
     return (
-        dict(zip(columns, means.tolist(), strict=True)),
-        dict(zip(columns, intervals.tolist(), strict=True)),
+        dict(zip(columns, (100 * means).tolist(), strict=True)),
+        dict(zip(columns, (100 * intervals).tolist(), strict=True)),
     )
 
 
