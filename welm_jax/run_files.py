@@ -164,11 +164,6 @@ def write_json(file: epath.Path, content: Any) -> None:
     write_text(file, _json(content, indent=1) + "\n")
 
 
-def write_lines(file: epath.Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Writes JSON objects, a line each, as write_text does."""
-    write_text(file, "".join(_json(one) + "\n" for one in records))
-
-
 def _json(content: Any, indent: int | None = None) -> str:
     """JSON that every reader takes: a number that is none becomes null."""
 
