@@ -21,7 +21,7 @@ def main(job: dict) -> None:
     """Answers a job in answers.npz and answers.json."""
     to = Path(job["to"])
     tokenizer = transformers.AutoTokenizer.from_pretrained(job["folder"])
-    model = transformers.AutoModelForCausalLM.from_pretrained(job["folder"]).float().eval()
+    model = opened(job["folder"])
     lines = json.loads(Path(job["lines"]).read_text(encoding="utf-8"))
     ids = [tokenizer(line, add_special_tokens=False)["input_ids"] for line in lines]
     answers = {
@@ -42,6 +42,11 @@ def main(job: dict) -> None:
             general=other(rows % other.config.vocab_size).logits.numpy(),
         )
     (to / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
+
+
+def opened(folder: str | Path) -> torch.nn.Module:
+    """A model as transformers reads it, in float32."""
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
 
 
 def continued(model: torch.nn.Module, tokenizer, prompt: str, new_tokens: int) -> str:
@@ -78,11 +83,11 @@ def other_model(folder: Path) -> torch.nn.Module:
         num_attention_heads=4,
         intermediate_size=256,
     )
-    model = transformers.GPTNeoXForCausalLM(config).eval()
+    model = transformers.GPTNeoXForCausalLM(config)
     for name, weight in model.named_parameters():  # at first values, many faults are silent
         torch.nn.init.normal_(weight, float("norm" in name and name.endswith("weight")), 0.1)
-    model.bfloat16().save_pretrained(folder)
-    return model.float()
+    model.bfloat16().save_pretrained(folder)  # which rounds the rotary's frequencies too, for good
+    return opened(folder)
 
 
 def with_lm_eval(folder: str, task_file: str) -> dict:
