@@ -1,11 +1,20 @@
 """Faults that run without an error, each shown to break the law that is there to catch it."""
 
+import dataclasses
+
 import jax
+import numpy as np
 import pytest
 
+from tests import tiny_corpus
+from tests.evaluate import test_planted_models
 from tests.model import test_decoder, test_gpt_neox_parity
+from tests.tasks import test_judgement, test_prompted, test_scores
 from tests.train import test_step
+from welm_jax.decode import rank
 from welm_jax.model import decoder, masks
+from welm_jax.tasks import demonstrations, judgement, scores
+from welm_jax.text.tokenizer import Tokenizer
 from welm_jax.train import step
 
 
@@ -60,3 +69,48 @@ def test_a_refused_update_times_zero_breaks_the_guard(monkeypatch):
     trails = test_step.trails.__wrapped__("float32", 1, 1, 1)
     with pytest.raises(AssertionError):
         test_step.assert_only_the_iteration_is_lost(*trails)
+
+
+def test_scoring_the_prompts_tokens_too_breaks_what_is_worked_by_hand(monkeypatch):
+    plain = rank.log_likelihoods
+
+    def with_prompt(assemble, parameters, questions, **how):
+        whole = []
+        for one in questions:
+            first, rest = one.prompt[:1], one.prompt[1:]
+            candidates = [[*rest, *ids] for ids in one.candidates]
+            whole.append(rank.Question(prompt=first, candidates=candidates))
+        for number, found in plain(assemble, parameters, whole, **how):
+            extra = len(questions[number].prompt) - 1
+            yield number, [np.append(one[: extra + 1].sum(), one[extra + 1 :]) for one in found]
+
+    monkeypatch.setattr(rank, "log_likelihoods", with_prompt)
+    with pytest.raises(AssertionError, match="Mismatched elements: 1 / 1"):
+        test_planted_models.test_a_bigram_model_of_five_words_scores_what_it_does_by_hand()
+
+
+def test_a_mean_of_characters_for_one_of_tokens_breaks_the_norms(monkeypatch):
+    plain = judgement.of_choice
+
+    def by_characters(row, question, sums, null_sums):
+        characters = dataclasses.replace(question, candidates=question.texts)
+        return plain(row, characters, sums, null_sums)
+
+    monkeypatch.setattr(judgement, "of_choice", by_characters)
+    with pytest.raises(AssertionError):
+        test_judgement.test_each_norm_by_hand()
+
+
+def test_a_metric_that_is_fed_anothers_normalisation_breaks_its_golden_scores(monkeypatch):
+    """Folded widths and all punctuation dropped: 1,609人 would be 1609人."""
+    monkeypatch.setattr(scores, "_without_cmrc_punctuation", scores._plain)
+    with pytest.raises(AssertionError):
+        test_scores.test_golden_scores_of_chinese_answers(test_scores.GOLDEN[2])
+
+
+def test_demonstrations_that_hold_the_question_break_the_law_against_them(monkeypatch):
+    monkeypatch.setattr(demonstrations, "shares_text", lambda *_: False)
+    with pytest.raises(AssertionError):
+        test_prompted.test_no_question_is_among_its_demonstrations(
+            Tokenizer(tiny_corpus.tokenizer_file())
+        )

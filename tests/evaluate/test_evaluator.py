@@ -163,11 +163,28 @@ def test_the_beginning_of_the_passage_stands_beside_summaries(subject, tmp_path,
     assert "LCSTS: the first 20 characters of the passage score 32.00" in table.notes
 
 
-def test_a_name_that_is_not_known_is_refused_with_what_may_be_meant(subject, data_dir, tmp_path):
-    with pytest.raises(
-        InputError, match="there is no task cmrc2018_0shots; did you mean cmrc2018_0"
-    ):
-        evaluated(subject, ["cmrc2018_0shots"], data_dir, tmp_path)
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("cmcr2018_0shot", "there is no task cmcr2018_0shot; did you mean cmrc2018_0shot\\?$"),
+        ("cft_5shots", "did you mean cft_5shot\\? A row takes 0 to 9999 shots"),
+        ("cft_-1shot", "did you mean cft_5shot\\? A row takes 0 to 9999 shots"),
+        ("cft_2.5shot", "did you mean cft_5shot\\? A row takes 0 to 9999 shots"),
+        ("x", "there is no task x; known are welm_table3, welm_table5, cmrc2018_0shot"),
+    ],
+)
+def test_a_name_that_is_not_known_is_refused_with_what_may_be_meant(name, words):
+    with pytest.raises(InputError, match=words):
+        list(evaluator.rows_of([name], epath.Path("nowhere")))
+
+
+def test_a_row_may_be_asked_for_with_any_number_of_shots(subject, data_dir, tmp_path):
+    """The paper has 5 for CFT and says 2 in another place; tables keep to what it has."""
+    [(row, shots), other] = evaluator.rows_of(["cft_2shot", "cft_5shot"], data_dir)
+    assert (row.name, shots, other) == ("cft", 2, (row, 5))
+    found = evaluated(subject, ["c3_1shot"], data_dir, tmp_path, limit=2)["c3_1shot"]
+    assert found["shots"] == {"1": 2}
+    assert tables.shown({"c3_1shot": found}) == []
 
 
 def test_a_task_that_fails_does_not_take_the_others_with_it(subject, tmp_path):
@@ -236,31 +253,26 @@ def test_without_examples_to_demonstrate_with_there_is_no_few_shot_figure(subjec
     assert "C3: c3_5shot: 0.0 of 5 demonstrations in the mean" in table.notes
 
 
-def test_planted_tasks_are_solved_by_models_that_can(subject, data_dir, tmp_path, monkeypatch):
-    """One likes what stands in the prompt; the other says what follows 箱 there."""
-    tokenizer = subject.vocabulary.tokenizer
-
-    def copying(assemble, parameters, questions, **_):
-        for number, one in enumerate(questions):
-            prompt = tokenizer.decode(one.prompt)
-            likes = [0.0 if tokenizer.decode(ids) in prompt else -9.0 for ids in one.candidates]
-            yield (
-                number,
-                [
-                    np.full(len(ids), like, np.float32)
-                    for ids, like in zip(one.candidates, likes, strict=True)
-                ],
+def test_answers_chosen_among_no_numbers_are_not_scored(subject, data_dir, tmp_path, capsys):
+    """NaN weights: the id chosen is 0, which is no text, and an empty answer would score 0."""
+    lost = jax.tree.map(lambda weight: weight * np.nan, subject.parameters)
+    broken = dataclasses.replace(subject, parameters=lost, attempt=5)
+    console = Console(width=200)
+    for _ in range(2):  # the second time from what was kept
+        with pytest.raises(InputError, match="none of cmrc2018_0shot could be evaluated"):
+            evaluator.evaluate(
+                broken, ["cmrc2018_0shot"], data_dir, epath.Path(tmp_path), None, console
             )
+        said = capsys.readouterr().out
+        assert "left out: the model's likelihoods are no numbers in 6 of 6 answers" in said
+    assert not (tmp_path / "cmrc2018_0shot.json").exists()
 
-    def answering(assemble, parameters, prompts, **_):
-        for number, ids in enumerate(prompts):
-            said = tokenizer.decode(ids).rpartition("箱")[2][:2]
-            yield number, tokenizer.encode(f"{said}\n后面还有")
 
-    monkeypatch.setattr(rank, "log_likelihoods", copying)
-    monkeypatch.setattr(model_functions, "generate", answering)
-    found = evaluated(subject, ["c3_0shot", "cmrc2018_1shot"], data_dir, tmp_path)
-    assert found["c3_0shot"]["value"] == found["cmrc2018_1shot"]["value"] == 100
+def test_a_task_of_which_nothing_can_be_asked_is_refused_with_the_reason(subject, tmp_path):
+    small_sets.write(tmp_path / "cmrc2018", "validation", [small_sets.squad(1)])
+    [(row, shots)] = evaluator.rows_of(["cmrc2018_0shot"], epath.Path(tmp_path))
+    with pytest.raises(InputError, match="none of 1 examples can be asked.*longer than the window"):
+        eval_tasks.prepared(row, shots, epath.Path(tmp_path), subject.vocabulary, window=70)
 
 
 @pytest.fixture

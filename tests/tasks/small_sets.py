@@ -4,6 +4,9 @@ import gzip
 import json
 from pathlib import Path
 
+from welm_jax.tasks import chinese, cross_lingual
+from welm_jax.tasks.prompted import EvalSet, Row
+
 
 def write(folder: Path, split: str, records: list[dict], zipped: bool = False) -> None:
     """Writes a split as JSONL, gzipped under a name that does not say so if asked."""
@@ -31,9 +34,8 @@ def nli(number: int) -> dict:
 
 def news(number: int) -> dict:
     """A headline with one of fifteen labels."""
-    from welm_jax.tasks.chinese import NEWS
-
-    return {"id": number, "sentence": f"第{number}条新闻", "label_desc": list(NEWS)[number % 15]}
+    label = list(chinese.NEWS)[number % 15]
+    return {"id": number, "sentence": f"第{number}条新闻", "label_desc": label}
 
 
 def idiom(number: int) -> dict:
@@ -61,6 +63,90 @@ def translation(number: int) -> dict:
     """A sentence in two languages."""
     return {"idx": number, "zh": f"我有{number}本书。", "en": f"I have {number} books."}
 
+
+def sets_of_rows() -> list[tuple[Row, EvalSet]]:
+    """Every set of every row."""
+    return [(row, one) for row in (*chinese.ROWS, *cross_lingual.ROWS) for one in row.sets]
+
+
+# A record of each set of which we have no file, in its published format: fields and marks are
+# theirs, words are ours. Beside it what is right, a choice or an answer.
+PUBLISHED = {
+    "dureader_zhidao": (
+        {
+            "question_id": 186,
+            "question_type": "ENTITY",
+            "question": "煮鸡蛋要几分钟？",
+            "answers": ["水开以后煮八分钟。", "八到十分钟。"],
+            "documents": [
+                {
+                    "is_selected": True,
+                    "title": "怎样煮鸡蛋",
+                    "most_related_para": 1,
+                    "paragraphs": ["先洗干净。", "水开以后再煮八分钟。"],
+                }
+            ],
+        },
+        "水开以后煮八分钟。",
+    ),
+    "pd": (
+        {
+            "document": ["村里 修 了 一 条 XXXXX 。", "这 条 公路 有 三 公里 长 。"],
+            "query": "村里 修 了 一 条 XXXXX 。",
+            "answer": "公路",
+        },
+        "公路",
+    ),
+    "chid10": (
+        {
+            "candidates": ["一心一意", "三心二意", "半途而废", "井井有条", "七上八下"],
+            "content": [
+                "他学琴总是#idiom000012#，所以学不好。",
+                "她做事#idiom000013#，从不#idiom000014#。",
+            ],
+            "answers": {"#idiom000012#": 1, "#idiom000013#": 3, "#idiom000014#": 2},
+        },
+        "三心二意",
+    ),
+    "cmnli": (
+        {"sentence1": "他们走了", "sentence2": "没有人走", "label": "contradiction"},
+        "矛盾",
+    ),
+    "smp_ecisa": ({"id": "7-2", "text": "等了一个小时菜还没上", "label": "2"}, "负面"),
+    "ttnews": (
+        {
+            "summarization": "小镇新开了一座图书馆，周末免费",
+            "article": "本报讯<Paragraph>小镇昨天开了一座图书馆。<Paragraph>周末免费。<Paragraph>",
+        },
+        "小镇新开了一座图书馆，周末免费",
+    ),
+    "wmt20_zh_en": ({"zh": "今天下雨。", "en": "It rains today."}, "It rains today."),
+    "wmt20_en_zh": ({"zh": "今天下雨。", "en": "It rains today."}, "今天下雨。"),
+    "mlqa_zh_en": (
+        {
+            "id": "9f2c",
+            "zh": {
+                "context": "这座桥建于1905年。",
+                "question": "桥是哪一年建的？",
+                "answers": [{"text": "1905年", "answer_start": 4}],
+            },
+            "en": {
+                "context": "The bridge was built in 1905.",
+                "question": "When was the bridge built?",
+                "answers": [{"text": "1905", "answer_start": 24}],
+            },
+        },
+        "1905",
+    ),
+    "ncls_zh2en": (
+        {"article": "小镇开了一座图书馆，周末免费。", "summary": "Town opens a free library."},
+        "Town opens a free library.",
+    ),
+    "ncls_en2zh": (
+        {"article": "The town opened a library . It is free .", "summary": "小镇开图书馆。 免费。"},
+        "小镇开图书馆。 免费。",
+    ),
+}
 
 SETS = {
     "cmrc2018": squad,

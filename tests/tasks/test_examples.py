@@ -5,10 +5,39 @@ from tests.tasks import small_sets
 from welm_jax.failures import InputError
 from welm_jax.tasks import chinese, examples
 
+LABELLED = examples.labelled("label", chinese.NLI, premise="sentence1")
+UNLABELLED = examples.labelled("verdict", chinese.NLI, premise="sentence1")
+
 
 def read_one(reader, record):
     [found] = reader(record)
     return found
+
+
+@pytest.mark.parametrize("row_and_set", small_sets.sets_of_rows(), ids=lambda one: one[1].folder)
+def test_a_reader_was_tried_on_what_its_row_says(row_and_set):
+    """On a record of the published format where we have no file; of weblio nobody tells one."""
+    row, of_row = row_and_set
+    assert (of_row.checked == "own fixture") == (of_row.folder in small_sets.PUBLISHED)
+    assert (of_row.checked == "nothing") == (of_row.folder == "weblio")
+    if of_row.checked == "own fixture":
+        record, right = small_sets.PUBLISHED[of_row.folder]
+        first, *_ = of_row.reader(record)
+        assert not first.skipped
+        assert (first.choices[first.gold] if first.choices else first.references[0]) == right
+        row.prompt.format_map(first.inputs)  # has all that is asked for
+
+
+def test_the_marks_of_published_files_do_not_reach_the_model():
+    [article] = examples.news_summary(small_sets.PUBLISHED["ttnews"][0])
+    assert article.inputs["text"] == "本报讯\n小镇昨天开了一座图书馆。\n周末免费。"
+    first, second, third = examples.idioms_fill(small_sets.PUBLISHED["chid10"][0])
+    assert first.inputs == {"before": "他学琴总是", "after": "，所以学不好。"}
+    assert second.inputs == {"before": "她做事", "after": "，从不____。"}
+    assert third.inputs == {"before": "她做事____，从不", "after": "。"}
+    assert [one.choices[one.gold] for one in (second, third)] == ["井井有条", "半途而废"]
+    assert first.group != second.group == third.group
+    assert [one.id for one in (first, third)] == ["idiom000012", "idiom000014"]
 
 
 def test_a_set_is_read_gzipped_or_not_whatever_characters_it_holds(tmp_path):
@@ -114,6 +143,9 @@ def test_two_languages_and_several_references():
         (examples.idiom_fill, {"answer": 3}, "the answer is not among the options"),
         (examples.idiom_fill, {"answer": "1"}, "'1' where a whole number should be"),
         (examples.idiom_fill, {"content": "x"}, "the content has no #idiom#"),
+        (LABELLED, {"label": None}, "line 2, is not of its format: None where a text"),
+        (LABELLED, {"label": ""}, "line 2, is not of its format: label '' is none of"),
+        (UNLABELLED, {}, "line 1, is not of its format: has no 'verdict'"),
     ],
 )
 def test_a_record_of_another_format_is_named_with_its_line(tmp_path, reader, change, words):
@@ -121,7 +153,7 @@ def test_a_record_of_another_format_is_named_with_its_line(tmp_path, reader, cha
         examples.squad: small_sets.squad,
         examples.multi_choice: small_sets.dialogue,
         examples.idiom_fill: small_sets.idiom,
-    }[reader](1)
+    }.get(reader, small_sets.nli)(1)
     small_sets.write(tmp_path, "validation", [record, {**record, **change}])
     with pytest.raises(InputError, match=words):
         examples.read(epath.Path(tmp_path), "validation", reader)

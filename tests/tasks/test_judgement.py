@@ -105,6 +105,19 @@ def test_wrong_labels_are_drawn_three_times():
     assert set(right) >= {2 / 3, 1.0}  # the mean of three draws
 
 
+def test_the_right_label_stands_anywhere_among_those_drawn():
+    """A quarter of 2,000 draws in each place, within four standard deviations."""
+    labels = [f"标{at}" for at in range(15)]
+    places = []
+    for number in range(2000):
+        one = question(choices=labels, gold=4, lengths=[1] * 15, name=f"{number}")
+        options = judgement._options(ROWS["iflytek"], one, seed=0)
+        assert len(set(options)) == 4
+        places.append(options.index(4))
+    shares = np.bincount(places, minlength=4) / 2000
+    assert np.abs(shares - 1 / 4).max() < 4 * math.sqrt(3 / 16 / 2000)
+
+
 def test_the_first_line_of_an_answer_counts():
     outcome = judgement.of_answer(ROWS["cmrc2018"], free(["苹果", "3箱苹果"]), " 苹果。 \n不是")
     assert outcome["answer"] == "苹果。"
@@ -134,6 +147,9 @@ def test_a_summary_counts_all():
     found = judgement.summary(row, outcomes, {"a single option": 2})
     assert (found["value"], found["scored"], found["n"]) == (75, 4, 6)
     assert found["chance"] == pytest.approx(100 / 3) and found["norm"] == "token_mean"
+    cut = [{**outcomes[0], "passage_cut": 9, "demos_dropped": 2}, *outcomes[1:]]
+    told = judgement.summary(row, cut, {})
+    assert (told["passages_cut"], told["demos_dropped"]) == (1, 2)
     low, high = found["interval"]
     assert low < 75 <= high and found["intervals"]["token_mean"] == [low, high]
     assert found["intervals"].keys() == found["by_norm"].keys() == set(judgement.NORMS)

@@ -6,7 +6,8 @@ one another (result_files.py); one task that fails does not take the others with
 """
 
 import difflib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ from welm_jax.tasks.vocabulary import WelmVocabulary
 from welm_jax.text.stop_strings import stop_table
 
 STOPS = ("\n",)  # an answer is a line
+ROW_AND_SHOTS = re.compile("(?P<row>.+)_(?P<shots>[0-9]{1,4})shot")
 OTHERS_NEW_TOKENS = 128  # most that is generated for a task that is not of ours
 
 
@@ -70,35 +72,37 @@ def rows_of(names: Sequence[str], data_dir: epath.Path) -> Iterator[tuple[Row, i
     """The (row, shots) of the tasks that are asked for, or the name of somebody else's task.
 
     Args:
-      names: of tasks or mixtures; of a mixture only rows whose data is there count.
+      names: of tasks, a row with any number of shots such as cft_2shot, or of mixtures; of a
+        mixture only rows whose data is there count, with no shots and with those of the paper.
       data_dir: holds a folder for each set.
 
     Raises:
       InputError: a name is not known; says which one may be meant.
     """
-    known = {
-        f"{row.name}_{shots}shot": (row, shots)
-        for rows in eval_tasks.MIXTURES.values()
-        for row in rows
-        for shots in (0, row.shots)
-    }
+    rows = {row.name: row for of_mixture in eval_tasks.MIXTURES.values() for row in of_mixture}
     for name in names:
+        row_and_shots = ROW_AND_SHOTS.fullmatch(name)
         if name in eval_tasks.MIXTURES:
             for row in eval_tasks.MIXTURES[name]:
                 if row.available(data_dir):
                     yield from ((row, shots) for shots in (0, row.shots))
-        elif name in known:
-            yield known[name]
+        elif row_and_shots and row_and_shots["row"] in rows:
+            yield rows[row_and_shots["row"]], int(row_and_shots["shots"])
         elif name in seqio.TaskRegistry.names():
             yield name
         elif name in seqio.MixtureRegistry.names():
             yield from (task.name for task in seqio.MixtureRegistry.get(name).tasks)
         else:
-            all_names = [*eval_tasks.MIXTURES, *known, *seqio.TaskRegistry.names()]
-            all_names += seqio.MixtureRegistry.names()
-            near = difflib.get_close_matches(name, all_names, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(all_names)}"
-            raise InputError(f"there is no task {name}; {hint}")
+            raise InputError(f"there is no task {name}; {_what_may_be_meant(name, rows)}")
+
+
+def _what_may_be_meant(name: str, rows: Mapping[str, Row]) -> str:
+    known = [*eval_tasks.MIXTURES]
+    known += [f"{row.name}_{shots}shot" for row in rows.values() for shots in (0, row.shots)]
+    known += [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+    return hint + (" A row takes 0 to 9999 shots" if name.rpartition("_")[0] in rows else "")
 
 
 def evaluate(

@@ -19,7 +19,9 @@ from rich.progress import Progress
 from welm_jax import run_files
 from welm_jax.decode import rank
 from welm_jax.decode.generate import generate
+from welm_jax.failures import StopAndLook
 from welm_jax.model.decoder import Assembler
+from welm_jax.text.tokenizer import PAD_ID
 
 KEPT_AT_A_TIME = 64  # answers that a kill may lose
 ROW_TOKENS = 2048  # of a row in which several choices share a prompt
@@ -70,11 +72,16 @@ class ModelFunctions:
         return [(at, known[self._key(*pair)]) for at, pair in enumerate(pairs)]
 
     def continuations(self, dataset: Any) -> list[tuple[int, list[int]]]:
-        """Is seqio's predict_fn: greedy ids; ends of documents fill up the shorter ones."""
+        """Is seqio's predict_fn: greedy ids; ends of documents fill up the shorter ones.
+
+        Raises:
+          StopAndLook: some were chosen among scores that are no numbers.
+        """
         pairs, known = _pairs(dataset), self._known()
         asked = [*dict.fromkeys(inputs for inputs, _ in pairs if self._key(inputs) not in known)]
         known |= self._kept("generating", len(asked), self._generate(asked))
         found = [known[self._key(inputs)] for inputs, _ in pairs]
+        self._check_numbers({inputs: ids for (inputs, _), ids in zip(pairs, found, strict=True)})
         longest = max(map(len, found), default=0)
         return [(at, [*ids, *[self.eod_id] * (longest - len(ids))]) for at, ids in enumerate(found)]
 
@@ -105,6 +112,22 @@ class ModelFunctions:
                 batch_tokens=BATCH_TOKENS,
             ):
                 yield {self._key(asked[number]): ids}
+
+    def _check_numbers(self, answers: Mapping[Sequence[int], Sequence[int]]) -> None:
+        """Raises StopAndLook if answers come from scores that are no numbers.
+
+        The largest of those is taken to be the first, that of the id that pads and is in no text.
+        """
+        doubtful = [
+            rank.Question(prompt=inputs, candidates=[[*ids[: ids.index(PAD_ID)], PAD_ID]])
+            for inputs, ids in answers.items()
+            if PAD_ID in ids
+        ]
+        given = [value for one in self._score(doubtful) for value in one.values()]
+        if lost := len(given) - int(np.isfinite(given).sum()):
+            raise StopAndLook(
+                f"the model's likelihoods are no numbers in {lost} of {len(answers)} answers"
+            )
 
     def _key(self, *ids: Sequence[int]) -> str:
         how = f"{self.identity} {self.max_new_tokens} {self.stops.shape} {self.stops.sum()}"

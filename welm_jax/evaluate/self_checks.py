@@ -13,6 +13,8 @@ from welm_jax.tasks.prompted import Question
 
 UNLIKELY = 4.5  # standard deviations off chance that a uniform model may score
 
+Fake = Callable[[Question], list[float]]  # gives log-likelihoods of its choices
+
 
 def check(task: EvalTask, vocab_size: int) -> dict[str, float]:
     """Scores fakes on a task.
@@ -27,65 +29,80 @@ def check(task: EvalTask, vocab_size: int) -> dict[str, float]:
     Raises:
       StopAndLook: a fake does not score what it must; names it.
     """
-    chosen = task.row.metric == judgement.ACCURACY
-    return _of_choices(task, vocab_size) if chosen else _of_answers(task)
+    if task.row.metric == judgement.ACCURACY:
+        return _of_certain_models(task) | _of_a_uniform_model(task, vocab_size)
+    return _of_answers(task)
 
 
-def _of_choices(task: EvalTask, vocab_size: int) -> dict[str, float]:
-    def knowing(gold: float, others: float) -> Callable[[Question], list[float]]:
-        return lambda one: [
-            gold if at == one.example.gold else others for at in range(len(one.candidates))
-        ]
+def _of_certain_models(task: EvalTask) -> dict[str, float]:
+    """Those that like one choice of each question, or all but one."""
+    golds = [one.example.gold for one in task.questions]
+    places = range(min(len(one.candidates) for one in task.questions))
+    often = max(places, key=golds.count)
 
-    def uniform(one: Question) -> list[float]:
-        return [-len(ids) * math.log(vocab_size) for ids in one.candidates]
+    def scored(fake: Fake, figure: str = "value") -> float:
+        return task.summary(_outcomes(task, fake))[figure]
 
-    oracle, anti_oracle = (_accuracy(task, knowing(*by)) for by in ((0.0, -1e4), (-1e4, 0.0)))
-    summary = _summary(task, uniform)
-    chance, scored = summary["chance"] / 100, summary["scored"]
-    losses = [loss for one in _outcomes(task, uniform) for loss in one["losses"]["token_mean"]]
+    oracle = scored(lambda one: _liking(one, one.example.gold))
+    anti_oracle = scored(lambda one: [-1e4 - like for like in _liking(one, one.example.gold)])
+    constant = scored(lambda one: _liking(one, often), "among_all_labels")
     _must(task, "the oracle", oracle, oracle == 100)
     _must(task, "the anti-oracle", anti_oracle, anti_oracle == 0)
-    spread = UNLIKELY * math.sqrt(chance * (1 - chance) / scored)
-    off = abs(summary["value"] / 100 - chance)
-    _must(task, "a uniform model", summary["value"], off <= spread)
+    share = 100 * golds.count(often) / len(golds)
+    _must(task, f"what is right in {share:g} %", constant, math.isclose(constant, share))
+    return {"oracle": oracle, "anti_oracle": anti_oracle, "constant": constant}
+
+
+def _of_a_uniform_model(task: EvalTask, vocab_size: int) -> dict[str, float]:
+    """By means of tokens at chance, by their sum for the choice that has the fewest."""
+    outcomes = _outcomes(
+        task, lambda one: [-len(ids) * math.log(vocab_size) for ids in one.candidates]
+    )
+    found = task.summary(outcomes)
+    chance = found["chance"] / 100
+    spread = UNLIKELY * math.sqrt(chance * (1 - chance) / found["scored"])
+    _must(task, "a uniform model", found["value"], abs(found["value"] / 100 - chance) <= spread)
+    losses = [loss for one in outcomes for loss in one["losses"]["token_mean"]]
     perplexity = math.exp(float(np.mean(losses)))
     _must(task, "a uniform model's perplexity", perplexity, math.isclose(perplexity, vocab_size))
-    return {
-        "oracle": oracle,
-        "anti_oracle": anti_oracle,
-        "uniform": summary["value"],
-        "chance": summary["chance"],
-    }
+    shortest = 0
+    for question, outcome in zip(task.questions, outcomes, strict=True):
+        lengths = [len(ids) for ids in question.candidates]
+        shortest += lengths[outcome["predicted"]["sum"]] == min(lengths)
+    share = 100 * shortest / len(outcomes)
+    _must(task, "by sums, a uniform model's share of shortest choices", share, share == 100)
+    return {"uniform": found["value"], "chance": found["chance"]}
 
 
 def _of_answers(task: EvalTask) -> dict[str, float]:
-    def scored(answer: Callable[[Question], str]) -> float:
+    def scored(answer: Callable[[Question], str]) -> dict[str, Any]:
         outcomes = [judgement.of_answer(task.row, one, answer(one)) for one in task.questions]
-        return task.summary(outcomes)["value"]
+        return task.summary(outcomes)
 
-    oracle = scored(lambda one: one.example.references[0])
-    nothing = scored(lambda one: "")
+    oracle = scored(lambda one: one.example.references[0])["value"]
+    nothing = scored(lambda one: "")["value"]
     longest = max(len(one) for asked in task.questions for one in asked.example.references)
     is_short = task.row.metric.startswith("bleu_") and longest < 12  # BLEU wants runs of four
     _must(task, "the oracle", oracle, is_short or math.isclose(oracle, 100))
     _must(task, "an empty answer", nothing, nothing == 0)
-    return {"oracle": oracle, "empty": nothing}
+    stopped = scored(lambda one: one.example.references[0] + "。")["also"]
+    forgiving = {name: stopped[name] for name in ("f1_cmrc", "em_cmrc") if name in stopped}
+    for name, value in forgiving.items():
+        _must(task, f"the answer and a full stop, by {name},", value, math.isclose(value, 100))
+    return {"oracle": oracle, "empty": nothing} | {
+        f"full_stop_{name}": value for name, value in forgiving.items()
+    }
 
 
-def _outcomes(task: EvalTask, sums: Callable[[Question], list[float]]) -> list[dict[str, Any]]:
+def _liking(question: Question, place: int) -> list[float]:
+    return [0.0 if at == place else -1e4 for at in range(len(question.candidates))]
+
+
+def _outcomes(task: EvalTask, fake: Fake) -> list[dict[str, Any]]:
     return [
-        judgement.of_choice(task.row, one, sums(one), [0.0] * len(one.candidates))
+        judgement.of_choice(task.row, one, fake(one), [0.0] * len(one.candidates))
         for one in task.questions
     ]
-
-
-def _summary(task: EvalTask, sums: Callable[[Question], list[float]]) -> dict[str, Any]:
-    return task.summary(_outcomes(task, sums))
-
-
-def _accuracy(task: EvalTask, sums: Callable[[Question], list[float]]) -> float:
-    return _summary(task, sums)["value"]
 
 
 def _must(task: EvalTask, who: str, scored: float, holds: bool) -> None:

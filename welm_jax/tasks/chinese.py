@@ -9,8 +9,10 @@ from welm_jax.tasks.examples import (
     cloze_word,
     dureader,
     idiom_fill,
+    idioms_fill,
     labelled,
     multi_choice,
+    news_summary,
     pair_of_texts,
     pronoun,
     squad,
@@ -127,7 +129,7 @@ ROWS = (
         name="chid",
         title="CHID",
         sets=[
-            EvalSet(folder="chid10", reader=idiom_fill, checked="own fixture"),
+            EvalSet(folder="chid10", reader=idioms_fill, checked="own fixture"),
             EvalSet(
                 folder="chid10_derived",
                 pool="chid",
@@ -197,10 +199,10 @@ ROWS = (
         name="smp_ecisa",
         title="SMP-ECISA",
         sets=[
-            EvalSet(
+            EvalSet(  # a line for each Sentence of its XML that has a label
                 folder="smp_ecisa",
                 reader=labelled("label", {"1": "正面", "2": "负面", "0": "中性"}, text="text"),
-                checked="nothing",
+                checked="own fixture",
             ),
             EvalSet(
                 folder="bdci_car_2018",
@@ -244,11 +246,7 @@ ROWS = (
         name="ttnews",
         title="TTNews",
         sets=[
-            EvalSet(
-                folder="ttnews",
-                reader=pair_of_texts("article", "summarization"),
-                checked="nothing",
-            ),
+            EvalSet(folder="ttnews", reader=news_summary, checked="own fixture"),
             EvalSet(
                 folder="csl_title",
                 reader=pair_of_texts("text", "title"),

@@ -126,7 +126,7 @@ def prepared(
 
     Args:
       row: of the tables.
-      shots: demonstrations; 0 or the row's.
+      shots: demonstrations wanted.
       data_dir: holds a folder for each set.
       vocabulary: the model's.
       window: tokens that a prompt and its answer may take together.

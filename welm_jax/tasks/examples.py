@@ -1,5 +1,7 @@
 """Evaluation sets in the formats they are published in -> examples in one form.
 
+A set is a folder of JSON lines; one that is published otherwise, as XML or as texts side by side,
+is written so first, and the rows say what a line holds.
 A reader takes one record and gives the examples in it. What a record lacks or has otherwise is an
 error with its file and line: a field that is empty in silence is a score that is wrong in silence.
 """
@@ -7,6 +9,7 @@ error with its file and line: a field that is empty in silence is a score that i
 import gzip
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +20,7 @@ from welm_jax.failures import InputError
 
 Record = Mapping[str, Any]
 GZIP = b"\x1f\x8b"
+CLUE_BLANK = "#idiom[0-9]+#"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +184,24 @@ def idiom_fill(record: Record) -> Iterator[Example]:
     )
 
 
+def idioms_fill(record: Record) -> Iterator[Example]:
+    """Idioms left out of several passages, all with the same candidates: CLUE's ChID.
+
+    `answers` is what CLUE's file of answers says of the record's blanks: name -> place.
+    """
+    candidates = [*map(_text, record["candidates"])]
+    for passage in map(_text, record["content"]):
+        for blank in re.findall(CLUE_BLANK, passage):
+            before, after = (re.sub(CLUE_BLANK, "____", part) for part in passage.split(blank, 1))
+            yield Example(
+                id=blank.strip("#"),
+                group=_digest(passage),
+                inputs={"before": before, "after": after},
+                choices=candidates,
+                gold=_whole(record["answers"][blank]),
+            )
+
+
 def labelled(
     label: str, words: Mapping[str, str], drop: Sequence[str] = (), **fields: str
 ) -> Reader:
@@ -281,6 +303,13 @@ def pair_of_texts(source: str, *targets: str) -> Reader:
         )
 
     return reader
+
+
+def news_summary(record: Record) -> Iterator[Example]:
+    """An article that has a mark between its paragraphs, and its summary: TTNews."""
+    paragraphs = (part.strip() for part in _text(record["article"]).split("<Paragraph>"))
+    article = "\n".join(filter(None, paragraphs))
+    yield from pair_of_texts("article", "summarization")({**record, "article": article})
 
 
 def _text(value: Any) -> str:

@@ -51,7 +51,7 @@ class Row:
       metric: headline; a name in scores.ANSWER_SCORES, `acc` for choices, `bleu_...` for BLEU by
         one of sacrebleu's tokenizers.
       also: further scores of answers.
-      shots: demonstrations of its few-shot task.
+      shots: demonstrations that the paper's few-shot column has.
       passage: the field that is cut, from its left, where a prompt is too long.
       suffix: text with {fields} that belongs to a choice and is scored with it.
       negatives: wrong labels a question is left with; 0 leaves all.
