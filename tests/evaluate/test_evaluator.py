@@ -319,6 +319,48 @@ def test_a_broken_metric_is_not_believed(subject, data_dir, tmp_path, monkeypatc
         self_checks.check(task, CONFIG.vocab_size)
 
 
+def never_forgiving(monkeypatch):
+    monkeypatch.setitem(scores.ANSWER_SCORES, "em_cmrc", lambda one, other: float(one == other))
+
+
+def sums_that_like_long_choices(monkeypatch):
+    plain = judgement.of_choice
+
+    def turned(row, question, sums, null_sums):
+        outcome = plain(row, question, sums, null_sums)
+        outcome["predicted"]["sum"] = int(np.argmax(outcome["losses"]["sum"]))
+        return outcome
+
+    monkeypatch.setattr(judgement, "of_choice", turned)
+
+
+def accuracy_doubled(monkeypatch):
+    plain = judgement.summary
+
+    def doubled(*given):
+        found = plain(*given)
+        return found | {"among_all_labels": 2 * found.get("among_all_labels", 0)}
+
+    monkeypatch.setattr(judgement, "summary", doubled)
+
+
+@pytest.mark.parametrize(
+    ("name", "broken", "words"),
+    [
+        ("cmrc2018_0shot", never_forgiving, "and a full stop, by em_cmrc, scores 0, which cannot"),
+        ("c3_0shot", sums_that_like_long_choices, "share of shortest choices scores 0, which can"),
+        ("tnews_0shot", accuracy_doubled, "right in 16.6667 % scores 33.3333, which cannot be"),
+    ],
+)
+def test_each_fake_sees_its_fault(subject, data_dir, monkeypatch, name, broken, words):
+    [(row, shots)] = evaluator.rows_of([name], data_dir)
+    task = eval_tasks.prepared(row, shots, data_dir, subject.vocabulary, 512)
+    self_checks.check(task, CONFIG.vocab_size)
+    broken(monkeypatch)
+    with pytest.raises(StopAndLook, match=words):
+        self_checks.check(task, CONFIG.vocab_size)
+
+
 def test_ties_broken_by_place_are_not_believed(subject, tmp_path, monkeypatch):
     """Where the right option always stands first, a model that knows nothing would be right."""
     records = [{**small_sets.dialogue(at), "choice": [f"{at}点", "甲", "乙"]} for at in range(60)]

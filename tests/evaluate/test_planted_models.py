@@ -1,7 +1,6 @@
 """Models of which every likelihood is known beforehand, run as any other: a table, and nothing."""
 
 import itertools
-import json
 import math
 
 import jax
@@ -14,7 +13,7 @@ from tests import planted_decoder, tiny_corpus
 from tests.tasks import small_sets
 from tests.tiny_decoder import mesh_of, placed
 from welm_jax.decode import rank
-from welm_jax.evaluate import evaluator
+from welm_jax.evaluate import evaluator, result_files
 from welm_jax.model.decoder import Assembler
 from welm_jax.tasks import chinese, judgement
 from welm_jax.tasks.examples import Example
@@ -116,7 +115,7 @@ def evaluated(vocabulary, after, names, data_dir, folder):
     found = evaluator.evaluate(
         subject, names, epath.Path(data_dir), epath.Path(folder), None, Console(quiet=True)
     )
-    outcomes = [json.loads((folder / f"{name}.json").read_text())["outcomes"] for name in names]
+    outcomes = [result_files.outcomes(epath.Path(folder), name) for name in names]
     return [found[name] for name in names], outcomes
 
 

@@ -11,6 +11,7 @@ from welm_jax.tasks import judgement
 from welm_jax.tasks.eval_tasks import EvalTask
 from welm_jax.tasks.prompted import Question
 
+FORGIVING = ("f1_cmrc", "em_cmrc")  # metrics that see no full stop
 UNLIKELY = 4.5  # standard deviations off chance that a uniform model may score
 
 Fake = Callable[[Question], list[float]]  # gives log-likelihoods of its choices
@@ -45,11 +46,12 @@ def _of_certain_models(task: EvalTask) -> dict[str, float]:
 
     oracle = scored(lambda one: _liking(one, one.example.gold))
     anti_oracle = scored(lambda one: [-1e4 - like for like in _liking(one, one.example.gold)])
-    constant = scored(lambda one: _liking(one, often), "among_all_labels")
+    among_all = "among_all_labels" if task.row.negatives else "value"
+    constant = scored(lambda one: _liking(one, often), among_all)
     _must(task, "the oracle", oracle, oracle == 100)
     _must(task, "the anti-oracle", anti_oracle, anti_oracle == 0)
     share = 100 * golds.count(often) / len(golds)
-    _must(task, f"what is right in {share:g} %", constant, math.isclose(constant, share))
+    _must(task, f"a constant that is right in {share:g} %", constant, math.isclose(constant, share))
     return {"oracle": oracle, "anti_oracle": anti_oracle, "constant": constant}
 
 
@@ -85,13 +87,13 @@ def _of_answers(task: EvalTask) -> dict[str, float]:
     is_short = task.row.metric.startswith("bleu_") and longest < 12  # BLEU wants runs of four
     _must(task, "the oracle", oracle, is_short or math.isclose(oracle, 100))
     _must(task, "an empty answer", nothing, nothing == 0)
-    stopped = scored(lambda one: one.example.references[0] + "。")["also"]
-    forgiving = {name: stopped[name] for name in ("f1_cmrc", "em_cmrc") if name in stopped}
-    for name, value in forgiving.items():
-        _must(task, f"the answer and a full stop, by {name},", value, math.isclose(value, 100))
-    return {"oracle": oracle, "empty": nothing} | {
-        f"full_stop_{name}": value for name, value in forgiving.items()
-    }
+    found = {"oracle": oracle, "empty": nothing}
+    if forgiving := [name for name in FORGIVING if name in (task.row.metric, *task.row.also)]:
+        stopped = scored(lambda one: one.example.references[0] + "。")["also"]
+        for name in forgiving:
+            found[f"full_stop_{name}"] = value = stopped[name]
+            _must(task, f"the answer and a full stop, by {name},", value, math.isclose(value, 100))
+    return found
 
 
 def _liking(question: Question, place: int) -> list[float]:
