@@ -105,6 +105,14 @@ def test_were_candidates_to_see_each_other_it_would_show(monkeypatch):
         np.testing.assert_allclose(ours[0], theirs[0], atol=FLOAT32_ATOL)
 
 
+def test_any_number_of_places_is_scored():
+    """Filled up, there are 4, 5, 6 or 7 of a power of two, here 7 of 16; logits come in parts."""
+    candidates = [[*range(7)], [*range(7, 112)]]
+    [found] = scored([Question(prompt=[1], candidates=candidates)], row_tokens=512)
+    assert [len(one) for one in found] == [7, 105]
+    assert_same([found[:1]], [[alone([1], candidates[0])]])
+
+
 def test_few_shapes_serve_all_lengths():
     before = rank._scores._cache_size()
     scored(questions(seed=2, count=40))

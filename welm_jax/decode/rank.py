@@ -18,7 +18,7 @@ from welm_jax.failures import InputError
 from welm_jax.model import attention, axes, loss, masks
 from welm_jax.model.decoder import Assembler
 
-LOGITS_AT_A_TIME = 32  # scored places of a row whose logits exist at one time, or up to half more
+LOGITS_AT_A_TIME = 32  # scored places of a row whose logits exist at one time, or 56 at most
 SHORTEST = 32  # row, and number of places
 
 
@@ -197,7 +197,8 @@ def _scores(
     # A product with ones and zeros, exact: a gather would have to be told where its result lives.
     chosen = jax.nn.one_hot(sources, tokens.shape[1], dtype=hidden.dtype)
     hidden = jnp.einsum("bst,btd->bsd", chosen, hidden, precision="highest")
-    chunks = max(sources.shape[1] // LOGITS_AT_A_TIME, 1)
+    # A power of two: numbers of places are 4 to 7 times one, of which others need not divide them.
+    chunks = 1 << (sources.shape[1] // LOGITS_AT_A_TIME).bit_length() - 1
     losses = loss.token_losses_of(
         hidden, decoder.head_matrix(), targets, vocab_size=assemble.config.vocab_size, chunks=chunks
     )
