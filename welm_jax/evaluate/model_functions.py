@@ -21,11 +21,11 @@ from welm_jax.decode import rank
 from welm_jax.decode.generate import generate
 from welm_jax.failures import StopAndLook
 from welm_jax.model.decoder import Assembler
-from welm_jax.text.tokenizer import PAD_ID
 
 KEPT_AT_A_TIME = 64  # answers that a kill may lose
 ROW_TOKENS = 2048  # of a row in which several choices share a prompt
 BATCH_TOKENS = 8192
+FIRST_ID = 0  # of a vocabulary; ours pads with it
 
 Pair = tuple[tuple[int, ...], tuple[int, ...]]  # ids of inputs and targets
 
@@ -116,13 +116,15 @@ class ModelFunctions:
     def _check_numbers(self, answers: Mapping[Sequence[int], Sequence[int]]) -> None:
         """Raises StopAndLook if answers come from scores that are no numbers.
 
-        The largest of those is taken to be the first, that of the id that pads and is in no text.
+        The largest of those is taken to be the first, that of FIRST_ID: answers that hold it, which
+        a tokenizer of ours never gives, are scored.
         """
-        doubtful = [
-            rank.Question(prompt=inputs, candidates=[[*ids[: ids.index(PAD_ID)], PAD_ID]])
-            for inputs, ids in answers.items()
-            if PAD_ID in ids
-        ]
+        doubtful = []
+        for inputs, ids in answers.items():
+            chosen = [*ids, self.eod_id]
+            if FIRST_ID in chosen:
+                candidate = chosen[: chosen.index(FIRST_ID) + 1]
+                doubtful.append(rank.Question(prompt=inputs, candidates=[candidate]))
         given = [value for one in self._score(doubtful) for value in one.values()]
         if lost := len(given) - int(np.isfinite(given).sum()):
             raise StopAndLook(
