@@ -9,13 +9,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from welm_jax.decode import kv_cache, sampling
+from welm_jax.decode.prompt_batches import most_programs, prompt_batches, until_end
 from welm_jax.decode.sampling import Sampling
-from welm_jax.decode.shapes import bucket, most_rows, padded_rows
-from welm_jax.failures import InputError
 from welm_jax.model import axes
 from welm_jax.model.decoder import Assembler
 
-SHORTEST = 32  # slots for a prompt
 BATCH_TOKENS = 16_384  # prompts and continuations that are computed together, about
 
 
@@ -55,66 +53,52 @@ def generate(
     Raises:
       InputError: an empty prompt, an id the vocabulary does not have, or max_new_tokens below 1.
     """
-    _check(prompts, max_new_tokens, assemble.config.vocab_size)
     vocab_size = assemble.config.vocab_size
     stops = np.zeros((2, vocab_size), np.int32) if stops is None else stops
-    waiting = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
-    while waiting:
-        length = bucket(len(prompts[waiting[0]]), SHORTEST)
-        most = most_rows(length + max_new_tokens, batch_tokens)
-        batch = [number for number in waiting[:most] if len(prompts[number]) <= length]
-        rows = padded_rows(len(batch), most)
-        waiting = waiting[len(batch) :]
+    for batch in prompt_batches(
+        prompts,
+        max_new_tokens=max_new_tokens,
+        vocab_size=vocab_size,
+        rows_each=1,
+        batch_tokens=batch_tokens,
+    ):
         continued = _continue(
             assemble,
             max_new_tokens,
             how.limits,
+            how.processors,
             parameters,
-            *_left_padded([prompts[number] for number in batch], length, rows, eod_id),
-            np.resize(np.array(batch, np.int32), rows),
-            np.arange(rows) >= len(batch),
+            batch.tokens,
+            batch.empty,
+            np.resize(np.array(batch.numbers, np.int32), len(batch.tokens)),
+            batch.is_filler,
             jax.random.key(seed),
             np.float32(how.temperature),
             np.int32(eod_id),
             stops,
         )
-        for number, row in zip(batch, np.asarray(continued).tolist(), strict=False):
-            yield number, row[: row.index(eod_id)] if eod_id in row else row
+        for number, row in zip(batch.numbers, np.asarray(continued).tolist(), strict=False):
+            yield number, until_end(row, eod_id)
 
 
-def _check(prompts: Sequence[Sequence[int]], max_new_tokens: int, vocab_size: int) -> None:
-    for number, prompt in enumerate(prompts):
-        if len(prompt) == 0:
-            raise InputError(
-                f"prompt {number} is empty; give it a token (eod_id begins a document)"
-            )
-        if min(prompt) < 0 or max(prompt) >= vocab_size:
-            wrong = next(token for token in prompt if not 0 <= token < vocab_size)
-            raise InputError(
-                f"prompt {number} holds id {wrong}, but the model knows ids 0 to {vocab_size - 1}; "
-                "use the tokenizer the model was trained with"
-            )
-    if max_new_tokens < 1:
-        raise InputError(f"max_new_tokens = {max_new_tokens}; it must be 1 or more")
+def programs(longest: int, batch_tokens: int = BATCH_TOKENS) -> tuple[int, int]:
+    """How many programs `generate` has compiled in this process, and prompt_batches' bound.
+
+    Args:
+      longest: tokens of a prompt.
+      batch_tokens: as in `generate`.
+    """
+    return _continue._cache_size(), most_programs(longest, batch_tokens)
 
 
-def _left_padded(
-    prompts: Sequence[Sequence[int]], length: int, rows: int, eod_id: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The prompts as one [B, T] array whose rows end together, and the empty slots of each, [B]."""
-    prompts = [*prompts, *[[eod_id]] * (rows - len(prompts))]
-    filled = [[eod_id] * (length - len(prompt)) + list(prompt) for prompt in prompts]
-    empty = [length - len(prompt) for prompt in prompts]
-    return np.array(filled, np.int32), np.array(empty, np.int32)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _continue(
     assemble: Assembler,
     max_new_tokens: int,
     limits: sampling.Limits,
+    processors: tuple[sampling.Processor, ...],
     parameters: PyTree,
-    tokens: Int[Array, "B T"],
+    tokens: Int[Array, "B S"],
     empty: Int[Array, " B"],
     numbers: Int[Array, " B"],
     ended: Bool[Array, " B"],
@@ -125,31 +109,30 @@ def _continue(
 ) -> Int[Array, "B max_new_tokens"]:
     """New ids for each row, eod_id from where it ended; stops early once all rows have ended."""
     batch = axes.spec("batch")
-    tokens, empty, numbers, ended = (
-        jax.reshard(array, batch) for array in (tokens, empty, numbers, ended)
-    )
-    rows, length = tokens.shape
+    tokens, empty, numbers, ended = jax.reshard((tokens, empty, numbers, ended), batch)
+    length = tokens.shape[1] - max_new_tokens
     keys, copy = sampling.row_keys(key, numbers), assemble.copied(parameters)
     stopped = stops.shape[0] - 1
 
-    def advance(cache, fed, written, ended, state, step):
+    def advance(cache, fed, tokens, ended, state, step):
         decoder = assemble.with_copy(copy)
         hidden, cache = kv_cache.extend(decoder, cache, fed)
-        scores = sampling.within(limits, sampling.scores_after(decoder, hidden), temperature)
+        scores = sampling.scores_after(decoder, hidden)
+        scores = sampling.processed(processors, scores, tokens, length + step)
+        scores = sampling.within(limits, scores, temperature)
         chosen = jnp.where(ended, eod_id, sampling.pick(scores, keys, step, temperature))
-        written = jax.lax.dynamic_update_slice_in_dim(written, chosen[:, None], step, axis=1)
+        tokens = jax.lax.dynamic_update_slice_in_dim(tokens, chosen[:, None], length + step, axis=1)
         state = stops.at[state, chosen].get(out_sharding=batch)
         ended = ended | (chosen == eod_id) | (state == stopped)
-        return cache, chosen[:, None], written, ended, state, step + 1
+        return cache, chosen[:, None], tokens, ended, state, step + 1
 
     def goes_on(loop):
         *_, ended, _, step = loop
         return (step < max_new_tokens) & ~jnp.all(ended)
 
     # The last new token is never fed, so it needs no slot.
-    cache = kv_cache.make_cache(assemble.config, length + max_new_tokens - 1, empty)
-    written = jnp.full((rows, max_new_tokens), eod_id, out_sharding=axes.spec("batch", "step"))
-    state = jnp.zeros_like(empty)
-    prefilled = advance(cache, tokens, written, ended, state, jnp.int32(0))
-    written = jax.lax.while_loop(goes_on, lambda loop: advance(*loop), prefilled)[2]
-    return jax.reshard(written, jax.P())  # every host gets every row
+    cache = kv_cache.make_cache(assemble.config, tokens.shape[1] - 1, empty)
+    prompts = jnp.maximum(tokens[:, :length], 0)  # empty slots need an id, whichever
+    prefilled = advance(cache, prompts, tokens, ended, jnp.zeros_like(empty), jnp.int32(0))
+    tokens = jax.lax.while_loop(goes_on, lambda loop: advance(*loop), prefilled)[2]
+    return jax.reshard(tokens[:, length:], jax.P())  # every host gets every row

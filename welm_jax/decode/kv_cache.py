@@ -45,12 +45,49 @@ def make_cache(config: ModelConfig, slots: int, empty: Int[Array, " B"]) -> KVCa
       empty: those empty slots, for each row.
     """
     shape = (config.num_layers, *empty.shape, slots, config.num_heads, config.head_width)
-    nothing = jnp.zeros(
-        shape,
-        config.compute_dtype,
-        out_sharding=axes.spec("layers", "batch", "slot", "heads", "head_width"),
-    )
+    nothing = jnp.zeros(shape, config.compute_dtype, out_sharding=_places())
     return KVCache(keys=nothing, values=nothing, empty=empty, filled=jnp.int32(0))
+
+
+def repeated(cache: KVCache, times: int) -> KVCache:
+    """Each row so many times, one after another: for hypotheses that continue the same prompt."""
+
+    def own(keys, values, empty):
+        return (
+            *(jnp.repeat(array, times, axis=1) for array in (keys, values)),
+            empty.repeat(times),
+        )
+
+    specs = (_places(), _places(), axes.spec("batch"))
+    run = jax.shard_map(own, in_specs=specs, out_specs=specs, check_vma=False)
+    keys, values, empty = run(cache.keys, cache.values, cache.empty)
+    return KVCache(keys=keys, values=values, empty=empty, filled=cache.filled)
+
+
+def reordered(cache: KVCache, parents: Int[Array, "B K"], first: int) -> KVCache:
+    """Of each prompt's K rows, row k becomes what row parents[k] was.
+
+    Args:
+      cache: of B x K rows, a prompt's one after another.
+      parents: 0 to K - 1.
+      first: slot from which rows differ; those before are a prompt's and stay where they are.
+    """
+
+    def own(keys, values, parents):
+        begins = jnp.arange(len(parents)) * parents.shape[1]
+        rows = (begins[:, None] + parents).ravel()
+        return tuple(array.at[:, :, first:].set(array[:, rows, first:]) for array in (keys, values))
+
+    specs = (_places(), _places())
+    run = jax.shard_map(
+        own, in_specs=(*specs, axes.spec("batch")), out_specs=specs, check_vma=False
+    )
+    keys, values = run(cache.keys, cache.values, parents)
+    return KVCache(keys=keys, values=values, empty=cache.empty, filled=cache.filled)
+
+
+def _places() -> jax.P:
+    return axes.spec("layers", "batch", "slot", "heads", "head_width")
 
 
 def extend(

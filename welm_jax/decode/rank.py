@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from welm_jax.decode.shapes import bucket, most_rows, padded_rows
+from welm_jax.decode.shapes import bucket, lengths, most_rows, padded_rows, row_numbers
 from welm_jax.failures import InputError
 from welm_jax.model import attention, axes, loss, masks
 from welm_jax.model.decoder import Assembler
@@ -102,6 +102,23 @@ def log_likelihoods(
                 yield row.question, found.pop(row.question)
 
 
+def programs(longest: int, batch_tokens: int) -> tuple[int, int]:
+    """How many programs were compiled for scoring in this process, and the most there can be.
+
+    A shape has a length, a number of scored places that is no longer, and a number of rows. One
+    call needs no more than two shapes for each length and number of places.
+
+    Args:
+      longest: tokens of a row.
+      batch_tokens: as in log_likelihoods.
+    """
+    known = lengths(longest, SHORTEST)
+    most = sum(
+        len(row_numbers(length, batch_tokens)) * places for places, length in enumerate(known, 1)
+    )
+    return _scores._cache_size(), most
+
+
 def _check(questions: Sequence[Question], vocab_size: int) -> None:
     for number, one in enumerate(questions):
         if not one.candidates or not all(map(len, [one.prompt, *one.candidates])):
@@ -183,9 +200,8 @@ def _scores(
     targets: Int[Array, "B S"],
 ) -> Float[Array, "B S"]:
     """Log-probability of each target after its source."""
-    batch = axes.spec("batch")
-    tokens, positions, segments, sources, targets = (
-        jax.reshard(array, batch) for array in (tokens, positions, segments, sources, targets)
+    tokens, positions, segments, sources, targets = jax.reshard(
+        (tokens, positions, segments, sources, targets), axes.spec("batch")
     )
     mask = masks.shared_prompt(segments)
 

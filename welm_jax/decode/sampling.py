@@ -1,6 +1,7 @@
-"""From hidden vectors to the next id. It knows nothing of caches or of the tokens before."""
+"""From hidden vectors to the next id. It knows nothing of caches."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -12,6 +13,41 @@ from welm_jax.model import axes, loss
 from welm_jax.model.decoder import Decoder
 
 NEVER = -1e30  # the score of an id that cannot be chosen
+
+# (scores [B, V] float32, ids so far [B, S]) -> other scores, on the device. The ids are those of
+# prompt and continuation and end with the last slot; -1 stands before them. A program is compiled
+# for each processor, so pass the same object, or equal ones that hash alike.
+Processor = Callable[[Array, Array], Array]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoRepeatedNgrams:
+    """A processor that forbids what would make n ids follow each other for a second time.
+
+    The prompt counts too. Source: Hugging Face's no_repeat_ngram_size.
+
+    Attributes:
+      size: n, 1 or more.
+    """
+
+    size: int
+
+    def __post_init__(self):
+        if self.size < 1:
+            raise InputError(f"NoRepeatedNgrams of size {self.size}; it must be 1 or more")
+
+    def __call__(
+        self, scores: Float[Array, "B V"], tokens: Int[Array, "B S"]
+    ) -> Float[Array, "B V"]:
+        """The scores, and -1e30 for ids that would repeat."""
+        before, (rows, slots) = self.size - 1, tokens.shape
+        repeats = jnp.ones((rows, slots - before), bool)  # of each slot that has enough before it
+        for back in range(1, before + 1):
+            repeats &= tokens[:, before - back : slots - back] == tokens[:, slots - back, None]
+        # Where a row is shorter than n - 1, its -1 meet no other -1 that a token follows.
+        forbidden = jnp.where(repeats, tokens[:, before:], -1)
+        forbidden = jnp.where(forbidden < 0, scores.shape[1], forbidden)  # beyond: dropped
+        return scores.at[jnp.arange(rows)[:, None], forbidden].set(NEVER, mode="drop")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +69,13 @@ class Sampling:
 
     Attributes:
       temperature: 0 takes the likeliest; 1 draws from the model's distribution.
-      limits: which ids there are to choose from, at that temperature.
+      processors: change the scores before that, in this order.
+      limits: which ids there are to choose from, at that temperature. They are no processors,
+        which do not know it.
     """
 
     temperature: float = 0.0
+    processors: tuple[Processor, ...] = ()
     limits: Limits = Limits()
 
     def __post_init__(self):
@@ -58,6 +97,38 @@ def scores_after(decoder: Decoder, hidden: Float[Array, "B T D"]) -> Float[Array
     """
     scores = loss.logits(hidden[:, -1:], decoder.head_matrix(), decoder.config.vocab_size)
     return jax.reshard(scores[:, 0], axes.spec("batch", "whole_vocabulary"))
+
+
+def processed(
+    processors: tuple[Processor, ...],
+    scores: Float[Array, "B V"],
+    tokens: Int[Array, "B S"],
+    end: Int[Array, ""],
+) -> Float[Array, "B V"]:
+    """The scores after the processors, which run where the rows are and need know no mesh.
+
+    Args:
+      processors: in their order.
+      scores: float32, from scores_after.
+      tokens: ids of prompts and what was written; -1 elsewhere.
+      end: slot that is written next.
+    """
+    if not processors:
+        return scores
+    return axes.per_device(lambda rows, end: applied(processors, *rows, end), (scores, tokens), end)
+
+
+def applied(
+    processors: tuple[Processor, ...],
+    scores: Float[Array, "B V"],
+    tokens: Int[Array, "B S"],
+    end: Int[Array, ""],
+) -> Float[Array, "B V"]:
+    """The same where arrays are those of one device."""
+    so_far = jnp.roll(tokens, -end, axis=1)  # what is not written comes before the prompt
+    for processor in processors:
+        scores = processor(scores, so_far)
+    return scores
 
 
 def within(

@@ -18,6 +18,11 @@ def bucket(length: int, shortest: int) -> int:
     return doubled if doubled == shortest else -(-length // step) * step
 
 
+def lengths(longest: int, shortest: int) -> list[int]:
+    """The lengths up to that of `longest` that rows are filled up to."""
+    return sorted({bucket(length, shortest) for length in range(1, longest + 1)})
+
+
 def most_rows(length: int, batch_tokens: int) -> int:
     """How many rows of a length are computed together: about batch_tokens, a share a device."""
     ways = batch_ways()
@@ -28,6 +33,12 @@ def padded_rows(rows: int, most: int) -> int:
     """The number of rows that a batch is filled up to: of which there are few, at most `most`."""
     ways = batch_ways()
     return min(bucket(-(-rows // ways), 1) * ways, most)
+
+
+def row_numbers(length: int, batch_tokens: int) -> list[int]:
+    """The numbers of rows of a length that batches are filled up to."""
+    most = most_rows(length, batch_tokens)
+    return sorted({padded_rows(rows, most) for rows in range(1, most + 1)})
 
 
 def batch_ways() -> int:

@@ -137,3 +137,20 @@ def spread(name: str, vector: Array, rows: int) -> Array:
         precision="highest",
         out_sharding=spec("batch", *PARAMETERS[name]),
     )[:, None]
+
+
+def per_device(own: Callable[..., PyTree], of_rows: PyTree, *whole: Array) -> PyTree:
+    """Runs own(of_rows, *whole) on each device for its rows, which need none of another's.
+
+    Within, arrays have no sharding: any function of rows will do.
+
+    Args:
+      own: gives arrays of rows, as it takes them.
+      of_rows: arrays whose first axis is the batch; the rest is whole on every device.
+      *whole: arrays that are the same everywhere.
+    """
+    rows = spec("batch")
+    run = jax.shard_map(
+        own, in_specs=(rows, *[PartitionSpec()] * len(whole)), out_specs=rows, check_vma=False
+    )
+    return run(of_rows, *whole)
