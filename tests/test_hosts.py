@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +14,10 @@ import pytest
 
 from tests import tiny_corpus
 from tests.conftest import SHARDED_RTOL
-from welm_jax import processes
+from tests.tasks import small_sets
+from welm_jax import launch, processes
+from welm_jax.evaluate import result_files
+from welm_jax.run_files import RunFolder
 
 STEPS, EVERY = 20, 4
 
@@ -136,6 +140,35 @@ def test_a_request_to_stop_stops_all_after_the_same_step(gin_file, alone, tmp_pa
     kept = {step: alone[step] for step in fed(folder)}
     assert list(kept) == list(range(1, int(stopped[0]) + 1))
     assert [cursor for cursor, _ in fed(folder).values()] == [cursor for cursor, _ in kept.values()]
+
+
+def test_tasks_evaluated_on_the_way_by_several_are_those_of_one(gin_file, alone, tmp_path):
+    """The first alone reads and writes; losses stay, and the scores are those of one process."""
+    small_sets.write(tmp_path / "c3", "validation", [*map(small_sets.dialogue, range(4))])
+    small_sets.write(tmp_path / "cmrc2018", "validation", [small_sets.squad(1)])
+    more = tmp_path / "more.gin"
+    more.write_text(
+        f"include '{gin_file}'\nLoopConfig.train_steps = {EVERY}\n"
+        f"EvaluationConfig.every_steps = {EVERY}\nEvaluationConfig.data_dir = '{tmp_path}'\n"
+        "EvaluationConfig.tasks = ('c3_0shot', 'cmrc2018_0shot')\n"
+    )
+    folder = tmp_path / "run"
+    with Processes([more], folder, 2, 4) as two:
+        assert two.statuses() == [0, 0], two.logs[0].read_text()[-2000:]
+    *steps, scored = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    expected = [alone[step][1] for step in range(1, EVERY + 1)]
+    assert [line["loss"] for line in steps] == pytest.approx(expected, rel=10 * SHARDED_RTOL)
+    assert set(scored["scores"]) == {"c3_0shot", "cmrc2018_0shot", "clue_average"}
+    assert "CLUE average" in two.logs[0].read_text() and "CLUE" not in two.logs[1].read_text()
+    before = summaries_of(folder)
+    shutil.rmtree(folder / "evaluation")
+    line = ["evaluate", "--run_dir", str(folder), "--data_dir", str(tmp_path)]
+    launch.dispatch([*line, "--task", "c3_0shot", "--task", "cmrc2018_0shot"])
+    assert summaries_of(folder) == before
+
+
+def summaries_of(folder):
+    return result_files.summaries(RunFolder(folder).evaluation / str(EVERY), {})
 
 
 OWN_ROWS = """

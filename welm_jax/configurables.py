@@ -21,4 +21,5 @@ TRAINING = {
     "CheckpointConfig": "welm_jax.train.checkpoints",
     "FaultConfig": "welm_jax.train.faults",
     "LoopConfig": "welm_jax.train.loop",
+    "EvaluationConfig": "welm_jax.run_evaluation",
 }

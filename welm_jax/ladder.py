@@ -20,7 +20,7 @@ from rich.table import Table
 from welm_jax import gin_files, pages, recovery_report, run_beginning, run_files, subcommands
 from welm_jax.configurables import TRAINING
 from welm_jax.failures import InputError
-from welm_jax.plots import Line, draw, smoothed
+from welm_jax.plots import Line, draw, smoothed, unit
 from welm_jax.recovery_report import Logged
 from welm_jax.run_files import RunFolder
 from welm_jax.train.recovery import Journal
@@ -28,7 +28,6 @@ from welm_jax.train.recovery import Journal
 DRAWING = "ladder.svg"  # in the ladder's folder, beside the folders of its rungs
 HEIGHT = 340
 COLOURS = 6  # that ladder.svg.j2 knows; the lines after them are dashed
-UNITS = ((10**9, "billion "), (10**6, "million "), (10**3, "thousand "))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +48,7 @@ class Rung:
 
     def steps(self) -> list[Logged]:
         """The steps that led to its newest model, without those that a rollback discarded."""
-        lines = run_files.read_lines(self.run.metrics)
+        lines = self.run.iterations()
         journal = Journal(self.run.journal).records()
         return recovery_report.kept_and_discarded(lines, journal)[0]
 
@@ -183,13 +182,12 @@ def drawing(rungs: Sequence[Rung], logged: Sequence[Sequence[Logged]]) -> str:
       logged: the steps of each; at least one has two, and those that have fewer get no line.
     """
     most = max(steps[-1]["tokens"] for steps in logged if steps)
-    # So that ticks are short and yet whole numbers.
-    unit, word = next((unit for unit in UNITS if most >= 10 * unit[0]), (1, ""))
+    divisor, word = unit(most)
     lines, legend = [], []
     for place, (rung, steps) in enumerate(zip(rungs, logged, strict=True)):
         if len(steps) > 1:
             kind = f"colour-{place % COLOURS}" + " dashed" * (place >= COLOURS)
-            tokens = [line["tokens"] / unit for line in steps]
+            tokens = [line["tokens"] / divisor for line in steps]
             losses = smoothed([line["loss"] for line in steps])
             lines.append(Line(kind=kind, steps=tokens, values=losses))
             legend.append((kind, rung.name, rung.parameters))

@@ -39,7 +39,7 @@ class LoadedRun:
       assemble: puts parameters into a decoder.
       parameters: the newest ones, on `mesh`.
       progress: where the run stood.
-      mesh: of the first device; to be set around any use.
+      mesh: the run's own, or of the first device; to be set around any use.
     """
 
     mixture: Mapping[str, Any]
@@ -59,14 +59,18 @@ class LoadedRun:
 
 
 def load(run: RunFolder) -> LoadedRun:
-    """Opens a run for evaluation or generation, on the first device.
+    """Opens a run for evaluation or generation, on its own mesh.
 
-    It may be training meanwhile: nothing is written.
+    Where the devices of that are not there, it takes the first device alone. The run may be
+    training meanwhile: nothing is written.
 
     Raises:
       InputError: there is no checkpoint, or the tokenizer is not the one of the data.
     """
-    parts = RunParts.opened(run, on_first_device=True)
+    try:
+        parts = RunParts.opened(run)
+    except InputError:  # so many devices are not here
+        parts = RunParts.opened(run, on_first_device=True)
     tokenizer = own_tokenizer(run.own_tokenizer(), parts.mixture)
     is_valid = functools.partial(lineage.is_valid, journal=Journal(run.journal).records())
     restored = None

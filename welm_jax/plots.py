@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+UNITS = ((10**9, "billion "), (10**6, "million "), (10**3, "thousand "))
 MOST_POINTS = 600  # of a curve, more than a screen shows
 SMOOTHING_SHARE = 0.02  # of a run's steps, the memory of the smoothed curve
 WIDTH = 640
@@ -94,6 +95,11 @@ def draw(
         dots=[(x(step), y(value), label) for step, value, label in dots],
         marks=[(x(step), label) for step, label in marks],
     )
+
+
+def unit(most: int) -> tuple[int, str]:
+    """What numbers up to this one are divided by, and its word, for ticks short and yet whole."""
+    return next((one for one in UNITS if most >= 10 * one[0]), (1, ""))
 
 
 def smoothed(values: Sequence[float]) -> list[float]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from welm_jax import recovery_words, run_files
+from welm_jax import recovery_words
 from welm_jax.failures import InputError
 from welm_jax.run_files import RunFolder
 from welm_jax.run_parts import RunParts
@@ -26,7 +26,7 @@ def status(run: RunFolder) -> None:
     """Prints where a run stands, what was decided and to which checkpoints it may go back."""
     console = Console(highlight=False)
     records = Journal(run.journal).records()
-    lines = run_files.read_lines(run.metrics)
+    lines = run.iterations()
     last = max(lines, key=lambda line: (line.get("attempt", 0), line["cursor"]), default=None)
     if last is None:
         console.print("no step was made yet")

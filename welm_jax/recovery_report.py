@@ -67,7 +67,7 @@ def kept_and_discarded(
 def told(run: RunFolder) -> list[str]:
     """What befell a run, in plain words, and where it stands."""
     journal = Journal(run.journal).records()
-    steps, _ = kept_and_discarded(run_files.read_lines(run.metrics), journal)
+    steps, _ = kept_and_discarded(run.iterations(), journal)
     words = [words for record in journal for words in _story(run, record)]
     last = steps[-1]
     return [

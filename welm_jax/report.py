@@ -11,7 +11,7 @@ from typing import Any
 
 from etils import epath
 
-from welm_jax import corpus_card, recovery_report, run_files
+from welm_jax import clue_curve, corpus_card, recovery_report, run_files
 from welm_jax.pages import count, duration, percent, render
 from welm_jax.plots import Curve, Line, draw, smoothed
 from welm_jax.recovery_report import Logged
@@ -31,7 +31,7 @@ def write_report(run: RunFolder) -> None:
 
 def content(run: RunFolder) -> dict[str, Any]:
     """Everything that the template shows, by the names it uses."""
-    lines = list(run_files.read_lines(run.metrics))
+    lines = list(run.iterations())
     journal = Journal(run.journal).records()
     steps, branches = recovery_report.kept_and_discarded(lines, journal)
     mixture = run_files.read_json(run.mixture) if run.mixture.exists() else None
@@ -45,6 +45,7 @@ def content(run: RunFolder) -> dict[str, Any]:
         "mixture": _mixture_rows(mixture, steps),
         "data_card": _data_card(mixture, steps),
         "held_out": _held_out(held_out),
+        "clue": clue_curve.content(run, steps),
         "samples": list(run_files.read_lines(run.samples))[-LAST_SAMPLES:],
         "showcase": _showcase(run),
         "config": run.operative_config.read_text(encoding="utf-8")

@@ -169,6 +169,9 @@ def opening_words(parts: RunParts) -> Iterator[str]:
         yield warning
     if not held_out.sources_with_text(parts.mixture):
         yield "no source has held-out text, so nothing is evaluated on the way"
+    if every_steps := config["EvaluationConfig"].every_steps:
+        tasks = ", ".join(config["EvaluationConfig"].tasks)
+        yield f"every {every_steps:,} steps these are evaluated: {tasks}"
     fault = config["FaultConfig"]
     if fault.kind != "none":
         yield f"A FAULT IS PLANTED: a {fault.kind} at {fault.by} {fault.at}. This is a drill."

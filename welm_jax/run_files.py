@@ -31,7 +31,7 @@ class RunFolder:
             self.path / "tokenizer.json"
         )  # instead, of a model read from elsewhere
         self.model_info = self.path / "model_info.txt"  # each parameter and where it lies
-        self.metrics = self.path / "metrics.jsonl"  # a line a step
+        self.metrics = self.path / "metrics.jsonl"  # a line a step, and one an evaluation of tasks
         self.held_out = self.path / "held_out.json"  # the latest held-out evaluation
         self.evaluation = self.path / "evaluation"  # tasks scored, a folder for each step
         self.samples = self.path / "samples.jsonl"  # continuations that were generated
@@ -95,6 +95,10 @@ class RunFolder:
         told = "another process trains there; wait for it, stop it, or give another --run_dir"
         with locked(self.path, f"{self.path} is in use: {told}"):
             yield
+
+    def iterations(self) -> Iterator[dict[str, Any]]:
+        """The lines of `metrics` that are of iterations of training, and not of evaluations."""
+        return (line for line in read_lines(self.metrics) if "loss" in line)
 
     def require(self) -> "RunFolder":
         """Returns itself if a run began here.

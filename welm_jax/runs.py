@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import jax
 from jax.experimental import multihost_utils
 
-from welm_jax import incidents, run_beginning
+from welm_jax import incidents, run_beginning, run_evaluation
 from welm_jax.evaluate import held_out
 from welm_jax.failures import Preempted
 from welm_jax.gin_files import GinConfig
@@ -40,7 +40,8 @@ def train(
     Args:
       run: a new folder, or one of the same run.
       config: objects of all classes of configurables.TRAINING.
-      user_modules: modules that register seqio Tasks and Mixtures; needed in a run's first life.
+      user_modules: modules that register seqio Tasks and Mixtures; needed in a run's first life,
+        and wherever a Task of theirs is evaluated on the way.
       began: when this life did, by time.perf_counter; now unless given.
 
     Raises:
@@ -59,6 +60,7 @@ def train(
             mixture = run_beginning.mixture_of(run, config["MixtureConfig"], user_modules)
             parts = RunParts(config=config, mixture=mixture, mesh=mesh)
             run_beginning.check_fit(parts)
+            run_evaluation.check(config["EvaluationConfig"], user_modules)
             lock.enter_context(run.locked())
             run_beginning.write_beginning(run, parts)
 
@@ -119,6 +121,8 @@ def _train(
         every = [(config["CheckpointConfig"].every_steps, save)]
         if held_out.sources_with_text(parts.mixture):
             every.append((loop_config.evaluate_every_steps, _evaluation(parts, log)))
+        if steps := config["EvaluationConfig"].every_steps:
+            every.append((steps, run_evaluation.callback(run, parts, log)))
         training = loop.Training(
             train_step=parts.train_step,
             like=parts.like,

@@ -101,11 +101,7 @@ def _seen(
     What was suspect was fed last when it happened, for from then on it was skipped.
     """
     wanted = set(places)
-    lines = {
-        line["cursor"] - 1: line
-        for line in run_files.read_lines(run.metrics)
-        if line["cursor"] - 1 in wanted
-    }
+    lines = {line["cursor"] - 1: line for line in run.iterations() if line["cursor"] - 1 in wanted}
     bad = {at for at in suspects if at in lines and lines[at]["verdict"] != "accepted"}
     if not wanted <= lines.keys():
         raise InputError(f"{run.metrics} lacks some of the batches {places[0]} to {places[-1]}")

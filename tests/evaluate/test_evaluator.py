@@ -227,15 +227,14 @@ def test_a_model_that_gives_no_number_at_all_is_left_out_and_the_others_go_on(
 
 
 def test_what_another_model_gave_is_not_taken_for_this_ones(subject, data_dir, done, tmp_path):
-    """The same step after a rollback, with other weights."""
+    """The same step of the same attempt with other weights: a life before had another rate."""
     summaries, folder = done
     (tmp_path / "c3_0shot.given.jsonl").write_text((folder / "c3_0shot.given.jsonl").read_text())
-    other = dataclasses.replace(
-        subject,
-        parameters=placed(random_parameters(CONFIG, seed=1), subject.mesh),
-        attempt=1,
-    )
+    parameters = placed(random_parameters(CONFIG, seed=1), subject.mesh)
+    other = dataclasses.replace(subject, parameters=parameters)
     evaluated(other, ["c3_0shot"], data_dir, tmp_path)
+    assert result_files.summaries(epath.Path(tmp_path), other.about(None))
+    assert not result_files.summaries(epath.Path(tmp_path), subject.about(None))
     ours, theirs = (
         result_files.outcomes(epath.Path(where), "c3_0shot")[0]["losses"]
         for where in (folder, tmp_path)

@@ -6,6 +6,7 @@ one another (result_files.py); one task that fails does not take the others with
 """
 
 import difflib
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from welm_jax.evaluate import result_files, self_checks
-from welm_jax.evaluate.model_functions import ModelFunctions
+from welm_jax.evaluate.model_functions import Model, ModelFunctions
 from welm_jax.failures import Failure, InputError, StopAndLook
 from welm_jax.model.decoder import Assembler
 from welm_jax.tasks import demonstrations, eval_tasks, scores
@@ -57,11 +58,23 @@ class Subject:
     step: int
     attempt: int
 
+    @functools.cached_property
+    def model(self) -> Model:
+        """What is asked."""
+        return Model(assemble=self.assemble, parameters=self.parameters, mesh=self.mesh)
+
+    @functools.cached_property
+    def weights(self) -> str:
+        """Tells them from others: a run that was set back may come to the same step with others."""
+        [found] = self.model.asked("fingerprint")
+        return found
+
     def about(self, limit: int | None) -> dict[str, Any]:
         """What figures of one table must have in common."""
         return {
             "step": self.step,
             "attempt": self.attempt,
+            "weights": self.weights,
             "compute_dtype": self.assemble.config.compute_dtype,
             "window": self.window,
             "limit": limit,
@@ -214,10 +227,8 @@ def _functions(
     progress: Progress,
 ) -> ModelFunctions:
     return ModelFunctions(
-        identity=f"{subject.step} {subject.attempt} {subject.assemble.config.compute_dtype}",
-        assemble=subject.assemble,
-        parameters=subject.parameters,
-        mesh=subject.mesh,
+        identity=f"{subject.weights} {subject.assemble.config.compute_dtype}",
+        model=subject.model,
         eod_id=subject.vocabulary.eos_id,
         stops=stops,
         max_new_tokens=max_new_tokens,

@@ -1,12 +1,16 @@
 """A model as seqio's evaluator takes one: what it is given is kept on disk as it comes.
 
 An evaluation that was killed asks the model for nothing twice: the same inputs and targets of the
-same model have the same key, wherever they come from.
+same model have the same key, wherever they come from. Of several processes the first alone
+evaluates; the others compute with it what it asks the model.
 """
 
+import collections
+import contextlib
 import hashlib
+import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +23,9 @@ from rich.progress import Progress
 from welm_jax import run_files
 from welm_jax.decode import rank
 from welm_jax.decode.generate import generate
-from welm_jax.failures import StopAndLook
+from welm_jax.failures import Failure, StopAndLook
 from welm_jax.model.decoder import Assembler
+from welm_jax.train import digests, hosts
 
 KEPT_AT_A_TIME = 64  # answers that a kill may lose
 ROW_TOKENS = 2048  # of a row in which several choices share a prompt
@@ -31,14 +36,93 @@ Pair = tuple[tuple[int, ...], tuple[int, ...]]  # ids of inputs and targets
 
 
 @dataclass(frozen=True, kw_only=True)
+class Model:
+    """A decoder that the first process asks, and that all processes compute.
+
+    The others do as they are told, so they read no data, and can come to compute nothing else.
+
+    Attributes:
+      assemble: makes the decoder; the same object every time, or it compiles again.
+      parameters: its weights, on the mesh.
+      mesh: where they live.
+    """
+
+    assemble: Assembler
+    parameters: PyTree
+    mesh: jax.sharding.Mesh
+
+    def asked(self, what: str, *arguments: Any) -> Iterator[Any]:
+        """What one of the methods below yields, on the first process while the others follow.
+
+        To be read to its end, for there the others get.
+
+        Args:
+          what: the method.
+          arguments: its own, as JSON has them.
+        """
+        hosts.by_first(lambda: [what, *arguments])
+        yield from getattr(self, what)(*arguments)
+
+    def follow(self) -> None:
+        """On the other processes: computes what the first asks, until it dismisses them."""
+        while asked := hosts.by_first(lambda: None):
+            what, *arguments = asked
+            with contextlib.suppress(Failure):  # the first has it as well, and tells
+                _read_to_its_end(getattr(self, what)(*arguments))
+
+    def dismiss(self) -> None:
+        """On the first process: nothing more is asked."""
+        hosts.by_first(lambda: None)
+
+    def fingerprint(self) -> Iterator[str]:
+        """Tells the weights from others, wherever they live."""
+        leaves = json.dumps(digests.records(self.parameters), sort_keys=True)
+        yield hashlib.sha256(leaves.encode()).hexdigest()[:12]
+
+    def scores(
+        self, questions: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]
+    ) -> Iterator[tuple[int, list[np.ndarray]]]:
+        """See rank.log_likelihoods; a question is a prompt and its candidates."""
+        with jax.set_mesh(self.mesh):
+            yield from rank.log_likelihoods(
+                self.assemble,
+                self.parameters,
+                [rank.Question(prompt=prompt, candidates=own) for prompt, own in questions],
+                row_tokens=ROW_TOKENS,
+                batch_tokens=BATCH_TOKENS,
+            )
+
+    def continuations(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        eod_id: int,
+        stops: Sequence[Sequence[int]],
+    ) -> Iterator[tuple[int, list[int]]]:
+        """See generate; greedy."""
+        with jax.set_mesh(self.mesh):
+            yield from generate(
+                self.assemble,
+                self.parameters,
+                prompts,
+                max_new_tokens=max_new_tokens,
+                eod_id=eod_id,
+                stops=np.array(stops, np.int32),
+                batch_tokens=BATCH_TOKENS,
+            )
+
+
+def _read_to_its_end(given: Iterable[Any]) -> None:
+    collections.deque(given, maxlen=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelFunctions:
     """A decoder's log-likelihoods and greedy continuations of a seqio dataset.
 
     Attributes:
       identity: tells the model from others, in words that no other has.
-      assemble: makes the decoder.
-      parameters: its weights, on the mesh.
-      mesh: where they live.
+      model: that is asked.
       eod_id: ends a continuation.
       stops: see text.stop_strings; ends one too.
       max_new_tokens: of a continuation.
@@ -47,9 +131,7 @@ class ModelFunctions:
     """
 
     identity: str
-    assemble: Assembler
-    parameters: PyTree
-    mesh: jax.sharding.Mesh
+    model: Model
     eod_id: int
     stops: np.ndarray
     max_new_tokens: int
@@ -86,32 +168,18 @@ class ModelFunctions:
         return [(at, [*ids, *[self.eod_id] * (longest - len(ids))]) for at, ids in enumerate(found)]
 
     def _score(self, asked: Sequence[rank.Question]) -> Iterator[dict[str, float]]:
-        with jax.set_mesh(self.mesh):
-            for number, scores in rank.log_likelihoods(
-                self.assemble,
-                self.parameters,
-                asked,
-                row_tokens=ROW_TOKENS,
-                batch_tokens=BATCH_TOKENS,
-            ):
-                question = asked[number]
-                yield {
-                    self._key(question.prompt, targets): float(of_one.sum(dtype=np.float64))
-                    for targets, of_one in zip(question.candidates, scores, strict=True)
-                }
+        questions = [(one.prompt, one.candidates) for one in asked]
+        for number, scores in self.model.asked("scores", questions):
+            question = asked[number]
+            yield {
+                self._key(question.prompt, targets): float(of_one.sum(dtype=np.float64))
+                for targets, of_one in zip(question.candidates, scores, strict=True)
+            }
 
     def _generate(self, asked: Sequence[Sequence[int]]) -> Iterator[dict[str, list[int]]]:
-        with jax.set_mesh(self.mesh):
-            for number, ids in generate(
-                self.assemble,
-                self.parameters,
-                asked,
-                max_new_tokens=self.max_new_tokens,
-                eod_id=self.eod_id,
-                stops=self.stops,
-                batch_tokens=BATCH_TOKENS,
-            ):
-                yield {self._key(asked[number]): ids}
+        how = self.max_new_tokens, self.eod_id, self.stops.tolist()
+        for number, ids in self.model.asked("continuations", asked, *how):
+            yield {self._key(asked[number]): ids}
 
     def _check_numbers(self, answers: Mapping[Sequence[int], Sequence[int]]) -> None:
         """Raises StopAndLook if answers come from scores that are no numbers.
@@ -156,6 +224,10 @@ class ModelFunctions:
                     self._write(waiting)
                     found |= waiting
                     waiting = {}
+        except Exception:
+            if jax.process_count() > 1:  # the others compute all that was asked
+                _read_to_its_end(given)
+            raise
         finally:
             self._write(waiting)
             self.progress.remove_task(bar)

@@ -20,6 +20,9 @@ from welm_jax.tasks import chinese, cross_lingual, examples, judgement
 from welm_jax.tasks.prompted import EvalSet, Prompter, Question, Row
 from welm_jax.tasks.vocabulary import WelmVocabulary
 
+# TensorFlow only feeds seqio here; left alone, it would take every GPU's memory from jax.
+tf.config.set_visible_devices([], "GPU")
+
 SPLIT, POOL = "validation", "train"
 AFTER_NOTHING = -1
 MIXTURES = {"welm_table3": chinese.ROWS, "welm_table5": cross_lingual.ROWS}

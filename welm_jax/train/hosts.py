@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,8 +17,8 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def by_first(act: Callable[[], str | None]) -> str | None:
-    """Lets process 0 alone act; all wait for it, and have what it returned.
+def by_first(act: Callable[[], Any]) -> Any:
+    """Lets process 0 alone act; all wait for it, and have what it returned, as JSON has it.
 
     Raises:
       Exception: of process 0; OfAnother on the others, with the same status.

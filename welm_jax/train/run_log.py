@@ -1,7 +1,8 @@
 """What a run says while it trains: console, `metrics.jsonl`, TensorBoard."""
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import jax
 from rich.console import Console
@@ -51,6 +52,15 @@ class RunLog:
         """Prints a line above the progress bar."""
         self._console.print(text, highlight=False, soft_wrap=True)
 
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[Console]:
+        """Gives the console to who shows progress of their own there; ours rests meanwhile."""
+        self._bar.stop()
+        try:
+            yield self._console
+        finally:
+            self._bar.start()
+
     def scalars(self, attempt: int, step: int, values: Mapping[str, int | float]) -> None:
         """Writes named values of a step to TensorBoard only.
 
@@ -87,6 +97,23 @@ class RunLog:
             if not self._console.is_terminal:
                 self.say(f"step {record['step']}/{self._bar.tasks[0].total:.0f}  {shown}")
             self.flush()
+
+    def evaluation(
+        self, place: Mapping[str, int], scores: Mapping[str, float], failed: str = ""
+    ) -> None:
+        """Writes what tasks scored: a line of metrics.jsonl and curves of TensorBoard.
+
+        Args:
+          place: where the run stands: attempt, step, cursor, tokens.
+          scores: by name.
+          failed: why there are none.
+        """
+        self.flush()
+        line = {**place, "failed": failed} if failed else {**place, "scores": scores}
+        if self._is_first:
+            run_files.append_lines(self._run.metrics, [line])
+        named = {f"evaluation/{name}": value for name, value in scores.items()}
+        self.scalars(place["attempt"], place["step"], named)
 
     def flush(self) -> None:
         """Writes what waits: all to metrics.jsonl, what the console shows to TensorBoard."""

@@ -1,0 +1,155 @@
+"""Tasks scored on the way: the parameters in training's memory, on training's mesh.
+
+What comes of it is filed as `welm evaluate` files it, and training never depends on it: what goes
+wrong here is told, and training goes on.
+"""
+
+import dataclasses
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from etils import epath
+from rich.console import Console
+
+from welm_jax import run_beginning
+from welm_jax.evaluate import averages, paper_numbers, result_files
+from welm_jax.evaluate.model_functions import Model
+from welm_jax.failures import InputError, as_failure, require_positive
+from welm_jax.model.decoder import Assembler
+from welm_jax.run_files import RunFolder
+from welm_jax.run_parts import RunParts
+from welm_jax.train import hosts, loop
+from welm_jax.train.checkpoints import Progress
+from welm_jax.train.run_log import RunLog
+from welm_jax.train.state import TrainState
+
+WINDOW = 2048  # tokens, as of `welm evaluate`
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Tasks that are scored on the way, of which Fig. 3b is drawn.
+
+    Attributes:
+      every_steps: optimizer steps between two evaluations; 0 for none. A multiple of the steps
+        between checkpoints, and a kill in the middle of an evaluation loses no training.
+      data_dir: holds a folder for each evaluation set.
+      tasks: of tasks or mixtures the names; those of the paper's CLUE average unless given.
+      limit: examples of each task, the first ones; all unless given.
+    """
+
+    every_steps: int = 0
+    data_dir: str = ""
+    tasks: tuple[str, ...] = tuple(f"{name}_0shot" for name in paper_numbers.CLUE)
+    limit: int | None = None
+
+    def __post_init__(self):
+        if self.every_steps < 0:
+            raise InputError(
+                f"EvaluationConfig.every_steps = {self.every_steps}; it must be 0 (off) or more"
+            )
+        if self.limit is not None:
+            require_positive(self, "limit")
+        if self.every_steps and not (self.data_dir and self.tasks):
+            raise InputError(
+                f"EvaluationConfig.every_steps = {self.every_steps} needs EvaluationConfig.tasks "
+                "and EvaluationConfig.data_dir, which holds a folder for each of their sets"
+            )
+
+
+def check(config: EvaluationConfig, user_modules: Sequence[str]) -> None:
+    """Refuses tasks that could not be evaluated on the way; loads seqio if there are any.
+
+    Raises:
+      InputError: a task is not known, or its data is not there.
+    """
+    if not config.every_steps:
+        return
+    data_dir = epath.Path(config.data_dir)
+    if not data_dir.is_dir():
+        raise InputError(f"EvaluationConfig.data_dir = {config.data_dir} is no folder")
+    with run_beginning.without_stderr():
+        from welm_jax.evaluate import evaluator
+    run_beginning.import_modules(user_modules)
+    asked = list(evaluator.rows_of(config.tasks, data_dir))
+    rows = {row.name: row for row, _ in (one for one in asked if not isinstance(one, str))}
+    lacking = [name for name, row in rows.items() if row.available(data_dir) is None]
+    if lacking or not asked:
+        raise InputError(
+            f"{data_dir} has no data of {', '.join(lacking or config.tasks)}; put it there, or let "
+            "EvaluationConfig.tasks name only tasks whose data is there"
+        )
+
+
+def callback(run: RunFolder, parts: RunParts, log: RunLog) -> loop.Callback:
+    """What training calls to have its parameters evaluated."""
+    # In float32, whatever is trained in: see loaded_run.evaluate_tasks.
+    model = dataclasses.replace(parts.config["ModelConfig"], compute_dtype="float32")
+    assemble = Assembler(model)
+
+    def evaluate_tasks(state: TrainState, progress: Progress) -> None:
+        asked = Model(assemble=assemble, parameters=state.parameters, mesh=parts.mesh)
+        if not hosts.is_first():
+            asked.follow()
+            return
+        place = {name: getattr(progress, name) for name in ("attempt", "step", "cursor", "tokens")}
+        try:
+            with log.lent() as console:
+                found = _evaluated(run, parts, asked, progress, console)
+            log.evaluation(place, _scores(found))
+            log.say(f"step {progress.step}: {_average_in_words(found)}")
+        except Exception as error:  # whatever it is, training is worth more
+            failure = as_failure(error)
+            if failure is None and jax.process_count() > 1:
+                raise  # the others may be in the middle of a computation
+            told = str(failure) if failure else traceback.format_exc()
+            log.say(f"step {progress.step}: NOT EVALUATED, and training goes on: {told}")
+            log.evaluation(place, {}, failed=told)
+        asked.dismiss()
+
+    return evaluate_tasks
+
+
+def _evaluated(
+    run: RunFolder, parts: RunParts, asked: Model, progress: Progress, console: Console
+) -> dict[str, dict[str, Any]]:
+    """Name -> summary of each task that could be evaluated; filed in the run's folder."""
+    from welm_jax.evaluate import evaluator
+    from welm_jax.tasks.vocabulary import WelmVocabulary
+
+    config = parts.config["EvaluationConfig"]
+    subject = evaluator.Subject(
+        assemble=asked.assemble,
+        parameters=asked.parameters,
+        mesh=asked.mesh,
+        vocabulary=WelmVocabulary(str(run.own_tokenizer())),
+        window=WINDOW,
+        step=progress.step,
+        attempt=progress.attempt,
+    )
+    folder = run.evaluation / f"{progress.step}"
+    data_dir = epath.Path(config.data_dir)
+    found = evaluator.evaluate(subject, config.tasks, data_dir, folder, config.limit, console)
+    result_files.write_tables(folder, subject.about(config.limit), run.path.resolve().name)
+    return found
+
+
+def _scores(found: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """The figures of an evaluation by name, the CLUE average among them."""
+    scores = {}
+    for name, summary in found.items():
+        of_others = summary.get("metrics", {})  # of a task that is not of ours
+        scores |= {f"{name}/{metric}": value for metric, value in of_others.items()}
+        scores |= {name: summary["value"]} if "value" in summary else {}
+    average = averages.clue_average(found).value
+    return scores | ({} if average is None else {"clue_average": average})
+
+
+def _average_in_words(found: Mapping[str, Mapping[str, Any]]) -> str:
+    average = averages.clue_average(found)
+    if average.value is None:
+        return f"{len(found)} tasks evaluated, none of which counts for the CLUE average"
+    words = f"CLUE average, zero-shot, {average.value:.2f}"
+    return words + (f", without {', '.join(average.missing)}" if average.missing else "")
