@@ -20,6 +20,7 @@ from welm_jax.evaluate import result_files
 from welm_jax.run_files import RunFolder
 
 STEPS, EVERY = 20, 4
+TASKS = ("c3_0shot", "cmrc2018_0shot")
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +90,8 @@ class Processes:
 
 def fed(folder):
     """step -> (cursor, loss); where a step was made twice, the last time counts."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return {line["step"]: (line["cursor"], line["loss"]) for line in map(json.loads, lines)}
+    lines = RunFolder(folder).iterations()
+    return {line["step"]: (line["cursor"], line["loss"]) for line in lines}
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,10 @@ def assert_same_training(folder, alone):
 
 
 def test_a_lost_process_ends_the_others_and_other_processes_go_on(gin_file, alone, tmp_path):
-    """Two of four devices; then, from the checkpoint, four of one, over which tensor is split."""
+    """Two of four devices; then, from the checkpoint, four of one, over which tensor is split.
+
+    These evaluate tasks at the end: the first reads and writes, and all compute.
+    """
     folder = tmp_path / "run"
     with Processes([gin_file], folder, 2, 4) as two:
         while not (folder / f"checkpoints/{EVERY}").exists():  # a step is made before it is saved
@@ -121,12 +125,30 @@ def test_a_lost_process_ends_the_others_and_other_processes_go_on(gin_file, alon
         assert two.running[0].wait(timeout=60) == 75
         assert time.monotonic() - killed < 2 * processes.HEARTBEAT_SECONDS
         assert re.search("process 1 of the run is gone.*goes on from the newest", two.error(0))
-    with Processes([gin_file], folder, 4, 1) as four:
+    with Processes([evaluating(gin_file, tmp_path)], folder, 4, 1) as four:
         assert four.statuses() == [0] * 4
         begun = re.search(r"going on from step (\d+)", four.logs[0].read_text())
         assert EVERY <= int(begun[1]) < STEPS
         assert "going on" not in four.logs[1].read_text()  # the first alone speaks
+        assert "CLUE average" in four.logs[0].read_text()
     assert_same_training(folder, alone)
+    run = RunFolder(folder)
+    by_four = result_files.summaries(run.evaluation / str(STEPS), {})
+    shutil.rmtree(run.evaluation)
+    line = ["evaluate", "--run_dir", str(folder), "--data_dir", str(tmp_path)]
+    launch.dispatch([*line, *(word for task in TASKS for word in ("--task", task))])
+    assert set(by_four) == set(TASKS)
+    assert result_files.summaries(run.evaluation / str(STEPS), {}) == by_four
+
+
+def evaluating(gin_file, folder):
+    """The same configuration with tasks evaluated, on sets that are written to a folder."""
+    small_sets.write(folder / "c3", "validation", [*map(small_sets.dialogue, range(4))])
+    small_sets.write(folder / "cmrc2018", "validation", [small_sets.squad(1)])
+    values = {"every_steps": STEPS, "data_dir": str(folder), "tasks": TASKS}
+    lines = [f"EvaluationConfig.{name} = {value!r}" for name, value in values.items()]
+    (folder / "evaluating.gin").write_text("\n".join([f"include '{gin_file}'", *lines]))
+    return folder / "evaluating.gin"
 
 
 def test_a_request_to_stop_stops_all_after_the_same_step(gin_file, alone, tmp_path):
@@ -140,35 +162,6 @@ def test_a_request_to_stop_stops_all_after_the_same_step(gin_file, alone, tmp_pa
     kept = {step: alone[step] for step in fed(folder)}
     assert list(kept) == list(range(1, int(stopped[0]) + 1))
     assert [cursor for cursor, _ in fed(folder).values()] == [cursor for cursor, _ in kept.values()]
-
-
-def test_tasks_evaluated_on_the_way_by_several_are_those_of_one(gin_file, alone, tmp_path):
-    """The first alone reads and writes; losses stay, and the scores are those of one process."""
-    small_sets.write(tmp_path / "c3", "validation", [*map(small_sets.dialogue, range(4))])
-    small_sets.write(tmp_path / "cmrc2018", "validation", [small_sets.squad(1)])
-    more = tmp_path / "more.gin"
-    more.write_text(
-        f"include '{gin_file}'\nLoopConfig.train_steps = {EVERY}\n"
-        f"EvaluationConfig.every_steps = {EVERY}\nEvaluationConfig.data_dir = '{tmp_path}'\n"
-        "EvaluationConfig.tasks = ('c3_0shot', 'cmrc2018_0shot')\n"
-    )
-    folder = tmp_path / "run"
-    with Processes([more], folder, 2, 4) as two:
-        assert two.statuses() == [0, 0], two.logs[0].read_text()[-2000:]
-    *steps, scored = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    expected = [alone[step][1] for step in range(1, EVERY + 1)]
-    assert [line["loss"] for line in steps] == pytest.approx(expected, rel=10 * SHARDED_RTOL)
-    assert set(scored["scores"]) == {"c3_0shot", "cmrc2018_0shot", "clue_average"}
-    assert "CLUE average" in two.logs[0].read_text() and "CLUE" not in two.logs[1].read_text()
-    before = summaries_of(folder)
-    shutil.rmtree(folder / "evaluation")
-    line = ["evaluate", "--run_dir", str(folder), "--data_dir", str(tmp_path)]
-    launch.dispatch([*line, "--task", "c3_0shot", "--task", "cmrc2018_0shot"])
-    assert summaries_of(folder) == before
-
-
-def summaries_of(folder):
-    return result_files.summaries(RunFolder(folder).evaluation / str(EVERY), {})
 
 
 OWN_ROWS = """

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -14,6 +15,9 @@ from welm_jax.evaluate import averages, evaluator, model_functions, result_files
 from welm_jax.failures import InputError
 from welm_jax.run_evaluation import EvaluationConfig
 from welm_jax.run_files import RunFolder, read_lines
+from welm_jax.run_parts import RunParts
+from welm_jax.train.checkpoints import Progress
+from welm_jax.train.run_log import RunLog
 
 TASKS = ("c3_0shot", "cmrc2018_0shot")
 MESH = [f"MeshConfig.{axis} = 2" for axis in ("data", "fsdp", "tensor")]
@@ -113,6 +117,14 @@ def test_one_device_gives_the_summaries_of_eight(evaluated, data_dir, tmp_path, 
     command(run, data_dir)
     assert sizes == [1]
     assert summaries(run, 4) == summaries(evaluated, 4)
+    for task in TASKS:
+        ours, theirs = (given(one, task) for one in (run, evaluated))
+        assert ours == (pytest.approx(theirs, abs=1e-3) if task == "c3_0shot" else theirs)
+
+
+def given(run, task):
+    lines = read_lines(run.evaluation / f"4/{task}.given.jsonl")
+    return {line["key"]: line["given"] for line in lines}
 
 
 def test_the_report_draws_both_checkpoints(evaluated):
@@ -122,8 +134,8 @@ def test_the_report_draws_both_checkpoints(evaluated):
     assert "Step 4 and 1 before it" in page and "2 of 8 rows, without CHID, CMNLI" in page
 
 
-def test_what_goes_wrong_is_told_and_training_goes_on(tmp_path, monkeypatch, capsys):
-    """First a fault of ours, then data that cannot be read."""
+def test_what_goes_wrong_is_told_and_training_goes_on(evaluated, tmp_path, monkeypatch, capsys):
+    """First a fault of ours, then data that broke since the run began."""
     small_sets.write(tmp_path / "ocnli", "validation", [{**small_sets.nli(1), "label": 3}])
     plain, faults = evaluator.evaluate, [RuntimeError("a fault of ours")]
 
@@ -133,8 +145,17 @@ def test_what_goes_wrong_is_told_and_training_goes_on(tmp_path, monkeypatch, cap
         return plain(*arguments)
 
     monkeypatch.setattr(evaluator, "evaluate", failing)
-    run = trained(tmp_path, 2, "WARMUP_STEPS = 1", *evaluation(tmp_path, 1, ("ocnli_0shot",)))
-    assert [line["step"] for line in run.iterations()] == [1, 2]
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    for file in (evaluated.mixture, evaluated.tokenizer):
+        file.copy(run.path / file.name)
+    lines = evaluation(tmp_path, 1, ("ocnli_0shot",))
+    run.config.write_text("\n".join([evaluated.config.read_text(), *lines]))
+    parts = RunParts.opened(run)
+    with RunLog(run, flops_per_token=1, total_steps=2, every_steps=1) as log:
+        evaluate = run_evaluation.callback(run, parts, log)
+        for step in (1, 2):
+            evaluate(SimpleNamespace(parameters={}), Progress(step=step, cursor=step))
     failed = {line["step"]: line["failed"] for line in read_lines(run.metrics) if "failed" in line}
     assert "Traceback" in failed[1] and "a fault of ours" in failed[1]
     assert failed[2].startswith("none of ocnli_0shot could be evaluated")
