@@ -145,7 +145,7 @@ def evaluate_tasks(
     """
     loaded = load(run).in_float32()
     with run_beginning.without_stderr():
-        from welm_jax.evaluate import evaluator, result_files
+        from welm_jax.evaluate import evaluator, model_functions, result_files
         from welm_jax.tasks.vocabulary import WelmVocabulary
     run_beginning.import_modules(user_modules)
     subject = evaluator.Subject(
@@ -159,6 +159,7 @@ def evaluate_tasks(
     )
     folder = run.evaluation / f"{subject.step}"
     evaluator.evaluate(subject, names, data_dir, folder, limit, Console())
+    print(model_functions.programs_in_words(subject.mesh, window))
     print(result_files.write_tables(folder, subject.about(limit), run.path.resolve().name))
     print(f"{folder / 'tables.html'} shows each question, answer and score")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.tiny_decoder import TINY, mesh_of, placed, random_parameters
-from welm_jax.decode.generate import _continue, generate
+from welm_jax.decode.generate import generate, programs
 from welm_jax.decode.sampling import Limits, Sampling
 from welm_jax.failures import InputError
 from welm_jax.model import loss
@@ -94,9 +94,9 @@ def test_neither_the_batch_nor_the_length_that_prompts_are_filled_up_to_matters(
 
 
 def test_few_programs_serve_all_lengths():
-    before = _continue._cache_size()
+    before = programs(64)[0]
     continuations([[1] * length for length in range(1, 60)], new=5)
-    assert _continue._cache_size() - before == 5  # of 32, 40, 48, 56 and 64 slots
+    assert programs(64)[0] - before == 5  # of 32, 40, 48, 56 and 64 slots
 
 
 def test_a_stop_ends_a_row_after_the_token_that_completed_it():

@@ -113,10 +113,33 @@ def test_any_number_of_places_is_scored():
     assert_same([found[:1]], [[alone([1], candidates[0])]])
 
 
-def test_few_shapes_serve_all_lengths():
-    before = rank._scores._cache_size()
+def test_few_programs_serve_all_lengths():
+    with jax.set_mesh(mesh_of()):
+        before, most = rank.programs(96, 256)
     scored(questions(seed=2, count=40))
-    assert rank._scores._cache_size() - before <= 12
+    with jax.set_mesh(mesh_of()):
+        found = rank.programs(96, 256)[0] - before
+    assert 0 < found <= 12 < most
+
+
+@pytest.mark.parametrize("mesh_shape", [(1, 1, 1), (2, 2, 2)])
+def test_shapes_are_as_few_as_programs_says(monkeypatch, mesh_shape):
+    """In many calls; each needs two for each length and number of places at most."""
+    mesh, seen, of_all_calls = mesh_of(*mesh_shape), set(), set()
+    with jax.set_mesh(mesh):
+        most = rank.programs(96, 256)[1]
+
+    def note(_, __, tokens, *others):
+        seen.add((tokens.shape, others[-1].shape[1]))
+        return np.zeros(others[-1].shape, np.float32)
+
+    monkeypatch.setattr(rank, "_scores", note)
+    for seed in range(100):
+        scored(questions(seed=seed, count=1 + seed % 30), mesh)
+        assert len(seen) <= 2 * len({(tokens[1], places) for tokens, places in seen})
+        of_all_calls |= seen
+        seen.clear()
+    assert most / 4 < len(of_all_calls) <= most
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ import pytest
 
 from tests.tiny_decoder import mesh_of
 from welm_jax.decode import sampling
-from welm_jax.decode.sampling import Limits
+from welm_jax.decode.sampling import NEVER, Limits, NoRepeatedNgrams
+from welm_jax.failures import InputError
+from welm_jax.model import axes
 
 PROBABILITIES = np.array([0.5, 0.25, 0.15, 0.1, 0.0])
 
@@ -71,3 +73,40 @@ def test_top_p_counts_at_the_temperature():
     scores = jnp.asarray(np.log(PROBABILITIES[:4])[None], jnp.float32)
     found = np.asarray(sampling.within(Limits(top_p=0.5), scores, jnp.float32(2)))[0]
     assert (found > -1e29).tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("size", "forbidden"),
+    [
+        (1, [[1, 2, 3, 4], [5], [0, 1, 2]]),  # whatever is there
+        (2, [[2, 4], [], [1, 2]]),  # 1 is followed by 4 and 2; 0 by 1 and 2
+        (3, [[2], [], []]),  # 3 1 is followed by 2; 2 0 ends the row
+        (4, [[], [], []]),  # 2 3 1 and 0 2 0 are there once, at the end
+    ],
+)
+def test_no_ids_follow_each_other_twice(size, forbidden):
+    tokens = [[1, 4, 3, 1, 2, 3, 1], [-1, -1, -1, -1, -1, -1, 5], [-1, -1, 0, 1, 0, 2, 0]]
+    with jax.set_mesh(mesh_of()):
+        found = NoRepeatedNgrams(size=size)(jnp.zeros((3, 6)), jnp.array(tokens))
+    assert [np.flatnonzero(row == NEVER).tolist() for row in np.asarray(found)] == forbidden
+
+
+def test_a_processor_sees_each_rows_ids_end_together_wherever_its_rows_are():
+    """One of our own adds the last id but one to the scores: 7 of the first row, -1 of the last."""
+    tokens = np.array(
+        [[5, 7, 6, -1, -1], [-1, 3, 4, -1, -1], [-1, 9, 8, -1, -1], [-1, -1, 2, -1, -1]]
+    )
+
+    def own(scores, tokens):
+        return scores + tokens[:, -2:-1]
+
+    for shape in [(1, 1, 1), (2, 2, 2)]:
+        with jax.set_mesh(mesh_of(*shape)):
+            scores, ids = jax.reshard((np.zeros((4, 2), np.float32), tokens), axes.spec("batch"))
+            found = jax.jit(sampling.processed, static_argnums=0)((own,), scores, ids, 3)
+        assert np.asarray(found).tolist() == [[7, 7], [3, 3], [9, 9], [-1, -1]]
+
+
+def test_ngrams_of_no_size_are_refused():
+    with pytest.raises(InputError, match="NoRepeatedNgrams of size 0; it must be 1 or more"):
+        NoRepeatedNgrams(size=0)

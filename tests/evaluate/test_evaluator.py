@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -424,6 +425,8 @@ def test_the_command_killed_goes_on_and_scores_each_example_once(tmp_path):
     assert len(result_files.outcomes(epath.Path(given.parent), "c3_0shot")) == 200
     assert "\nc3_0shot,validation,0,0.0,run/4,acc," in (given.parent / "results.csv").read_text()
     assert "| C3 | acc (token_mean) | c3 |" in second.stdout
+    assert re.search(r"compiled [1-9]\d* programs for scoring \(at most \d", second.stdout)
+    assert "and 0 for generating (at most" in second.stdout
     assert "Traceback" not in second.stderr
 
 

@@ -22,7 +22,7 @@ from rich.progress import Progress
 
 from welm_jax import run_files
 from welm_jax.decode import rank
-from welm_jax.decode.generate import generate
+from welm_jax.decode.generate import generate, programs
 from welm_jax.failures import Failure, StopAndLook
 from welm_jax.model.decoder import Assembler
 from welm_jax.train import digests, hosts
@@ -238,6 +238,24 @@ class ModelFunctions:
             lines = ({"key": key, "given": one} for key, one in given.items())
             self.file.parent.mkdir(parents=True, exist_ok=True)
             run_files.append_lines(self.file, lines)
+
+
+def programs_in_words(mesh: jax.sharding.Mesh, window: int) -> str:
+    """How many programs this process has compiled for models, beside the most that it may need.
+
+    Args:
+      mesh: where the model lives.
+      window: tokens that a prompt and its answer may take together.
+    """
+    longest = max(window, ROW_TOKENS)
+    with jax.set_mesh(mesh):
+        scoring, most_scoring = rank.programs(longest, BATCH_TOKENS)
+        generating, most_generating = programs(window, BATCH_TOKENS)
+    return (
+        f"compiled {scoring} programs for scoring (at most {most_scoring:,} for rows of up to "
+        f"{longest:,} tokens) and {generating} for generating (at most {most_generating:,} for "
+        f"prompts of up to {window:,} and one length of answers)"
+    )
 
 
 def _pairs(dataset: Any) -> list[Pair]:
