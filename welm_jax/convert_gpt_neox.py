@@ -27,7 +27,6 @@ from welm_jax.run_files import RunFolder
 from welm_jax.run_parts import RunParts
 from welm_jax.text import fast_tokenizer
 from welm_jax.text.fast_tokenizer import FastTokenizer
-from welm_jax.text.sources import IMPORTED
 from welm_jax.text.tokenizer import Tokenizer
 from welm_jax.train.checkpoints import Checkpoints, Progress
 from welm_jax.train.mesh import MeshConfig, make_mesh
@@ -36,7 +35,7 @@ CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.
 SHARD_BYTES = 4_000_000_000
 # A run's configuration has to say how it trains; one that does not train says the least.
 UNTRAINED = (
-    f"MixtureConfig.mixture='{IMPORTED}'",
+    "MixtureConfig.mixture='imported'",
     "MixtureConfig.tokens_dir=''",
     "OptimizerConfig.max_learning_rate=1e-5",
     "OptimizerConfig.warmup_steps=1",
@@ -136,7 +135,7 @@ def import_model(folder: epath.Path, run: RunFolder) -> None:
             f"{config.vocab_size}; they do not belong together"
         )
     mixture = {
-        "mixture": IMPORTED,
+        "mixture": "imported",
         "sources": [],
         "sequence_tokens": settings.get("max_position_embeddings", 2048),
         "vocab_size": config.vocab_size,

@@ -23,7 +23,6 @@ from welm_jax.model.decoder import Assembler
 from welm_jax.run_files import RunFolder
 from welm_jax.run_parts import RunParts, own_tokenizer
 from welm_jax.text.fast_tokenizer import AnyTokenizer
-from welm_jax.text.sources import IMPORTED
 from welm_jax.train import lineage
 from welm_jax.train.checkpoints import Progress
 from welm_jax.train.recovery import Journal
@@ -96,7 +95,7 @@ def evaluate(run: RunFolder) -> None:
     fields of HeldOutScore but the name; `count_models`, as count_models.bits_per_character says.
     """
     loaded = load(run)
-    if loaded.mixture["mixture"] == IMPORTED:
+    if not loaded.mixture["sources"]:
         raise InputError(
             f"{run.path} was read from elsewhere and has no text of its own; evaluate it on tasks, "
             "with --data_dir"

@@ -24,7 +24,6 @@ from welm_jax.gin_files import GinConfig
 from welm_jax.run_files import RunFolder
 from welm_jax.run_parts import IDENTITY, RunParts, own_tokenizer
 from welm_jax.text.records import TOKENIZER_FILE
-from welm_jax.text.sources import IMPORTED
 from welm_jax.train import accelerators, faults, hosts
 from welm_jax.train.mesh import check_model
 from welm_jax.train.storage_budget import storage_budget
@@ -57,7 +56,7 @@ def changes_of(run: RunFolder, config: GinConfig) -> list[str]:
     run.refuse_foreign()
     if not run.config.exists():
         return []
-    if run_files.read_json(run.mixture)["mixture"] == IMPORTED:
+    if not run_files.read_json(run.mixture)["sources"]:
         raise InputError(
             f"{run.path} holds a model that was read from elsewhere, which is evaluated and "
             "generates, and is not trained on; give --run_dir another folder"

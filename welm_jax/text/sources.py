@@ -39,7 +39,6 @@ TABLE_1: Mapping[str, PaperSource] = MappingProxyType(
 )
 
 OURS = "welm_pretraining"
-IMPORTED = "imported"  # stands for the data of a model that was not trained here
 
 
 @dataclass(frozen=True, kw_only=True)
