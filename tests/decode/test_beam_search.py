@@ -31,7 +31,7 @@ FEW = ModelConfig(
     compute_dtype="float32",
     ties_embeddings=False,
 )
-OF_FEW, FEW_PARAMETERS = Assembler(FEW), random_parameters(FEW, seed=17)
+OF_FEW = Assembler(FEW)
 FEW_PROMPTS = [[2], [1, 3, 0], [3, 3], [0, 2, 0, 2, 3], [1], [2, 2, 2], [0], [3, 0, 0, 1]]
 
 
@@ -82,13 +82,13 @@ def log_probabilities(parameters, tokens):
     return jax.nn.log_softmax(scores[..., : FEW.vocab_size])
 
 
-def best_of_all(prompt, new, ends):
+def best_of_all(parameters, prompt, new, ends):
     """The hypothesis likeliest by id among all sequences, by the full forward pass."""
     sequences = np.array(list(itertools.product(range(FEW.vocab_size), repeat=new)), np.int32)
     tokens = np.concatenate([np.tile(prompt, (len(sequences), 1)), sequences], axis=1)
     with jax.set_mesh(mesh_of()):
         padded = np.pad(tokens, ((0, 0), (0, 8 - tokens.shape[1]))).astype(np.int32)
-        logs = np.asarray(log_probabilities(FEW_PARAMETERS, padded))
+        logs = np.asarray(log_probabilities(parameters, padded))
     scores = {}
     for row, ids in enumerate(sequences.tolist()):
         length = next((at for at in range(1, new) if ends(ids[:at])), new)
@@ -97,24 +97,25 @@ def best_of_all(prompt, new, ends):
     return max(scores, key=scores.get)
 
 
-@pytest.mark.parametrize("with_stop", [False, True])
-def test_enough_beams_find_the_best_of_all_sequences(with_stop):
+@pytest.mark.parametrize(("seed", "with_stop"), [(11, False), (17, False), (19, True)])
+def test_enough_beams_find_the_best_of_all_sequences(seed, with_stop):
     """Of 4 ids there are 12 hypotheses at most at the second of 3 steps: 12 beams lose none.
 
     The stop is id 2 followed by id 3.
     """
+    parameters = random_parameters(FEW, seed)
     stops = np.array([[0, 0, 1, 0], [0, 0, 1, 2 if with_stop else 0], [2, 2, 2, 2]], np.int32)
 
     def ends(ids):
         return ids[-1] == EOD or (with_stop and ids[-2:] == [2, 3])
 
-    best = [best_of_all(prompt, 3, ends) for prompt in FEW_PROMPTS]
-    assert {len(ids) for ids in best} == {1, 2, 3} and len(set(best)) > 4
+    best = [best_of_all(parameters, prompt, 3, ends) for prompt in FEW_PROMPTS]
+    assert len(set(best)) > 4
     assert ((2, 3) in best) == with_stop
     with jax.set_mesh(mesh_of()):
         found = beam_search.search(
             OF_FEW,
-            FEW_PARAMETERS,
+            parameters,
             FEW_PROMPTS,
             max_new_tokens=3,
             eod_id=EOD,
