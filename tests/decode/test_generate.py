@@ -94,9 +94,11 @@ def test_neither_the_batch_nor_the_length_that_prompts_are_filled_up_to_matters(
 
 
 def test_few_programs_serve_all_lengths():
-    before = programs(64)[0]
+    with jax.set_mesh(mesh_of()):
+        before, most = programs(64)
     continuations([[1] * length for length in range(1, 60)], new=5)
-    assert programs(64)[0] - before == 5  # of 32, 40, 48, 56 and 64 slots
+    with jax.set_mesh(mesh_of()):
+        assert programs(64)[0] - before == 5 <= most  # of 32, 40, 48, 56 and 64 slots
 
 
 def test_a_stop_ends_a_row_after_the_token_that_completed_it():

@@ -84,6 +84,8 @@ def generate(
 def programs(longest: int, batch_tokens: int = BATCH_TOKENS) -> tuple[int, int]:
     """How many programs `generate` has compiled in this process, and prompt_batches' bound.
 
+    Call it under the mesh on which the model lives, by which rows are counted.
+
     Args:
       longest: tokens of a prompt.
       batch_tokens: as in `generate`.

@@ -106,7 +106,8 @@ def programs(longest: int, batch_tokens: int) -> tuple[int, int]:
     """How many programs were compiled for scoring in this process, and the most there can be.
 
     A shape has a length, a number of scored places that is no longer, and a number of rows. One
-    call needs no more than two shapes for each length and number of places.
+    call needs no more than two shapes for each length and number of places. Call it under the mesh
+    on which the model lives, by which rows are counted.
 
     Args:
       longest: tokens of a row.
