@@ -14,9 +14,8 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from benchmarks.same_work import Work
-from welm_jax import ahead_of_time, cost_model
+from welm_jax import ahead_of_time, cost_model, gpt_neox_layout
 from welm_jax.model import attention, axes, loss
-from welm_jax.model.config import ModelConfig
 from welm_jax.model.decoder import Assembler
 from welm_jax.train import loss_scale, optimizer
 from welm_jax.train.loss_scale import LossScaleConfig
@@ -32,26 +31,28 @@ def measure_parity() -> dict:
     """How far float32 logits (absolute) and gradients (relative) are from Hugging Face's."""
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     with np.load(GOLDEN) as golden, jax.set_mesh(mesh), jax.default_matmul_precision("highest"):
-        found = [parity_of(case, golden) for case in ("tied", "untied")]
+        found = [parity_of(case, golden) for case in ("tied", "untied", "general")]
     logits, gradients = map(max, zip(*found, strict=True))
     device = jax.devices()[0].device_kind
     return {"software": SOFTWARE, "device": device, "logits": logits, "gradients": gradients}
 
 
 def parity_of(case: str, golden) -> tuple[float, float]:
-    layers, width, _, heads, _ = golden[f"{case}/parameters/blocks/qkv/kernel"].shape
-    config = ModelConfig(
-        num_layers=layers,
-        num_heads=heads,
-        d_model=width,
-        vocab_size=len(golden[f"{case}/parameters/embed/embedding"]),
-        ties_embeddings=case == "tied",
-        compute_dtype="float32",
+    config = gpt_neox_layout.our_config(json.loads(str(golden[f"{case}/config"])))
+    parameters_of, gradients_of = (
+        dict(
+            gpt_neox_layout.in_our_layout(
+                lambda name, group=group: golden[f"{case}/{group}/{name}"],
+                {file.removeprefix(f"{case}/{group}/") for file in golden.files},
+                config,
+            )
+        )
+        for group in ("parameters", "gradients")
     )
     assemble, rows, tokens = Assembler(config), config.vocab_size, golden[f"{case}/tokens"]
 
     def stored(name, leaf):
-        array = golden[f"{case}/parameters/{name}"]
+        array = parameters_of[name]
         return np.pad(array, [(0, leaf.shape[0] - len(array)), *[(0, 0)] * (leaf.ndim - 1)])
 
     def forward(parameters, tokens):
@@ -66,7 +67,7 @@ def parity_of(case: str, golden) -> tuple[float, float]:
     gradients, logits = jax.jit(jax.grad(forward, has_aux=True))(parameters, tokens)
     worst = 0.0
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
-        expected = golden[f"{case}/gradients/{axes.path_name(path)}"]
+        expected = gradients_of[axes.path_name(path)]
         difference = np.abs(np.asarray(gradient)[: len(expected)] - expected).max()
         worst = max(worst, float(difference / np.abs(expected).max()))
     return float(np.abs(logits - golden[f"{case}/logits"]).max()), worst

@@ -33,7 +33,7 @@ from welm_jax.loaded_run import LoadedRun
 from welm_jax.model import loss
 from welm_jax.run_files import RunFolder
 
-LINES, LONGEST_LINE = 10_000, 3_000
+LINES = 10_000
 ROWS, ROW_TOKENS, NEW_TOKENS = 8, 64, 48
 TASK, EXAMPLES = "ocnli_0shot", 100
 PROMPTS = ["中国经济", "却说", "问题：今天天气怎么样？\n答案：", "The river"]
@@ -57,7 +57,7 @@ def lines_of(folder: Path) -> list[str]:
             for record in records:
                 for line in json.loads(record)["text"].split("\n"):
                     if line:
-                        yield line[:LONGEST_LINE]
+                        yield line
 
     sources = [of(file) for file in sorted(folder.glob("*/data.jsonl.gz"))]
     in_turn = (line for lines in itertools.zip_longest(*sources) for line in lines if line)

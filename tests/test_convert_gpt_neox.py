@@ -151,6 +151,13 @@ def test_an_imported_model_has_no_data(general, tmp_path):
         imported(general[0], run)
 
 
+def test_an_import_that_was_killed_is_made_again(general, tmp_path):
+    run = imported(general[0], tmp_path / "run")
+    (run / "config.gin").unlink()  # which comes last
+    weights, _ = weights_of(imported(general[0], run))
+    assert weights["blocks/up/kernel"].any()
+
+
 def change_settings(folder, **changes):
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(settings | changes))
@@ -163,7 +170,13 @@ def change_settings(folder, **changes):
         (lambda folder: (folder / "config.json").write_text("{"), "config.json cannot be read"),
         (lambda folder: change_settings(folder, vocab_size=280), "284 ids and a model of 280"),
         (lambda folder: change_settings(folder, vocab_size=290), "embed/embedding has the shape"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "holds no JSON object"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "needs its tokenizer.json"),
+        (lambda folder: (folder / "tokenizer_config.json").write_text("[]"), "None as eos_token"),
+        (
+            lambda folder: (folder / "model.safetensors.index.json").write_text("{}"),
+            "28 of the weights .* missing",
+        ),
         (lambda folder: (folder / "model.safetensors").unlink(), "transformers' save_pretrained"),
         (
             lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 99),

@@ -27,9 +27,12 @@ from welm_jax.run_files import RunFolder
 from welm_jax.run_parts import RunParts
 from welm_jax.text import fast_tokenizer
 from welm_jax.text.fast_tokenizer import FastTokenizer
-from welm_jax.text.tokenizer import Tokenizer
+from welm_jax.text.tokenizer import SCORE_STEPS, Tokenizer
+from welm_jax.train import loss_scale
 from welm_jax.train.checkpoints import Checkpoints, Progress
 from welm_jax.train.mesh import MeshConfig, make_mesh
+from welm_jax.train.optimizer import make_adam
+from welm_jax.train.state import untrained_state
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 4_000_000_000
@@ -78,6 +81,11 @@ def export(run: RunFolder, folder: epath.Path) -> None:
     )
     run_files.write_json(folder / CONFIG, settings)
     print(f"{folder}: step {loaded.progress.step}, {config.num_parameters:,} parameters, float32")
+    if any(one.score * SCORE_STEPS % 1 for one in tokenizer.pieces()):
+        print(
+            "its vocabulary was trained before scores were rounded: of texts with equal splits, "
+            "such as of '......', other tools may take the other"
+        )
 
 
 def _by_name(parameters: PyTree, config: ModelConfig) -> dict[str, np.ndarray]:
@@ -125,8 +133,10 @@ def import_model(folder: epath.Path, run: RunFolder) -> None:
     """
     if run.config.exists():
         raise InputError(f"{run.path} holds a run; give --run_dir a new folder")
-    run.refuse_foreign()
-    settings = _settings(folder)
+    is_unfinished = run.mixture.exists() and not run_files.read_json(run.mixture)["sources"]
+    if not is_unfinished:
+        run.refuse_foreign()
+    settings = _object(folder / CONFIG)
     config = gpt_neox_layout.our_config(settings)
     tokenizer = FastTokenizer(folder / fast_tokenizer.FILE)
     if tokenizer.vocab_size > config.vocab_size:
@@ -146,23 +156,26 @@ def import_model(folder: epath.Path, run: RunFolder) -> None:
     ]
     given = gin_files.load([], [*bindings, *UNTRAINED], TRAINING)
     parts = RunParts(config=given, mixture=mixture, mesh=make_mesh(MeshConfig(), jax.devices()[:1]))
+    run_files.write_json(run.mixture, mixture)  # first, so that what a kill leaves is known again
+    run.checkpoints.rmtree(missing_ok=True)
     _save(run, parts, _read_weights(folder, config))
-    for name in (fast_tokenizer.FILE, fast_tokenizer.SETTINGS_FILE):
-        (folder / name).copy(run.path / name, overwrite=True)
-    run_files.write_json(run.mixture, mixture)
+    for file in (run.fast_tokenizer, run.fast_tokenizer_settings):
+        (folder / file.name).copy(file, overwrite=True)
     run_files.write_text(run.model_info, model_info.table(parts.like["parameters"], parts.mesh))
     run_files.write_text(run.operative_config, given.operative)
     run_files.write_text(run.config, f"# Read from {folder.name}; not trained here.\n{given.given}")
     print(f"{run.path}: {config.num_parameters:,} parameters at step 0")
 
 
-def _settings(folder: epath.Path) -> Mapping[str, Any]:
+def _object(file: epath.Path) -> Mapping[str, Any]:
+    """The content of a JSON file of theirs."""
     try:
-        return json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{folder / CONFIG} cannot be read ({error}); give a model's folder"
-        ) from error
+        raise InputError(f"{file} cannot be read ({error}); give a model's folder") from error
+    if not isinstance(found, Mapping):
+        raise InputError(f"{file} holds no JSON object; give a model's folder")
+    return found
 
 
 def _read_weights(folder: epath.Path, config: ModelConfig) -> Iterator[tuple[str, np.ndarray]]:
@@ -187,8 +200,8 @@ def _read_weights(folder: epath.Path, config: ModelConfig) -> Iterator[tuple[str
 
 def _weight_files(folder: epath.Path) -> Sequence[epath.Path]:
     if (folder / INDEX).exists():
-        names = {*run_files.read_json(folder / INDEX)["weight_map"].values()}
-        return [folder / name for name in sorted(names)]
+        places = _object(folder / INDEX).get("weight_map", {})
+        return [folder / name for name in sorted({*places.values()})]
     if not (folder / WEIGHTS).exists():
         raise InputError(
             f"{folder} has no {WEIGHTS}; write one with transformers' save_pretrained, if the "
@@ -198,23 +211,26 @@ def _weight_files(folder: epath.Path) -> Sequence[epath.Path]:
 
 
 def _save(run: RunFolder, parts: RunParts, weights: Iterator[tuple[str, np.ndarray]]) -> None:
-    """Makes the weights the checkpoint of step 0."""
-    like = {
-        axes.path_name(path): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(parts.like["parameters"])
+    """Makes the weights the checkpoint of step 0; holds them and two moments of each."""
+    like, read = parts.like["parameters"], {}
+    wanted = {
+        axes.path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(like)
     }
+    for name, array in track(weights, "reading weights", total=len(wanted)):
+        if array.shape != wanted[name].shape:
+            raise InputError(
+                f"{name} has the shape {array.shape}, which a decoder of the sizes in {CONFIG} has "
+                "not; do they belong together?"
+            )
+        read[name] = jax.device_put(array, wanted[name].sharding)
+    config = parts.config
     with jax.set_mesh(parts.mesh):
-        placed = {}
-        for name, array in track(weights, "reading weights", total=len(like)):
-            if array.shape != like[name].shape:
-                raise InputError(
-                    f"{name} has the shape {array.shape}, which a decoder of the sizes in "
-                    f"{CONFIG} has not; do they belong together?"
-                )
-            placed[name] = jax.device_put(array, like[name].sharding)
-        state = parts.new_state()
-        parameters = axes.mapped(lambda path, _: placed[path], state.parameters)
-        state = dataclasses.replace(state, parameters=parameters)
-        kept = parts.config["CheckpointConfig"]
-        with Checkpoints(run.checkpoints, kept, parts.identity) as checkpoints:
+        state = untrained_state(
+            axes.mapped(lambda path, _: read.pop(path), like),
+            make_adam(config["OptimizerConfig"]),
+            loss_scale.initial(config["LossScaleConfig"], config["ModelConfig"]),
+        )
+        with Checkpoints(
+            run.checkpoints, config["CheckpointConfig"], parts.identity
+        ) as checkpoints:
             checkpoints.save(state, Progress())

@@ -27,9 +27,9 @@ class RunFolder:
         self.operative_config = self.path / "operative_config.gin"  # every parameter in force
         self.mixture = self.path / "mixture.json"  # the data that training executes
         self.tokenizer = self.path / "tokenizer.model"  # a copy, so that the folder is whole
-        self.fast_tokenizer = (
-            self.path / "tokenizer.json"
-        )  # instead, of a model read from elsewhere
+        # Instead, of a model read from elsewhere: its own, and what names its special tokens.
+        self.fast_tokenizer = self.path / "tokenizer.json"
+        self.fast_tokenizer_settings = self.path / "tokenizer_config.json"
         self.model_info = self.path / "model_info.txt"  # each parameter and where it lies
         self.metrics = self.path / "metrics.jsonl"  # a line a step, and one an evaluation of tasks
         self.held_out = self.path / "held_out.json"  # the latest held-out evaluation

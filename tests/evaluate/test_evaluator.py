@@ -192,8 +192,15 @@ def test_a_task_that_fails_does_not_take_the_others_with_it(subject, tmp_path):
     data_dir = epath.Path(tmp_path / "sets")
     small_sets.write(tmp_path / "sets/c3", "validation", [small_sets.dialogue(1)])
     small_sets.write(tmp_path / "sets/ocnli", "validation", [{**small_sets.nli(1), "label": 3}])
-    found = evaluated(subject, ["ocnli_0shot", "c3_0shot"], data_dir, tmp_path / "results")
-    assert set(found) == {"c3_0shot"}
+    folder = epath.Path(tmp_path / "results")
+    about = {"task": "ocnli_0shot", **subject.about(None)}
+    result_files.write_task(
+        folder, about | {"value": 50.0, "metric": "acc"}, []
+    )  # of an earlier run
+    found = evaluated(subject, ["ocnli_0shot", "c3_0shot"], data_dir, folder)
+    assert set(found) == {"c3_0shot"} == set(result_files.summaries(folder, {}))
+    shown = result_files.write_tables(folder, subject.about(None), "run")
+    assert "- OCNLI: ocnli_0shot is left out: " in shown and "50.00" not in shown
     with pytest.raises(InputError, match="none of ocnli_0shot, cft_0shot could be evaluated"):
         evaluated(subject, ["ocnli_0shot", "cft_0shot"], data_dir, tmp_path / "results")
 
@@ -265,7 +272,7 @@ def test_answers_chosen_among_no_numbers_are_not_scored(subject, data_dir, tmp_p
             )
         said = capsys.readouterr().out
         assert "left out: the model's likelihoods are no numbers in 6 of 6 answers" in said
-    assert not (tmp_path / "cmrc2018_0shot.json").exists()
+    assert not result_files.summaries(epath.Path(tmp_path), {})
 
 
 def test_a_task_of_which_nothing_can_be_asked_is_refused_with_the_reason(subject, tmp_path):

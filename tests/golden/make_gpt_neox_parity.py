@@ -1,18 +1,17 @@
-"""Makes gpt_neox_parity.npz: logits and gradients of Hugging Face's GPT-NeoX, in our layout.
+"""Makes gpt_neox_parity.npz: logits and gradients of Hugging Face's GPT-NeoX, in its own layout.
 
     pip install torch==2.14.1 'transformers==5.24.*' numpy
     python -m tests.golden.make_gpt_neox_parity
 
-For each of CASES it holds, in float32: `parameters/<our name>`, `tokens` [B, T + 1]
-int32, and, for the mean next-token loss over all of them, `logits` [B, T, V], `loss` and
-`gradients/<our name>`.
+For each of CASES it holds `config`, their config.json; in float32 `parameters/<their name>`;
+`tokens` [B, T + 1], int32; and, for the mean next-token loss over all of them, `logits` [B, T, V],
+`loss` and `gradients/<their name>`.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from welm_jax import gpt_neox_layout
 from welm_jax.model.config import ModelConfig
 
 SHAPE = {"num_layers": 2, "num_heads": 2, "d_model": 20, "vocab_size": 120}
@@ -65,14 +64,11 @@ def reference(case: str, seed: int) -> dict[str, np.ndarray]:
     logits = model(tokens[:, :-1], use_cache=False).logits
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
     loss.backward()
-    weights = {name: weight.detach().numpy() for name, weight in model.named_parameters()}
-    gradients = {name: weight.grad.numpy() for name, weight in model.named_parameters()}
     found = {"tokens": tokens.numpy().astype(np.int32), "loss": loss.item()}
-    found["logits"] = logits.detach().numpy()
-    for group, theirs in (("parameters", weights), ("gradients", gradients)):
-        ours = gpt_neox_layout.in_our_layout(theirs.__getitem__, {*theirs}, config)
-        for name, array in ours:
-            found[f"{group}/{name}"] = array
+    found |= {"logits": logits.detach().numpy(), "config": model.config.to_json_string()}
+    for name, weight in model.named_parameters():
+        found[f"parameters/{name}"] = weight.detach().numpy()
+        found[f"gradients/{name}"] = weight.grad.numpy()
     return found
 
 

@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import FLOAT32_ATOL
 from tests.golden import make_gpt_neox_parity
 from tests.tiny_decoder import mesh_of
+from welm_jax import gpt_neox_layout
 from welm_jax.model import loss
 from welm_jax.model.decoder import Assembler
 
@@ -43,13 +44,18 @@ def as_tree(flat, config):
     return tree
 
 
-def group(reference, prefix, config):
-    flat = {
+def group(reference, prefix):
+    """Theirs of a group, without the prefix."""
+    return {
         name.removeprefix(prefix): array
         for name, array in reference.items()
         if name.startswith(prefix)
     }
-    return as_tree(flat, config)
+
+
+def in_ours(reference, prefix, config):
+    theirs = group(reference, prefix)
+    return dict(gpt_neox_layout.in_our_layout(theirs.__getitem__, {*theirs}, config))
 
 
 def make_forward(config, tokens):
@@ -71,7 +77,7 @@ def check_logits(case, reference):
     config = make_gpt_neox_parity.config_of(case)
     with jax.set_mesh(mesh_of()), jax.default_matmul_precision("highest"):
         forward = jax.jit(make_forward(config, reference["tokens"]))
-        _, logits = forward(group(reference, "parameters/", config))
+        _, logits = forward(as_tree(in_ours(reference, "parameters/", config), config))
     np.testing.assert_allclose(logits, reference["logits"], rtol=0, atol=FLOAT32_ATOL)
 
 
@@ -80,12 +86,13 @@ def check_gradients(case, reference):
     with jax.set_mesh(mesh_of()), jax.default_matmul_precision("highest"):
         forward = make_forward(config, reference["tokens"])
         value_and_grad = jax.jit(jax.value_and_grad(forward, has_aux=True))
-        (mean_loss, _), gradients = value_and_grad(group(reference, "parameters/", config))
+        parameters = as_tree(in_ours(reference, "parameters/", config), config)
+        (mean_loss, _), gradients = value_and_grad(parameters)
     assert float(mean_loss) == pytest.approx(float(reference["loss"]), rel=1e-6)
-    vocabulary = config.vocab_size
+    vocabulary, expected_gradients = config.vocab_size, in_ours(reference, "gradients/", config)
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        expected = reference[f"gradients/{name}"]
+        expected = expected_gradients[name]
         if name.endswith("embedding"):
             assert not np.any(gradient[vocabulary:]), f"{name}: padding rows learn"
             gradient = gradient[:vocabulary]

@@ -1,6 +1,7 @@
 """Our tokenizer as Hugging Face's library runs it, and its tokenizers with our face."""
 
 import random
+import re
 
 import pytest
 import tokenizers
@@ -39,7 +40,11 @@ def pair(tmp_path_factory):
 def texts():
     draw = random.Random(0)
     letters = "天地玄黄宇宙洪荒，。.! ！/<>ps0x41E\n\t\u2581\u3000𠮷ab="
-    return HOSTILE + ["".join(draw.choices(letters, k=draw.randrange(60))) for _ in range(3000)]
+    return (
+        HOSTILE
+        + ["……".join(HOSTILE[4:]).replace("\n", "") * 90]
+        + ["".join(draw.choices(letters, k=draw.randrange(60))) for _ in range(3000)]
+    )
 
 
 def test_ids_are_ours_and_the_text_comes_back(pair):
@@ -62,16 +67,30 @@ def test_it_knows_what_ours_knows(pair):
     ]
 
 
-def test_literal_controls_and_bytes_are_cut_where_no_piece_is():
-    """`</` is a piece, so `</s>` is cut behind the stroke; had `/s` been one too, at the first."""
+def test_no_piece_joins_what_is_cut(pair):
+    """Though `</p>` is common in the sample."""
+    joined = re.compile("[</][A-Za-z0-9]")
+    assert not any(joined.search(one.text) for one in pair[0].pieces() if one.kind == "text")
 
-    def cuts(*texts):
-        pieces = [fast_tokenizer.Piece(text, 0.0, "text") for text in texts]
-        return fast_tokenizer._before_cuts([fast_tokenizer.Piece("</s>", 0.0, "control"), *pieces])
 
-    assert cuts("<", "/").endswith("|<(?=/s>)")
-    assert cuts("</").endswith("|</(?=s>)")
-    assert cuts("</", "/s", "s>").endswith("|<(?=/s>)")
+def test_settings_of_somebodys_last_call_are_not_obeyed(pair, tmp_path):
+    content = fast_tokenizer.as_fast(pair[0])
+    content["truncation"] = {
+        "direction": "Right",
+        "max_length": 4,
+        "strategy": "LongestFirst",
+        "stride": 0,
+    }
+    content["padding"] = {
+        "strategy": {"Fixed": 16},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 0,
+        "pad_type_id": 0,
+        "pad_token": "<pad>",
+    }
+    reader = read_back(tmp_path, content, fast_tokenizer.settings(pair[0], 64))
+    assert [reader.encode(text) for text in HOSTILE] == [pair[0].encode(text) for text in HOSTILE]
 
 
 def test_for_models_a_text_begins_with_an_end_of_document(pair, tmp_path):

@@ -82,8 +82,8 @@ def test_the_ids_of_a_line_depend_on_that_line_alone(tokenizer):
 
 def test_scores_add_up_in_float32_without_rounding(tokenizer):
     scores = [one.score for one in tokenizer.pieces()]
-    assert {(score * 1024) % 1 for score in scores} == {0}
-    assert len(set(scores)) > 50
+    assert {(score * 64) % 1 for score in scores} == {0}
+    assert len(set(scores)) > 20
 
 
 def test_digits_newlines_and_tabs_stand_alone_however_common(tmp_path):

@@ -13,12 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from welm_jax.decode.shapes import bucket, lengths, most_rows, padded_rows, row_numbers
+from welm_jax.decode.shapes import (
+    bucket,
+    lengths,
+    most_rows,
+    padded_rows,
+    power_of_two,
+    row_numbers,
+)
 from welm_jax.failures import InputError
 from welm_jax.model import attention, axes, loss, masks
 from welm_jax.model.decoder import Assembler
 
-LOGITS_AT_A_TIME = 32  # scored places of a row whose logits exist at one time, or 56 at most
+LOGITS_AT_A_TIME = 32  # scored places of a row whose logits exist at one time
 SHORTEST = 32  # row, and number of places
 
 
@@ -85,7 +92,7 @@ def log_likelihoods(
     _check(questions, assemble.config.vocab_size)
     rows = sorted(
         (row for number, one in enumerate(questions) for row in _rows(number, one, row_tokens)),
-        key=lambda row: (bucket(row.length, SHORTEST), bucket(row.places, SHORTEST)),
+        key=_sizes,
     )
     found: dict[int, list[np.ndarray | None]] = {}
     missing = [len(one.candidates) for one in questions]
@@ -105,17 +112,17 @@ def log_likelihoods(
 def programs(longest: int, batch_tokens: int) -> tuple[int, int]:
     """How many programs were compiled for scoring in this process, and the most there can be.
 
-    A shape has a length, a number of scored places that is no longer, and a number of rows. One
-    call needs no more than two shapes for each length and number of places. Call it under the mesh
-    on which the model lives, by which rows are counted.
+    A shape has a length, a number of scored places (a power of two) and a number of rows. One call
+    needs no more than two shapes for each length and number of places. Call it under the mesh on
+    which the model lives, by which rows are counted.
 
     Args:
       longest: tokens of a row.
       batch_tokens: as in log_likelihoods.
     """
-    known = lengths(longest, SHORTEST)
     most = sum(
-        len(row_numbers(length, batch_tokens)) * places for places, length in enumerate(known, 1)
+        len(row_numbers(length, batch_tokens)) * (power_of_two(length) // SHORTEST).bit_length()
+        for length in lengths(longest, SHORTEST)
     )
     return _scores._cache_size(), most
 
@@ -161,7 +168,7 @@ def _batches(rows: Sequence[_Row], batch_tokens: int) -> Iterator[Sequence[_Row]
 
 
 def _sizes(row: _Row) -> tuple[int, int]:
-    return bucket(row.length, SHORTEST), bucket(row.places, SHORTEST)
+    return bucket(row.length, SHORTEST), max(power_of_two(row.places), SHORTEST)
 
 
 def _arrays(rows: Sequence[_Row], batch: int) -> tuple[np.ndarray, ...]:
@@ -214,8 +221,7 @@ def _scores(
     # A product with ones and zeros, exact: a gather would have to be told where its result lives.
     chosen = jax.nn.one_hot(sources, tokens.shape[1], dtype=hidden.dtype)
     hidden = jnp.einsum("bst,btd->bsd", chosen, hidden, precision="highest")
-    # A power of two: numbers of places are 4 to 7 times one, of which others need not divide them.
-    chunks = 1 << (sources.shape[1] // LOGITS_AT_A_TIME).bit_length() - 1
+    chunks = max(sources.shape[1] // LOGITS_AT_A_TIME, 1)
     losses = loss.token_losses_of(
         hidden, decoder.head_matrix(), targets, vocab_size=assemble.config.vocab_size, chunks=chunks
     )

@@ -41,6 +41,8 @@ class NoRepeatedNgrams:
     ) -> Float[Array, "B V"]:
         """The scores, and -1e30 for ids that would repeat."""
         before, (rows, slots) = self.size - 1, tokens.shape
+        if slots <= before:
+            return scores
         repeats = jnp.ones((rows, slots - before), bool)  # of each slot that has enough before it
         for back in range(1, before + 1):
             repeats &= tokens[:, before - back : slots - back] == tokens[:, slots - back, None]

@@ -13,9 +13,14 @@ def bucket(length: int, shortest: int) -> int:
     From `shortest` on at most a fifth of a row is padding, and 4 log2(longest / shortest) + 1
     lengths serve all.
     """
-    doubled = max(1 << (length - 1).bit_length(), shortest)
+    doubled = max(power_of_two(length), shortest)
     step = max(doubled // 8, 1)
     return doubled if doubled == shortest else -(-length // step) * step
+
+
+def power_of_two(number: int) -> int:
+    """The smallest that is no less than a number."""
+    return 1 << (number - 1).bit_length()
 
 
 def lengths(longest: int, shortest: int) -> list[int]:
@@ -30,9 +35,12 @@ def most_rows(length: int, batch_tokens: int) -> int:
 
 
 def padded_rows(rows: int, most: int) -> int:
-    """The number of rows that a batch is filled up to: of which there are few, at most `most`."""
+    """The number of rows that a batch is filled up to: a power of two a device, at most `most`.
+
+    Fewer than lengths are, for it is the last batch of a length alone that has room for more.
+    """
     ways = batch_ways()
-    return min(bucket(-(-rows // ways), 1) * ways, most)
+    return min(power_of_two(-(-rows // ways)) * ways, most)
 
 
 def row_numbers(length: int, batch_tokens: int) -> list[int]:

@@ -150,6 +150,7 @@ def evaluate(
         of_all = progress.add_task("tasks", total=len(asked))
         for one in asked:
             name = one if isinstance(one, str) else f"{one[0].name}_{one[1]}shot"
+            named = {"task": name, "split": eval_tasks.SPLIT, **subject.about(limit)}
             try:
                 if isinstance(one, str):
                     summary, outcomes = _of_others(subject, name, folder, limit, progress), []
@@ -159,9 +160,9 @@ def evaluate(
                     )
                     summary, outcomes = _of_ours(subject, task, folder, stops, progress)
             except Failure as error:
+                result_files.write_failure(folder, named, str(error))
                 progress.console.print(f"{name} is left out: {error}", markup=False, soft_wrap=True)
             else:
-                named = {"task": name, "split": eval_tasks.SPLIT, **subject.about(limit)}
                 summary = found[name] = {**named, **summary}
                 result_files.write_task(folder, summary, outcomes)
                 progress.console.print(_in_words(name, summary), markup=False, soft_wrap=True)

@@ -11,6 +11,8 @@ from etils import epath
 from welm_jax import run_files
 from welm_jax.evaluate import results_csv, tables
 
+FAILED = "failed"  # stands in a task's file where there is no summary, and says why
+
 
 def write_task(
     folder: epath.Path, summary: Mapping[str, Any], outcomes: Sequence[Mapping[str, Any]]
@@ -27,6 +29,17 @@ def write_task(
     run_files.write_json(file, summary)
 
 
+def write_failure(folder: epath.Path, about: Mapping[str, Any], why: str) -> None:
+    """Writes of a task, in place of an older summary, that there is none and why.
+
+    Args:
+      folder: of results.
+      about: what a summary begins with, `task` too.
+      why: in a line.
+    """
+    run_files.write_json(folder / f"{about['task']}.json", {**about, FAILED: why})
+
+
 def summaries(folder: epath.Path, about: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Name -> summary of each task in a folder.
 
@@ -34,6 +47,10 @@ def summaries(folder: epath.Path, about: Mapping[str, Any]) -> dict[str, dict[st
       folder: of results.
       about: what they must have in common, as `Subject.about` gives it; others stay out.
     """
+    return {name: one for name, one in _all(folder, about).items() if FAILED not in one}
+
+
+def _all(folder: epath.Path, about: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     found = [run_files.read_json(file) for file in sorted(folder.glob("*.json"))]
     return {one["task"]: one for one in found if about.items() <= one.items()}
 
@@ -56,7 +73,8 @@ def write_tables(folder: epath.Path, about: Mapping[str, Any], run: str) -> str:
     """
     found = summaries(folder, about)
     ours = {name: one for name, one in found.items() if "metric" in one}
-    shown, step = tables.shown(ours), about["step"]
+    failed = {name: one[FAILED] for name, one in _all(folder, about).items() if FAILED in one}
+    shown, step = tables.shown(ours, failed), about["step"]
     markdown = tables.markdown(shown, step)
     of_tasks = {name: outcomes(folder, name) for name in ours}
     run_files.write_text(folder / "tables.md", markdown)

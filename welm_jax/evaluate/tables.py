@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from welm_jax import pages
@@ -13,10 +14,6 @@ from welm_jax.tasks.prompted import Row
 
 PAPER = ((TABLE_3, chinese.ROWS), (TABLE_5, cross_lingual.ROWS))
 NONE = "–"
-# Shown as the pictures that Unicode has of them: else a model's answer could steer a terminal.
-CONTROLS = {at: 0x2400 + at for at in range(32) if chr(at) not in "\n\t"} | {
-    at: 0xFFFD for at in range(0x7F, 0xA0)
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +33,24 @@ class Shown:
     notes: Sequence[str]
 
 
-def shown(summaries: Mapping[str, Mapping[str, Any]]) -> list[Shown]:
+def shown(
+    summaries: Mapping[str, Mapping[str, Any]], failed: Mapping[str, str] = MappingProxyType({})
+) -> list[Shown]:
     """The tables of which there is anything to show.
 
     Args:
       summaries: of tasks by name, as the evaluator gives them.
+      failed: name of a task that could not be evaluated -> why.
     """
-    found = [_table(paper, rows, summaries) for paper, rows in PAPER]
-    return [table for table in found if table.rows]
+    found = [_table(paper, rows, summaries, failed) for paper, rows in PAPER]
+    return [table for table in found if table.rows or table.notes]
 
 
 def _table(
-    paper: PaperTable, rows: Sequence[Row], summaries: Mapping[str, Mapping[str, Any]]
+    paper: PaperTable,
+    rows: Sequence[Row],
+    summaries: Mapping[str, Mapping[str, Any]],
+    failed: Mapping[str, str],
 ) -> Shown:
     columns = ["task", "metric", "set", "its reader was tried on"]
     columns += [f"{model}, zero-shot" for model in paper.zero_shot]
@@ -58,6 +61,10 @@ def _table(
     for row in rows:
         zero, few = (summaries.get(f"{row.name}_{shots}shot") for shots in (0, row.shots))
         one = zero or few
+        lost = (f"{row.name}_{shots}shot" for shots in (0, row.shots))
+        notes += [
+            f"{row.title}: {name} is left out: {failed[name]}" for name in lost if name in failed
+        ]
         if not one:
             continue
         shown_set = one["set"] + ("*" if one["stands_in"] else "")
@@ -150,7 +157,7 @@ def markdown(tables: Sequence[Shown], step: int) -> str:
     for table in tables:
         lines = [f"## {table.title}, step {step}", "", _line(table.columns)]
         lines += [_line(["---"] * len(table.columns)), *map(_line, table.rows), ""]
-        lines += [f"- {note}" for note in table.notes]
+        lines += [f"- {pages.visible(note)}" for note in table.notes]
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
 
@@ -185,5 +192,4 @@ def _outcome(one: Mapping[str, Any]) -> dict[str, str]:
     else:
         said, right = one["answer"], f"right: {'; or: '.join(one['references'])}"
         score = ", ".join(f"{name} {value:.2f}" for name, value in one["scores"].items())
-    told = {"id": one["id"], "prompt": one["prompt"], "said": said, "right": right, "score": score}
-    return {name: text.translate(CONTROLS) for name, text in told.items()}
+    return {"id": one["id"], "prompt": one["prompt"], "said": said, "right": right, "score": score}

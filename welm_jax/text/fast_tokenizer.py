@@ -8,7 +8,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,13 @@ from welm_jax.text.tokenizer import (
     EOD_ID,
     PAD_ID,
     UNKNOWN_ID,
-    Piece,
     Tokenizer,
     refuse_surrogates,
 )
 
+# Where a literal `</s>` or `<0x41>` of a text is cut in two: whole, the library takes it for the
+# control or the byte of that name. SentencePiece joins no letter and no digit with these signs.
+BEFORE_CUTS = "</?(?=(s|pad|unk|0x[0-9A-F]{2})>)"
 FILE, SETTINGS_FILE = "tokenizer.json", "tokenizer_config.json"
 
 
@@ -59,7 +61,7 @@ def as_fast(tokenizer: Tokenizer) -> dict[str, Any]:
         "normalizer": None,
         "pre_tokenizer": {
             "type": "Split",
-            "pattern": {"Regex": _before_cuts(pieces)},
+            "pattern": {"Regex": BEFORE_CUTS},
             "behavior": "MergedWithPrevious",
             "invert": False,
         },
@@ -85,22 +87,6 @@ def _special(name: str) -> dict[str, Any]:
 
 def _text(which: str) -> dict[str, Any]:
     return {"Sequence": {"id": which, "type_id": 0}}
-
-
-def _before_cuts(pieces: Sequence[Piece]) -> str:
-    """A pattern of where a literal `</s>` or `<0x41>` of a text is to be cut in two.
-
-    Whole, the library takes it for the control or the byte of that name. The cut is where no piece
-    joins what it parts, and so changes nothing else; before a digit none ever does.
-    """
-    texts = [one.text for one in pieces if one.kind == "text"]
-    joined = {text[at : at + 2] for text in texts for at in range(len(text) - 1)}
-    cuts = ["<(?=0x[0-9A-F]{2}>)"]
-    for name in (one.text for one in pieces if one.kind == "control"):
-        free = [at for at in range(1, len(name)) if name[at - 1 : at + 1] not in joined]
-        at = free[0] if free else 1
-        cuts.append(f"{re.escape(name[:at])}(?={re.escape(name[at:])})")
-    return "|".join(cuts)
 
 
 def settings(tokenizer: Tokenizer, window: int) -> dict[str, Any]:
@@ -142,8 +128,11 @@ class FastTokenizer:
         try:
             content = file.read_text(encoding="utf-8")
             beside = (file.parent / SETTINGS_FILE).read_text(encoding="utf-8")
-            named, self._kind = json.loads(beside), _kind(json.loads(content))
+            named, self._kind = dict(json.loads(beside)), _kind(json.loads(content))
             self._reader = Reader.from_str(content)
+            # Settings of the last call that was made with it, which are no part of a vocabulary.
+            self._reader.no_truncation()
+            self._reader.no_padding()
         except OSError as error:
             raise InputError(
                 f"{error.filename} cannot be read ({error.strerror}); a model of Hugging Face "

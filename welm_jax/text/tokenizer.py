@@ -44,8 +44,9 @@ SPACE_MARK = "\u2581"
 # the ids of a line depend on that line alone.
 APART = re.compile(f"([\n\t{SPACE_MARK}])")
 # Scores are multiples of its inverse, and so add up in float32 without rounding as long as a line
-# has no more than 2^14 nats: equal splits, as of "......", are then equal to every implementation.
-SCORE_STEPS = 1024
+# has no more than 2^18 nats, some 50,000 characters: equal splits, as of "......", are then equal
+# to every implementation.
+SCORE_STEPS = 64
 BOUNDARY_MARK = "\u2585"  # a training sentence with this character is skipped without a word
 PROBE = " \t\n\r  \u2581\u3000Ｗｅｌｍ\u0000\ufeff微信\U0001f600 "
 

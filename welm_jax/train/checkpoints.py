@@ -27,6 +27,11 @@ from welm_jax.train.spikes import History
 from welm_jax.train.state import TrainState
 
 STATE, HOST = "state", "host"  # a step's two items
+# Of an identity, what older versions did not write down because there was one way only.
+ADDED_LATER = {
+    "ModelConfig.parallel_residual": "False",
+    "ModelConfig.rotary_fraction": "1.0",
+}
 HOST_FILE = f"{HOST}/metadata"  # the name Orbax gives to an item of JSON
 
 # Orbax tells of each failure in hundreds of lines; here it is told in one.
@@ -275,11 +280,11 @@ class Checkpoints:
                 f"{self._at(step)} is of another version of welm_jax ({_in_a_line(error)}); go on "
                 "with that one"
             ) from error
-        # What an older version did not write down had one value only, which is our default.
-        for key in sorted(identity):
-            if identity[key] != self._identity.get(key):
+        identity = ADDED_LATER | identity
+        for key in sorted({*identity, *self._identity}):
+            if identity.get(key) != self._identity.get(key, ADDED_LATER.get(key)):
                 raise StopAndLook(
-                    f"{self._at(step)} is of a run with {key} = {identity[key]}, not "
+                    f"{self._at(step)} is of a run with {key} = {identity.get(key)}, not "
                     f"{self._identity.get(key)}; go on with the former, or give another --run_dir"
                 )
         return progress, leaves

@@ -81,11 +81,18 @@ def initial_state(
       scale_config: names the first loss scale.
     """
     parameters = initial_parameters(config, seed)
+    return untrained_state(parameters, adam, loss_scale.initial(scale_config, config))
+
+
+def untrained_state(
+    parameters: PyTree, adam: optax.GradientTransformation, first_scale: LossScale
+) -> TrainState:
+    """The same of parameters that are there, on the mesh that is set."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         parameters=parameters,
         adam=jax.jit(adam.init)(parameters),
-        loss_scale=loss_scale.initial(scale_config, config),
+        loss_scale=first_scale,
     )
 
 
