@@ -64,6 +64,13 @@ def translation(number: int) -> dict:
     return {"idx": number, "zh": f"我有{number}本书。", "en": f"I have {number} books."}
 
 
+WEB = {
+    "q_key": "Q1",
+    "question_tokens": ["谁", "是"],
+    "evidences": [{"golden_answers": [["李", "白"]]}, {"golden_answers": [["李", "白"]]}],
+}
+
+
 def sets_of_rows() -> list[tuple[Row, EvalSet]]:
     """Every set of every row."""
     return [(row, one) for row in (*chinese.ROWS, *cross_lingual.ROWS) for one in row.sets]

@@ -1,3 +1,5 @@
+import gzip
+
 import pytest
 from etils import epath
 
@@ -112,12 +114,7 @@ def test_a_pronoun_and_a_closed_book():
     target = {"span1_text": "小明", "span2_text": "他"}
     record = {"idx": 1, "text": "小明说他累了", "label": "false", "target": target}
     assert read_one(examples.pronoun, record).choices[1] == "否"
-    web = {
-        "q_key": "Q1",
-        "question_tokens": ["谁", "是"],
-        "evidences": [{"golden_answers": [["李", "白"]]}, {"golden_answers": [["李", "白"]]}],
-    }
-    found = read_one(examples.web_question, web)
+    found = read_one(examples.web_question, small_sets.WEB)
     assert (found.inputs["question"], found.references) == ("谁是", ["李白"])
 
 
@@ -140,6 +137,8 @@ def test_two_languages_and_several_references():
         (examples.squad, {"answers": [{}]}, "line 2, is not of its format: has no 'text'"),
         (examples.multi_choice, {"answer": "z"}, "the answer 'z' is not among the options"),
         (examples.multi_choice, {"choice": ["1点"] * 2}, "options that are the same"),
+        (examples.multi_choice, {"choice": ["1点", " "]}, "line 2, .*: an option is empty"),
+        (examples.idiom_fill, {"candidates": ["", "一", "二"]}, "an option is empty"),
         (examples.idiom_fill, {"answer": 3}, "the answer is not among the options"),
         (examples.idiom_fill, {"answer": "1"}, "'1' where a whole number should be"),
         (examples.idiom_fill, {"content": "x"}, "the content has no #idiom#"),
@@ -157,6 +156,53 @@ def test_a_record_of_another_format_is_named_with_its_line(tmp_path, reader, cha
     small_sets.write(tmp_path, "validation", [record, {**record, **change}])
     with pytest.raises(InputError, match=words):
         examples.read(epath.Path(tmp_path), "validation", reader)
+
+
+@pytest.mark.parametrize(
+    ("reader", "record", "fields"),
+    [
+        (examples.squad, small_sets.squad(1), ["answers"]),
+        (examples.multi_choice, small_sets.dialogue(1), ["document", "choice"]),
+        (examples.idiom_fill, small_sets.idiom(1), ["candidates"]),
+        (examples.idioms_fill, small_sets.PUBLISHED["chid10"][0], ["candidates", "content"]),
+        (examples.cloze_word, small_sets.PUBLISHED["pd"][0], ["document"]),
+        (examples.dureader, small_sets.PUBLISHED["dureader_zhidao"][0], ["answers", "documents"]),
+        (examples.web_question, small_sets.WEB, ["question_tokens", "evidences"]),
+    ],
+)
+def test_a_text_is_not_read_as_a_list_of_characters(reader, record, fields):
+    """Python would: of the options of 一点 there would be two, 一 and 点."""
+    assert list(reader(record))
+    for field in fields:
+        with pytest.raises(ValueError, match="'一点。' where a list should be"):
+            list(reader({**record, field: "一点。"}))
+
+
+def test_lists_in_lists_are_asked_for_too():
+    for evidence in ({"golden_answers": "李白"}, {"golden_answers": ["李白"]}):
+        with pytest.raises(ValueError, match="'李白' where a list should be"):
+            list(examples.web_question({**small_sets.WEB, "evidences": [evidence]}))
+    record, _ = small_sets.PUBLISHED["dureader_zhidao"]
+    [document] = record["documents"]
+    with pytest.raises(ValueError, match="'一段' where a list should be"):
+        changed = {**record, "documents": [{**document, "paragraphs": "一段"}]}
+        list(examples.dureader(changed))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (gzip.compress(b"{}" * 99)[:-9], "is a damaged gzip file .Compressed file ended"),
+        (gzip.compress(b"{}" * 99)[:-4] + b"abcd", "is a damaged gzip file .Incorrect length"),
+        (gzip.compress(b"{}" * 99)[:10] + b"\xff" * 20, "is a damaged gzip file .Error -3"),
+        ('{"question": "北京"}'.encode("gbk"), "is not UTF-8 .byte 14.; convert it"),
+    ],
+)
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path, content, words):
+    """No traceback of gzip's, zlib's or a codec's, which would take the other tasks with it."""
+    (tmp_path / "validation.jsonl").write_bytes(content)
+    with pytest.raises(InputError, match=f"validation.jsonl {words}"):
+        examples.read(epath.Path(tmp_path), "validation", examples.squad)
 
 
 def test_a_label_that_is_not_known_is_refused():

@@ -1,3 +1,4 @@
+import dataclasses
 import random
 
 import pytest
@@ -107,6 +108,30 @@ def test_the_oldest_demonstration_goes_first_and_then_the_left_of_the_passage(to
 def test_what_does_not_fit_without_its_passage_is_counted(tokenizer):
     questions, skipped = asked(tokenizer, "cmrc2018", squads(1, 2, 3), window=70)
     assert questions == [] and skipped == {"longer than the window without its passage": 3}
+
+
+def test_another_wording_has_another_id_label_words_and_all():
+    ocnli, c3 = ROWS["ocnli"], ROWS["c3"]
+    assert ocnli.prompt_id.startswith("ocnli-") and len(ocnli.prompt_id) == len("ocnli-") + 8
+    words = dict(zip(chinese.NLI, ("对", "也许", "错"), strict=True))
+    reader = examples.labelled("label", words, premise="sentence1", hypothesis="sentence2")
+    other = dataclasses.replace(ocnli, sets=[dataclasses.replace(ocnli.sets[0], reader=reader)])
+    wordings = [
+        ocnli,
+        other,
+        *(dataclasses.replace(ocnli, **{of: "问"}) for of in ("prompt", "suffix")),
+    ]
+    assert len({row.prompt_id for row in wordings}) == 4
+    assert dataclasses.replace(c3, shots=1, sets=[]).prompt_id == c3.prompt_id  # options are data
+
+
+def test_the_words_of_a_reader_are_the_choices_of_its_questions():
+    target = {"span1_text": "小明", "span2_text": "他"}
+    record = {"idx": 1, "text": "小明说他累了", "label": "false", "target": target}
+    [one] = examples.pronoun(record)
+    assert list(examples.pronoun.words) == one.choices == ["是", "否"]
+    [other] = ROWS["ocnli"].sets[0].reader(small_sets.nli(1))
+    assert list(ROWS["ocnli"].sets[0].reader.words) == other.choices
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)

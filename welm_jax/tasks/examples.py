@@ -10,6 +10,8 @@ import gzip
 import hashlib
 import json
 import re
+import reprlib
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +23,7 @@ from welm_jax.failures import InputError
 Record = Mapping[str, Any]
 GZIP = b"\x1f\x8b"
 CLUE_BLANK = "#idiom[0-9]+#"
+YES_OR_NO = {"true": "是", "false": "否"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,8 @@ class Example:
         if self.skipped:
             return
         if self.choices:
+            if not all(one.strip() for one in self.choices):
+                raise ValueError(f"an option is empty: {list(self.choices)}")
             if len(set(self.choices)) < len(self.choices):
                 raise ValueError(f"options that are the same: {list(self.choices)}")
             if not 0 <= self.gold < len(self.choices):
@@ -60,6 +65,23 @@ class Example:
 Reader = Callable[[Record], Iterator[Example]]
 
 
+@dataclass(frozen=True)
+class WordReader:
+    """A reader whose choices are the same words in every question: they are part of its wording.
+
+    Attributes:
+      reader: of a record.
+      words: all of its choices, in their order.
+    """
+
+    reader: Reader
+    words: tuple[str, ...]
+
+    def __call__(self, record: Record) -> Iterator[Example]:
+        """The examples in a record."""
+        return self.reader(record)
+
+
 def read(folder: epath.Path, split: str, reader: Reader) -> list[Example]:
     """The examples of a split, in the order of its file.
 
@@ -69,18 +91,16 @@ def read(folder: epath.Path, split: str, reader: Reader) -> list[Example]:
       reader: of the set's format.
 
     Raises:
-      InputError: there is no such file, it holds nothing, or a record is not of the format; says
-        which line.
+      InputError: there is no such file, it is damaged or holds nothing, or a record is not of the
+        format; says which line.
     """
     found = [folder / f"{split}.jsonl{ending}" for ending in ("", ".gz")]
     file = next((one for one in found if one.exists()), None)
     if file is None:
         raise InputError(f"{folder} has no {split}.jsonl or {split}.jsonl.gz")
-    content = file.read_bytes()
-    text = (gzip.decompress(content) if content[:2] == GZIP else content).decode("utf-8")
     examples = []
     # Not splitlines: records hold other characters that it takes for ends of lines.
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(_text_of_file(file).split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -93,6 +113,16 @@ def read(folder: epath.Path, split: str, reader: Reader) -> list[Example]:
     return examples
 
 
+def _text_of_file(file: epath.Path) -> str:
+    content = file.read_bytes()
+    try:
+        return (gzip.decompress(content) if content[:2] == GZIP else content).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is not UTF-8 (byte {error.start}); convert it") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{file} is a damaged gzip file ({error}); fetch it again") from error
+
+
 def has_split(folder: epath.Path, split: str) -> bool:
     """Whether a folder holds a split."""
     return any((folder / f"{split}.jsonl{ending}").exists() for ending in ("", ".gz"))
@@ -100,7 +130,7 @@ def has_split(folder: epath.Path, split: str) -> bool:
 
 def squad(record: Record) -> Iterator[Example]:
     """A question about a passage, answered with words of it: CMRC 2018, DRCD, XQuAD, MLQA."""
-    answers = [_answer(one["text"]) for one in record["answers"]]
+    answers = [_answer(one["text"]) for one in _items(record["answers"])]
     inputs = {name: _text(record[name]) for name in ("context", "question")}
     yield Example(
         id=_text(record["id"]),
@@ -124,7 +154,7 @@ def squad_in_two_languages(context: str, question: str, answer: str) -> Reader:
             "context": _text(record[context]["context"]),
             "question": _text(record[question]["question"]),
         }
-        answers = [_answer(one["text"]) for one in record[answer]["answers"]]
+        answers = [_answer(one["text"]) for one in _items(record[answer]["answers"])]
         yield Example(
             id=_text(record["id"]),
             group=_digest(record[context]["context"]),
@@ -138,11 +168,11 @@ def squad_in_two_languages(context: str, question: str, answer: str) -> Reader:
 def dureader(record: Record) -> Iterator[Example]:
     """A question to a search engine, with the best paragraph of each document that was chosen."""
     related = [
-        _text(one["paragraphs"][one["most_related_para"]])
-        for one in record["documents"]
+        _text(_items(one["paragraphs"])[one["most_related_para"]])
+        for one in _items(record["documents"])
         if one["is_selected"]
     ]
-    answers = [answer for answer in map(_answer, record["answers"]) if answer]
+    answers = [answer for answer in map(_answer, _items(record["answers"])) if answer]
     yield Example(
         id=_text(record["question_id"]),
         group=_text(record["question_id"]),
@@ -154,7 +184,7 @@ def dureader(record: Record) -> Iterator[Example]:
 
 def cloze_word(record: Record) -> Iterator[Example]:
     """A word left out of a sentence of a document: PD, CFT, CMRC 2017. Words are joined again."""
-    document = "".join(_text(line).replace(" ", "") for line in record["document"])
+    document = "".join(_text(line).replace(" ", "") for line in _items(record["document"]))
     query = _text(record["query"]).replace(" ", "")
     answer = _answer(record["answer"]).replace(" ", "")
     if "XXXXX" not in query:
@@ -179,7 +209,7 @@ def idiom_fill(record: Record) -> Iterator[Example]:
         id=_text(record["id"]),
         group=_digest(record["content"]),
         inputs={"before": before, "after": after},
-        choices=[*map(_text, record["candidates"])],
+        choices=[*map(_text, _items(record["candidates"]))],
         gold=_whole(record["answer"]),
     )
 
@@ -189,8 +219,8 @@ def idioms_fill(record: Record) -> Iterator[Example]:
 
     `answers` is what CLUE's file of answers says of the record's blanks: name -> place.
     """
-    candidates = [*map(_text, record["candidates"])]
-    for passage in map(_text, record["content"]):
+    candidates = [*map(_text, _items(record["candidates"]))]
+    for passage in map(_text, _items(record["content"])):
         for blank in re.findall(CLUE_BLANK, passage):
             before, after = (re.sub(CLUE_BLANK, "____", part) for part in passage.split(blank, 1))
             yield Example(
@@ -204,7 +234,7 @@ def idioms_fill(record: Record) -> Iterator[Example]:
 
 def labelled(
     label: str, words: Mapping[str, str], drop: Sequence[str] = (), **fields: str
-) -> Reader:
+) -> WordReader:
     """Texts with a label, whose word is the answer.
 
     Args:
@@ -229,13 +259,13 @@ def labelled(
             gold=list(words).index(found),
         )
 
-    return reader
+    return WordReader(reader, tuple(words.values()))
 
 
 def multi_choice(record: Record) -> Iterator[Example]:
     """A question about a dialogue or text, with options: C3."""
-    document = "\n".join(map(_text, record["document"]))
-    choices = [*map(_text, record["choice"])]
+    document = "\n".join(map(_text, _items(record["document"])))
+    choices = [*map(_text, _items(record["choice"]))]
     if record["answer"] not in choices:
         raise ValueError(f"the answer {record['answer']!r} is not among the options {choices}")
     question = _text(record["question"])
@@ -249,10 +279,9 @@ def multi_choice(record: Record) -> Iterator[Example]:
     )
 
 
-def pronoun(record: Record) -> Iterator[Example]:
-    """Whether a pronoun means a person or thing: CLUE's WSC 2020."""
+def _pronoun(record: Record) -> Iterator[Example]:
     target, label = record["target"], _text(record["label"])
-    if label not in ("true", "false"):
+    if label not in YES_OR_NO:
         raise ValueError(f"label {label!r} is neither true nor false")
     yield Example(
         id=_text(record["idx"]),
@@ -262,18 +291,24 @@ def pronoun(record: Record) -> Iterator[Example]:
             "noun": _text(target["span1_text"]),
             "pronoun": _text(target["span2_text"]),
         },
-        choices=["是", "否"],
-        gold=0 if label == "true" else 1,
+        choices=list(YES_OR_NO.values()),
+        gold=list(YES_OR_NO).index(label),
     )
+
+
+# Whether a pronoun means a person or thing: CLUE's WSC 2020.
+pronoun = WordReader(_pronoun, tuple(YES_OR_NO.values()))
 
 
 def web_question(record: Record) -> Iterator[Example]:
     """A question that is answered from memory: WebQA. The evidence is not shown."""
     answers = [
-        "".join(one) for evidence in record["evidences"] for one in evidence["golden_answers"]
+        "".join(map(_text, _items(one)))
+        for evidence in _items(record["evidences"])
+        for one in _items(evidence["golden_answers"])
     ]
     answers = [answer for answer in dict.fromkeys(answers) if answer]
-    question = "".join(record["question_tokens"])
+    question = "".join(map(_text, _items(record["question_tokens"])))
     yield Example(
         id=_text(record["q_key"]),
         group=_text(record["q_key"]),
@@ -326,6 +361,13 @@ def _answer(value: Any) -> str:
 def _whole(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"{value!r} where a whole number should be")
+    return value
+
+
+def _items(value: Any) -> list:
+    """The items of a list; a text is none, though Python would go through its characters."""
+    if not isinstance(value, list):
+        raise ValueError(f"{reprlib.repr(value)} where a list should be")
     return value
 
 

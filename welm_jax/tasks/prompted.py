@@ -14,7 +14,7 @@ from typing import Literal
 from etils import epath
 
 from welm_jax.tasks import demonstrations, examples
-from welm_jax.tasks.examples import Example, Reader
+from welm_jax.tasks.examples import Example, Reader, WordReader
 from welm_jax.text.fast_tokenizer import AnyTokenizer
 
 BETWEEN = "\n\n"  # demonstrations
@@ -76,8 +76,10 @@ class Row:
 
     @property
     def prompt_id(self) -> str:
-        """Its name and a digest of its wording: figures of another wording have another."""
-        wording = json.dumps([self.prompt, self.suffix, BETWEEN])
+        """Its name and a digest of its wording, label words and all: another has another."""
+        readers = [one.reader for one in self.sets]
+        words = [one.words for one in readers if isinstance(one, WordReader)]
+        wording = json.dumps([self.prompt, self.suffix, BETWEEN, *words])
         return f"{self.name}-{hashlib.sha1(wording.encode()).hexdigest()[:8]}"
 
     def available(self, data_dir: epath.Path) -> EvalSet | None:
