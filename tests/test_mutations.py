@@ -97,7 +97,7 @@ def test_a_mean_of_characters_for_one_of_tokens_breaks_the_norms(monkeypatch):
         return plain(row, characters, sums, null_sums)
 
     monkeypatch.setattr(judgement, "of_choice", by_characters)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match=r"'token_mean': \[3\.0, 2\.0, 1\.59"):
         test_judgement.test_each_norm_by_hand()
 
 
