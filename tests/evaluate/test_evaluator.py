@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
+from absl import logging
 from etils import epath
 from rich.console import Console
 
@@ -282,6 +283,17 @@ def test_a_task_of_which_nothing_can_be_asked_is_refused_with_the_reason(subject
         eval_tasks.prepared(row, shots, epath.Path(tmp_path), subject.vocabulary, window=70)
 
 
+def metrics_of_ones_own(targets, predictions):
+    return {
+        "longest": max(map(len, predictions)),
+        "half": np.float32(0.5),
+        "whole": np.array(3),
+        "wrapped": seqio.metrics.Scalar(np.float32(0.25)),
+        "each": np.ones(2),
+        "said": seqio.metrics.Text("x"),
+    }
+
+
 @pytest.fixture
 def own_task():
     seqio.TaskRegistry.add(
@@ -297,7 +309,7 @@ def own_task():
             name: seqio.Feature(WelmVocabulary(str(tiny_corpus.tokenizer_file())), add_eos=False)
             for name in ("inputs", "targets")
         },
-        metric_fns=[lambda targets, predictions: {"longest": max(map(len, predictions))}],
+        metric_fns=[metrics_of_ones_own],
     )
     yield "mine"
     seqio.TaskRegistry.remove("mine")
@@ -305,7 +317,19 @@ def own_task():
 
 def test_a_task_of_ones_own_is_evaluated_like_ours(subject, data_dir, tmp_path, own_task):
     found = evaluated(subject, [own_task], data_dir, tmp_path)[own_task]
-    assert found["metrics"]["longest"] > 0
+    metrics = found["metrics"]
+    assert metrics.pop("longest") > 0 and metrics == {"half": 0.5, "whole": 3, "wrapped": 0.25}
+    assert found["no_numbers"] == {"each": "ndarray", "said": "Text"}
+    assert json.loads((tmp_path / "mine.json").read_text())["metrics"]["half"] == 0.5
+
+
+def test_others_warnings_are_heard_again_after_an_evaluation(subject, data_dir, tmp_path):
+    """Orbax's, of a run that goes on; also where nothing could be evaluated."""
+    before = logging.get_verbosity()
+    assert before != logging.ERROR
+    with pytest.raises(InputError, match="none of cft_0shot could be evaluated"):
+        evaluated(subject, ["cft_0shot"], data_dir, tmp_path)
+    assert logging.get_verbosity() == before
 
 
 @pytest.mark.parametrize("name", [f"{row}_0shot" for row in (*CHOICES, *ANSWERS)])
@@ -365,6 +389,26 @@ def test_each_fake_sees_its_fault(subject, data_dir, monkeypatch, name, broken, 
     self_checks.check(task, CONFIG.vocab_size)
     broken(monkeypatch)
     with pytest.raises(StopAndLook, match=words):
+        self_checks.check(task, CONFIG.vocab_size)
+
+
+@pytest.mark.parametrize("english", ["One two three.", "Yes."])
+def test_the_oracle_of_bleu_is_asked_where_four_tokens_follow_one_another(
+    subject, tmp_path, monkeypatch, english
+):
+    """Four tokens, the full stop one of them, make one run of four; two make none."""
+    small_sets.write(tmp_path / "wmt21_zh_en", "validation", [{"zh": "一二三。", "en": english}])
+    data_dir = epath.Path(tmp_path)
+    [(row, shots)] = evaluator.rows_of(["zh2en_0shot"], data_dir)
+    task = eval_tasks.prepared(row, shots, data_dir, subject.vocabulary, 512)
+    found = self_checks.check(task, CONFIG.vocab_size)
+    if english == "Yes.":
+        assert found == {"empty": 0}  # it does not say that an oracle was asked
+        return
+    assert found == {"empty": 0, "oracle": pytest.approx(100)}
+    plain = scores.bleu
+    monkeypatch.setattr(scores, "bleu", lambda *given: (plain(*given)[0] / 2, plain(*given)[1]))
+    with pytest.raises(StopAndLook, match="the oracle scores 50, which cannot be"):
         self_checks.check(task, CONFIG.vocab_size)
 
 

@@ -5,8 +5,10 @@ evaluator. What the model gave, each question's outcome and the task's summary l
 one another (result_files.py); one task that fails does not take the others with it.
 """
 
+import contextlib
 import difflib
 import functools
+import numbers
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -142,11 +144,11 @@ def evaluate(
     Raises:
       InputError: a name is not known, or not one of the tasks could be done.
     """
-    logging.set_verbosity(logging.ERROR)  # seqio warns each time that no logger of its own is there
     asked, found = list(rows_of(names, data_dir)), {}
     stops = stop_table(subject.vocabulary.tokenizer, STOPS)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+    bars = Progress(*columns, TimeRemainingColumn(), console=console)
+    with _without_warnings(), bars as progress:
         of_all = progress.add_task("tasks", total=len(asked))
         for one in asked:
             name = one if isinstance(one, str) else f"{one[0].name}_{one[1]}shot"
@@ -170,6 +172,17 @@ def evaluate(
     if not found:
         raise InputError(f"none of {', '.join(names)} could be evaluated with {data_dir}")
     return found
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """For seqio, which warns each time that no logger of its own is there; not for what follows."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _of_ours(
@@ -213,10 +226,24 @@ def _lead(task: EvalTask) -> float:
 def _of_others(
     subject: Subject, name: str, folder: epath.Path, limit: int | None, progress: Progress
 ) -> dict[str, Any]:
-    """A task of the user's own: seqio's figures as they are, whole answers."""
+    """A task of the user's own: seqio's figures that are numbers, whole answers."""
     never = stop_table(subject.vocabulary.tokenizer, ())
     functions = _functions(subject, folder, name, OTHERS_NEW_TOKENS, never, progress)
-    return {"metrics": _by_seqio(name, functions, limit)[0]}
+    found = _by_seqio(name, functions, limit)[0]
+    values = {metric: _number(value) for metric, value in found.items()}
+    return {
+        "metrics": {metric: value for metric, value in values.items() if value is not None},
+        "no_numbers": {
+            metric: type(found[metric]).__name__ for metric in values if values[metric] is None
+        },
+    }
+
+
+def _number(value: Any) -> float | None:
+    """A metric that is one number, plain or an array's; JSON takes no other."""
+    value = value.value if isinstance(value, seqio.metrics.Scalar) else value
+    alone = isinstance(value, numbers.Real) or getattr(value, "shape", None) == ()
+    return float(value) if alone and not isinstance(value, str | bytes) else None
 
 
 def _functions(
@@ -268,7 +295,10 @@ def _by_seqio(
 
 def _in_words(name: str, summary: dict[str, Any]) -> str:
     if "metrics" in summary:
-        return f"{name}: {summary['metrics']}"
+        words = f"{name}: {summary['metrics']}"
+        if kinds := summary["no_numbers"]:
+            words += f", without what is no number: {kinds}"
+        return words
     words = f"{name}: {summary['metric']} {summary['value']:.2f}"
     if summary["interval"]:
         words += " ({:.2f} to {:.2f})".format(*summary["interval"])
