@@ -1,7 +1,7 @@
-"""Evaluation sets in the formats they are published in -> examples in one form.
+"""Evaluation sets -> examples in one form.
 
-A set is a folder of JSON lines; one that is published otherwise, as XML or as texts side by side,
-is written so first, and the rows say what a line holds.
+A set is a folder of JSON lines, in the format that it is published in where that has lines; one
+that is published otherwise is written so first. docs/evaluation_sets.md has a line of each.
 A reader takes one record and gives the examples in it. What a record lacks or has otherwise is an
 error with its file and line: a field that is empty in silence is a score that is wrong in silence.
 """
