@@ -61,7 +61,7 @@ EXTRAS = {
     ],
     "plan-tpu": ["libtpu>=0.0.42,<0.1"],
     # Other implementations that tests and benchmarks compare with.
-    "peers": ["torch>=2.10,<3", "transformers>=5.20,<6"],
+    "peers": ["torch>=2.10,<3", "transformers>=5.20,<6", "lm-eval[hf]>=0.4.9,<0.5"],
 }
 APART = ("peers", "plan-gpu", "plan-tpu")
 EXTRAS["all"] = sorted({need for name in EXTRAS if name not in APART for need in EXTRAS[name]})

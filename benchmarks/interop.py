@@ -13,6 +13,7 @@ import argparse
 import gzip
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -142,8 +143,10 @@ def main(folder: Path) -> int:
     for text in differ[:5]:
         print(f"other ids: {text[:60]!r}")
     same_text = sum(map(str.__eq__, continued(ours), answers["continued"]))
-    harness = with_harness(folder, back, options, job) if options.harness else (None, None)
+    harness = with_harness(folder, options, job) if options.harness else (None, None)
     of_export = logits(ours, rows)
+    apart = np.abs(of_export - their_logits["exported"]).max()
+    print(f"logits differ by {apart:.1e} of up to {np.abs(of_export).max():.1f}")
     return bars.ended(
         [
             ("lines with other ids in transformers", len(differ), "== 0"),
@@ -179,14 +182,14 @@ def gap(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one - other).max() / np.abs(other).max())
 
 
-def with_harness(
-    folder: Path, run: Path, options: argparse.Namespace, job: dict
-) -> tuple[float, float]:
+def with_harness(folder: Path, options: argparse.Namespace, job: dict) -> tuple[float, float]:
     """lm-eval's accuracy less ours, and the largest difference of sums.
 
     It tokenises prompt and choice as one text; where a piece joins the two it scores other tokens,
     and such examples count for the first alone.
     """
+    run = folder / "run"
+    shutil.copytree(options.run_dir, run, ignore=shutil.ignore_patterns("evaluation", "compiled"))
     outcomes = outcomes_of(run, options.eval_dir)
     with (folder / "task.jsonl").open("w", encoding="utf-8") as file:
         for one in outcomes:

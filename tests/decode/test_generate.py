@@ -5,7 +5,7 @@ import pytest
 
 from tests.tiny_decoder import TINY, mesh_of, placed, random_parameters
 from welm_jax.decode.generate import generate, programs
-from welm_jax.decode.sampling import Limits, Sampling
+from welm_jax.decode.sampling import Limits, NoRepeatedNgrams, Sampling
 from welm_jax.failures import InputError
 from welm_jax.model import loss
 from welm_jax.model.decoder import Assembler
@@ -25,7 +25,11 @@ def continuations(prompts, *, mesh=None, new=6, temperature=0.0, seed=0, eod_id=
             prompts,
             max_new_tokens=new,
             eod_id=eod_id,
-            how=Sampling(temperature=temperature, limits=more.pop("limits", Limits())),
+            how=Sampling(
+                temperature=temperature,
+                limits=more.pop("limits", Limits()),
+                processors=more.pop("processors", ()),
+            ),
             seed=seed,
             **more,
         )
@@ -125,6 +129,17 @@ def test_only_the_likeliest_ids_are_drawn_if_so_asked():
     three = {row[0] for row in continuations(many, limits=Limits(top_k=3), **draws)}
     assert len(three) == 3 and greedy[0] in three
     assert len({row[0] for row in continuations(many, **draws)}) > 20
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 2)])
+def test_processors_decide_what_may_be_chosen(shape):
+    """No id twice, the prompt's included; the plain continuation has some twice."""
+    prompts, once = PROMPTS * 2, (NoRepeatedNgrams(size=1),)
+    new = continuations(prompts, new=12, eod_id=0, processors=once, mesh=mesh_of(*shape))
+    for prompt, row in zip(prompts, new, strict=True):
+        assert len({*prompt, *row}) == len(prompt) + len(row) == len(prompt) + 12
+    plain = continuations(prompts, new=12, eod_id=0)
+    assert any(len({*row}) < len(row) for row in plain)
 
 
 def test_it_ends_before_the_end_of_document():

@@ -82,6 +82,7 @@ def test_top_p_counts_at_the_temperature():
         (2, [[2, 4], [], [1, 2]]),  # 1 is followed by 4 and 2; 0 by 1 and 2
         (3, [[2], [], []]),  # 3 1 is followed by 2; 2 0 ends the row
         (4, [[], [], []]),  # 2 3 1 and 0 2 0 are there once, at the end
+        (9, [[], [], []]),  # more than there are ids
     ],
 )
 def test_no_ids_follow_each_other_twice(size, forbidden):

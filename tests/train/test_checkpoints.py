@@ -299,6 +299,14 @@ def test_a_checkpoint_of_another_run_is_refused_and_never_deleted(tmp_path):
     assert restored_step(tmp_path) == (1, [])
 
 
+def test_what_an_older_version_did_not_write_down_is_the_default(tmp_path):
+    save(tmp_path, 1)
+    setting = "ModelConfig.rotary_fraction"
+    assert restored_step(tmp_path, identity=IDENTITY | {setting: "1.0"}) == (1, [])
+    with pytest.raises(StopAndLook, match=f"{setting} = 1.0, not 0.25"):
+        restored_step(tmp_path, identity=IDENTITY | {setting: "0.25"})
+
+
 def test_a_checkpoint_of_another_version_is_not_passed_over(tmp_path):
     save(tmp_path, 1, 2)
     with rewritten_host(tmp_path / "2") as host:

@@ -120,7 +120,7 @@ def settings(record: Mapping[str, Any]) -> str:
     """What all texts of a showcase have in common."""
     return (
         f"Step {pages.count(record['step'])}, temperature {record['temperature']:g}, top-p "
-        f"{record['top_p']:g}, seed {record['seed']}. Each text is the first and only draw."
+        f"{record['top_p']:g}, seed {record['seed']}. One draw of each."
     )
 
 
