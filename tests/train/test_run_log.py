@@ -37,6 +37,12 @@ def test_the_console_shows_the_steps_it_was_asked_for_and_no_guess_of_utilisatio
     assert "128 tokens/s" in shown and "MFU n/a" in shown  # a CPU's peak is not known
 
 
+def test_what_is_said_is_printed_as_it_is_brackets_and_all(tmp_path, capsys):
+    with RunLog(RunFolder(tmp_path), flops_per_token=6, total_steps=4, every_steps=2) as log:
+        log.say("no such folder: [/data/eval/c3], [bold]")
+    assert capsys.readouterr().out == "no such folder: [/data/eval/c3], [bold]\n"
+
+
 def test_tensorboard_reads_what_was_written(logged):
     run, _ = logged
     events = EventAccumulator(str(run.tensorboard / "attempt_0")).Reload()

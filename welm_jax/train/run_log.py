@@ -49,8 +49,8 @@ class RunLog:
             events.close()
 
     def say(self, text: str) -> None:
-        """Prints a line above the progress bar."""
-        self._console.print(text, highlight=False, soft_wrap=True)
+        """Prints a line above the progress bar, brackets and all."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def lent(self) -> Iterator[Console]:
