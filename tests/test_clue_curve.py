@@ -8,7 +8,8 @@ from welm_jax.run_files import RunFolder
 
 def write(run, step, scores, **about):
     """Results of a step as the evaluator files them."""
-    about = {"step": step, "attempt": 0, "weights": "w", "limit": None} | about
+    how = {"limit": None, "window": 2048, "compute_dtype": "float32"}
+    about = {"step": step, "attempt": 0, "weights": "w", **how} | about
     for name, value in scores.items():
         summary = {"task": name, "value": value, "stands_in": "", "demonstrations": 0} | about
         result_files.write_task(run.evaluation / f"{step}", summary, [])
@@ -45,6 +46,27 @@ def test_means_of_other_rows_or_of_fewer_examples_are_not_joined(tmp_path):
     assert [path.count("L") for _, path in found["curve"].paths] == [1, 0, 0]
     assert len(found["notes"]) == 3 and "Step 10 and 1 before it" in found["notes"][0]
     assert any("the first 9 examples of each" in note for note in found["notes"])
+
+
+def test_means_of_other_windows_or_other_rounding_are_not_joined_and_their_notes_say_so(tmp_path):
+    run = RunFolder(tmp_path)
+    for step in (5, 10, 15):
+        write(run, step, {"c3_0shot": 20.0 + step})
+    write(run, 20, {"c3_0shot": 30.0}, window=512)
+    for step in (25, 30):
+        write(run, step, {"c3_0shot": 30.0}, compute_dtype="bfloat16")
+    found = shown(run, LINES)
+    assert [(kind, path.count("L")) for kind, path in found["curve"].paths] == [
+        ("smooth", 2),  # the longest stands out
+        ("raw", 1),
+        ("raw", 0),
+    ]
+    ends = [note.rpartition("; ")[2] for note in found["notes"]]
+    assert ends == [
+        "in float32, with a window of 2048 tokens.",
+        "in bfloat16, with a window of 2048 tokens.",
+        "in float32, with a window of 512 tokens.",
+    ]
 
 
 def test_of_a_step_evaluated_in_several_ways_the_one_of_the_most_rows_is_drawn(tmp_path):

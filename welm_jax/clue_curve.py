@@ -1,7 +1,8 @@
 """Fig. 3b of a run: the zero-shot CLUE average of each checkpoint that was evaluated, over tokens.
 
-Only what was measured alike is joined by a line: a mean of other rows is another figure. Reads what
-evaluations left in the run folder; what a rollback discarded is not drawn.
+Only what was measured alike is joined by a line: a mean of other rows is another figure, and so is
+one of shorter prompts or of other rounding. Reads what evaluations left in the run folder; what a
+rollback discarded is not drawn.
 
 Source: WeLM section 3.2, Fig. 3b.
 """
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from welm_jax.evaluate import averages, paper_numbers, result_files
+from welm_jax.evaluate import averages, result_files
 from welm_jax.evaluate.averages import Average
 from welm_jax.plots import Curve, Line, draw, unit
 from welm_jax.recovery_report import Logged
@@ -31,22 +32,31 @@ class Point:
       tokens: trained on.
       average: of its rows.
       limit: examples of each row; all if None.
+      window: tokens that a prompt and its answer could take together.
+      compute_dtype: of the model.
     """
 
     step: int
     tokens: int
     average: Average
     limit: int | None
+    window: int
+    compute_dtype: str
 
     @property
     def rows(self) -> str:
-        """What the average is of, in words; points of one line have it in common."""
-        whole, missing = len(paper_numbers.CLUE), self.average.missing
-        words = f"{whole - len(missing)} of {whole} rows"
-        words += f", without {', '.join(missing)}" if missing else ""
-        words += f"; the first {self.limit:,} examples of each" if self.limit else ""
-        stands_in = ", ".join(self.average.stands_in)
-        return words + (f"; not the paper's sets: {stands_in}" if stands_in else "")
+        """What the average is of, in words."""
+        return averages.clue_rows_in_words(self.average, self.limit)
+
+    @property
+    def computed(self) -> str:
+        """How the model was asked, in words."""
+        return f"in {self.compute_dtype}, with a window of {self.window} tokens"
+
+    @property
+    def measured(self) -> tuple[str, str]:
+        """What points of one line have in common."""
+        return self.rows, self.computed
 
 
 def content(run: RunFolder, steps: Sequence[Logged]) -> dict[str, Any] | None:
@@ -56,10 +66,12 @@ def content(run: RunFolder, steps: Sequence[Logged]) -> dict[str, Any] | None:
       run: the folder.
       steps: of metrics.jsonl, those that count.
     """
-    points = sorted(_points(run, steps), key=lambda one: (one.rows, one.step))
-    lines = [list(alike) for _, alike in groupby(points, lambda one: one.rows)]
+    points = sorted(_points(run, steps), key=lambda one: (one.measured, one.step))
+    lines = [list(alike) for _, alike in groupby(points, lambda one: one.measured)]
     lines.sort(key=len, reverse=True)
-    return {"curve": _curve(lines), "notes": [*map(_note, lines)]} if lines else None
+    differ = len({one.computed for one in points}) > 1
+    notes = [_note(line, differ) for line in lines]
+    return {"curve": _curve(lines), "notes": notes} if lines else None
 
 
 def _points(run: RunFolder, steps: Sequence[Logged]) -> Iterator[Point]:
@@ -71,8 +83,15 @@ def _points(run: RunFolder, steps: Sequence[Logged]) -> Iterator[Point]:
         for name, summary in result_files.summaries(folder, {}).items():
             alike.setdefault(tuple(map(summary.get, HOW)), {})[name] = summary
         found = [
-            Point(step=step, tokens=tokens[step, attempt], average=average, limit=limit)
-            for (attempt, limit, *_), summaries in alike.items()
+            Point(
+                step=step,
+                tokens=tokens[step, attempt],
+                average=average,
+                limit=limit,
+                window=window,
+                compute_dtype=compute_dtype,
+            )
+            for (attempt, limit, _, window, compute_dtype), summaries in alike.items()
             if (step, attempt) in tokens
             and (average := averages.clue_average(summaries)).value is not None
         ]
@@ -88,16 +107,18 @@ def _curve(lines: Sequence[Sequence[Point]]) -> Curve | None:
     divisor, word = unit(max(one.tokens for one in points))
 
     def drawn(line: Sequence[Point]) -> Line:
+        kind = "smooth" if line is lines[0] else "raw"  # the longest stands out
         values = [one.average.value for one in line]
-        return Line(kind="smooth", steps=[one.tokens / divisor for one in line], values=values)
+        return Line(kind=kind, steps=[one.tokens / divisor for one in line], values=values)
 
     title = f"CLUE average, zero-shot, per cent, over {word}tokens trained on"
     dots = [(one.tokens / divisor, one.average.value, "") for one in points]
     return draw(title, [*map(drawn, lines)], height=HEIGHT, dots=dots)
 
 
-def _note(line: Sequence[Point]) -> str:
-    """What a line is of."""
+def _note(line: Sequence[Point], differ: bool) -> str:
+    """What a line is of, and how that was computed if lines differ in it."""
     last = line[-1]
     others = f" and {len(line) - 1} before it" if len(line) > 1 else ""
-    return f"Step {last.step:,}{others}; its {last.average.value:.2f} is the mean of {last.rows}."
+    words = last.rows + (f"; {last.computed}" if differ else "")
+    return f"Step {last.step:,}{others}; its {last.average.value:.2f} is the mean of {words}."

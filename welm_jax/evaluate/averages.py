@@ -47,6 +47,20 @@ def average(
     )
 
 
+def clue_rows_in_words(average: Average, limit: int | None) -> str:
+    """What a CLUE average is of.
+
+    Args:
+      average: of the rows that are there.
+      limit: examples of each; all if None.
+    """
+    missing, stands_in = average.missing, average.stands_in
+    words = f"{len(CLUE) - len(missing)} of {len(CLUE)} rows"
+    words += f", without {', '.join(missing)}" if missing else ""
+    words += f"; the first {limit:,} examples of each" if limit else ""
+    return words + (f"; not the paper's sets: {', '.join(stands_in)}" if stands_in else "")
+
+
 def clue_average(summaries: Mapping[str, Mapping[str, Any]], few_shot: bool = False) -> Average:
     """The average of Figure 3b: the eight rows of CLUE, or those that are there.
 
