@@ -130,7 +130,9 @@ def test_a_lost_process_ends_the_others_and_other_processes_go_on(gin_file, alon
         begun = re.search(r"going on from step (\d+)", four.logs[0].read_text())
         assert EVERY <= int(begun[1]) < STEPS
         assert "going on" not in four.logs[1].read_text()  # the first alone speaks
-        assert "CLUE average" in four.logs[0].read_text()
+        said = four.logs[0].read_text()
+        assert "CLUE average" in said and "the mean of 2 of 8 rows" in said
+        assert re.search("ocnli_0shot is left out: .*validation.jsonl, line 1, is not of", said)
     assert_same_training(folder, alone)
     run = RunFolder(folder)
     by_four = result_files.summaries(run.evaluation / str(STEPS), {})
@@ -145,7 +147,10 @@ def evaluating(gin_file, folder):
     """The same configuration with tasks evaluated, on sets that are written to a folder."""
     small_sets.write(folder / "c3", "validation", [*map(small_sets.dialogue, range(4))])
     small_sets.write(folder / "cmrc2018", "validation", [small_sets.squad(1)])
-    values = {"every_steps": STEPS, "data_dir": str(folder), "tasks": TASKS}
+    (folder / "ocnli").mkdir()
+    (folder / "ocnli/validation.jsonl").write_text('{"sentence1": "cut sh')  # and told
+    tasks = ("ocnli_0shot", *TASKS)
+    values = {"every_steps": STEPS, "data_dir": str(folder), "tasks": tasks}
     lines = [f"EvaluationConfig.{name} = {value!r}" for name, value in values.items()]
     (folder / "evaluating.gin").write_text("\n".join([f"include '{gin_file}'", *lines]))
     return folder / "evaluating.gin"

@@ -4,18 +4,27 @@ import json
 import shutil
 from types import SimpleNamespace
 
+import jax
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests import tiny_corpus
+from tests.evaluate.small_summaries import summaries as summaries_of
 from tests.tasks import small_sets
-from welm_jax import launch, run_evaluation
+from welm_jax import launch, run_evaluation, run_files
 from welm_jax.decode import rank
-from welm_jax.evaluate import averages, evaluator, model_functions, result_files
+from welm_jax.evaluate import (
+    averages,
+    evaluator,
+    model_functions,
+    paper_numbers,
+    result_files,
+)
 from welm_jax.failures import InputError
 from welm_jax.run_evaluation import EvaluationConfig
 from welm_jax.run_files import RunFolder, read_lines
 from welm_jax.run_parts import RunParts
+from welm_jax.train import hosts
 from welm_jax.train.checkpoints import Progress
 from welm_jax.train.run_log import RunLog
 
@@ -76,12 +85,54 @@ def test_scores_are_filed_logged_and_their_time_told(evaluated):
         }
         values = {name: one["value"] for name, one in found.items()}
         assert set(values) == set(TASKS)
-        assert line["scores"] == {**values, "clue_average": sum(values.values()) / 2}
+        assert line["scores"] == {**values, "clue_average_of_2": sum(values.values()) / 2}
         assert (evaluated.evaluation / f"{line['step']}/tables.html").exists()
     events = EventAccumulator(str(evaluated.tensorboard / "attempt_0")).Reload()
-    assert [one.step for one in events.Scalars("evaluation/clue_average")] == [2, 4]
+    assert [one.step for one in events.Scalars("evaluation/clue_average_of_2")] == [2, 4]
     [life] = evaluated.goodput.iterdir()
     assert json.loads(life.read_text())["seconds"]["evaluate_tasks"] > 0
+
+
+def test_a_clue_average_of_all_rows_has_a_name_of_its_own_and_what_it_is_of_is_said():
+    found = summaries_of(paper_numbers.CLUE)
+    assert run_evaluation._scores(found)["clue_average"] == averages.clue_average(found).value
+    found["chid_0shot"]["stands_in"] = "7 candidates"
+    words = run_evaluation._average_in_words(found, 9)
+    assert words.endswith("8 of 8 rows; the first 9 examples of each; not the paper's sets: CHID")
+    del found["cmnli_0shot"]
+    named = [name for name in run_evaluation._scores(found) if name.startswith("clue_average")]
+    assert named == ["clue_average_of_7"]
+
+
+def test_an_evaluation_that_was_cut_is_made_up_by_the_next_start(evaluated, tmp_path, monkeypatch):
+    """First that of the step in the middle, which training goes on from; then that of the last."""
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(evaluated.path, run.path)
+    shutil.rmtree(run.checkpoints / "4")
+    before = [line for line in read_lines(run.metrics) if line["step"] <= 2 and "loss" in line]
+    run_files.write_lines(run.metrics, before)
+    plain, cut = evaluator.evaluate, [2, 4]
+
+    def killed(subject, *rest):
+        if subject.step in cut:
+            cut.remove(subject.step)
+            raise KeyboardInterrupt
+        return plain(subject, *rest)
+
+    monkeypatch.setattr(evaluator, "evaluate", killed)
+    line = ["train", "--gin_file", str(evaluated.path.parent / "run.gin"), "--run_dir"]
+    for told in ([], [2]):
+        with pytest.raises(KeyboardInterrupt):
+            launch.dispatch([*line, str(run.path)])
+        assert scored(run) == told
+    for _ in range(2):  # and once only
+        launch.dispatch([*line, str(run.path)])
+        assert scored(run) == [2, 4]
+    assert summaries(run, 4) == summaries(evaluated, 4)
+
+
+def scored(run):
+    return [line["step"] for line in read_lines(run.metrics) if "scores" in line]
 
 
 def command(run, data_dir):
@@ -135,9 +186,12 @@ def test_the_report_draws_both_checkpoints(evaluated):
 
 
 def test_what_goes_wrong_is_told_and_training_goes_on(evaluated, tmp_path, monkeypatch, capsys):
-    """First a fault of ours, then data that broke since the run began."""
+    """First a fault of ours, with what rich takes for markup; then data that broke meanwhile.
+
+    As the first of several processes it goes on too, unless they were computing together.
+    """
     small_sets.write(tmp_path / "ocnli", "validation", [{**small_sets.nli(1), "label": 3}])
-    plain, faults = evaluator.evaluate, [RuntimeError("a fault of ours")]
+    plain, faults = evaluator.evaluate, [RuntimeError("a fault of ours: [/c3]\nand more")]
 
     def failing(*arguments):
         if faults:
@@ -156,12 +210,27 @@ def test_what_goes_wrong_is_told_and_training_goes_on(evaluated, tmp_path, monke
         evaluate = run_evaluation.callback(run, parts, log)
         for step in (1, 2):
             evaluate(SimpleNamespace(parameters={}), Progress(step=step, cursor=step))
+        monkeypatch.setattr(jax, "process_count", lambda: 2)
+        monkeypatch.setattr(hosts, "by_first", lambda act: act())
+        for step, fault in ((3, OSError("no")), (4, ValueError("no")), (5, KeyError("no"))):
+            faults.append(fault)
+            evaluate(SimpleNamespace(parameters={}), Progress(step=step, cursor=step))
+        monkeypatch.setattr(model_functions.digests, "records", lost)
+        small_sets.write(tmp_path / "ocnli", "validation", [small_sets.nli(1)])
+        with pytest.raises(model_functions.OutOfStep, match="fingerprint of the model: a device"):
+            evaluate(SimpleNamespace(parameters={}), Progress(step=6, cursor=6))
     failed = {line["step"]: line["failed"] for line in read_lines(run.metrics) if "failed" in line}
-    assert "Traceback" in failed[1] and "a fault of ours" in failed[1]
+    assert failed[1] == "RuntimeError: a fault of ours: [/c3]"  # a line; the console has it whole
+    assert list(failed) == [1, 2, 3, 4, 5]
     assert failed[2].startswith("none of ocnli_0shot could be evaluated")
     told = capsys.readouterr().out
     assert "step 1: NOT EVALUATED, and training goes on: Traceback" in told
+    assert "RuntimeError: a fault of ours: [/c3]\nand more" in told
     assert "ocnli_0shot is left out" in told and "step 2: NOT EVALUATED" in told
+
+
+def lost(_):
+    raise ValueError("a device is lost")
 
 
 def test_off_unless_asked_for_and_the_window_is_the_commands():

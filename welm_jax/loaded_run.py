@@ -14,12 +14,14 @@ from jaxtyping import PyTree
 from rich.console import Console
 from rich.progress import track
 
-from welm_jax import pages, run_beginning, run_files
+from welm_jax import pages, run_evaluation, run_files
 from welm_jax.decode.generate import generate as continue_prompts
 from welm_jax.decode.sampling import Sampling
 from welm_jax.evaluate import count_models, held_out, showcase
+from welm_jax.evaluate.model_functions import Model, programs_in_words
 from welm_jax.failures import InputError
 from welm_jax.model.decoder import Assembler
+from welm_jax.run_evaluation import EvaluationConfig
 from welm_jax.run_files import RunFolder
 from welm_jax.run_parts import RunParts, own_tokenizer
 from welm_jax.text.fast_tokenizer import AnyTokenizer
@@ -143,24 +145,15 @@ def evaluate_tasks(
       InputError: a task is not known, or none could be evaluated.
     """
     loaded = load(run).in_float32()
-    with run_beginning.without_stderr():
-        from welm_jax.evaluate import evaluator, model_functions, result_files
-        from welm_jax.tasks.vocabulary import WelmVocabulary
-    run_beginning.import_modules(user_modules)
-    subject = evaluator.Subject(
-        assemble=loaded.assemble,
-        parameters=loaded.parameters,
-        mesh=loaded.mesh,
-        vocabulary=WelmVocabulary(loaded.tokenizer.model_file),
-        window=window,
-        step=loaded.progress.step,
-        attempt=loaded.progress.attempt,
+    model = Model(assemble=loaded.assemble, parameters=loaded.parameters, mesh=loaded.mesh)
+    config = EvaluationConfig(data_dir=str(data_dir), tasks=tuple(names), limit=limit)
+    _, tables = run_evaluation.evaluated(
+        run, model, loaded.progress, config, window, Console(), user_modules
     )
-    folder = run.evaluation / f"{subject.step}"
-    evaluator.evaluate(subject, names, data_dir, folder, limit, Console())
-    print(model_functions.programs_in_words(subject.mesh, window))
-    print(result_files.write_tables(folder, subject.about(limit), run.path.resolve().name))
-    print(f"{folder / 'tables.html'} shows each question, answer and score")
+    print(programs_in_words(loaded.mesh, window))
+    print(tables)
+    page = run.evaluation / f"{loaded.progress.step}/tables.html"
+    print(f"{page} shows each question, answer and score")
 
 
 def generate(run: RunFolder, prompts: Sequence[str], tokens: int, how: Sampling, seed: int) -> None:

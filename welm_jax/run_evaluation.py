@@ -1,7 +1,8 @@
 """Tasks scored on the way: the parameters in training's memory, on training's mesh.
 
-What comes of it is filed as `welm evaluate` files it, and training never depends on it: what goes
-wrong here is told, and training goes on.
+What comes of it is filed as `welm evaluate` files it, and training does not depend on it: what goes
+wrong here is told, and training goes on. The one exception: where several processes compute
+together and that fails on a device, all end, for nobody knows how far the others are.
 """
 
 import dataclasses
@@ -9,13 +10,12 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 from etils import epath
 from rich.console import Console
 
-from welm_jax import run_beginning
+from welm_jax import run_beginning, run_files
 from welm_jax.evaluate import averages, paper_numbers, result_files
-from welm_jax.evaluate.model_functions import Model
+from welm_jax.evaluate.model_functions import Model, OutOfStep
 from welm_jax.failures import InputError, as_failure, require_positive
 from welm_jax.model.decoder import Assembler
 from welm_jax.run_files import RunFolder
@@ -34,7 +34,9 @@ class EvaluationConfig:
 
     Attributes:
       every_steps: optimizer steps between two evaluations; 0 for none. A multiple of the steps
-        between checkpoints, and a kill in the middle of an evaluation loses no training.
+        between checkpoints, and a kill in the middle of an evaluation loses nothing: the next
+        start makes it up. SIGTERM does not cut an evaluation short; training stops after the step
+        that follows it, unless it was killed before.
       data_dir: holds a folder for each evaluation set.
       tasks: of tasks or mixtures the names; those of the paper's CLUE average unless given.
       limit: examples of each task, the first ones; all unless given.
@@ -87,7 +89,7 @@ def callback(run: RunFolder, parts: RunParts, log: RunLog) -> loop.Callback:
     """What training calls to have its parameters evaluated."""
     # In float32, whatever is trained in: see loaded_run.evaluate_tasks.
     model = dataclasses.replace(parts.config["ModelConfig"], compute_dtype="float32")
-    assemble = Assembler(model)
+    assemble, config = Assembler(model), parts.config["EvaluationConfig"]
 
     def evaluate_tasks(state: TrainState, progress: Progress) -> None:
         asked = Model(assemble=assemble, parameters=state.parameters, mesh=parts.mesh)
@@ -97,59 +99,105 @@ def callback(run: RunFolder, parts: RunParts, log: RunLog) -> loop.Callback:
         place = {name: getattr(progress, name) for name in ("attempt", "step", "cursor", "tokens")}
         try:
             with log.lent() as console:
-                found = _evaluated(run, parts, asked, progress, console)
+                found, _ = evaluated(run, asked, progress, config, WINDOW, console)
             log.evaluation(place, _scores(found))
-            log.say(f"step {progress.step}: {_average_in_words(found)}")
+            log.say(f"step {progress.step}: {_average_in_words(found, config.limit)}")
+        except OutOfStep:
+            raise
         except Exception as error:  # whatever it is, training is worth more
             failure = as_failure(error)
-            if failure is None and jax.process_count() > 1:
-                raise  # the others may be in the middle of a computation
             told = str(failure) if failure else traceback.format_exc()
             log.say(f"step {progress.step}: NOT EVALUATED, and training goes on: {told}")
-            log.evaluation(place, {}, failed=told)
+            named = str(failure) if failure else f"{type(error).__name__}: {error}"
+            log.evaluation(place, {}, failed=named.partition("\n")[0])
         asked.dismiss()
 
     return evaluate_tasks
 
 
-def _evaluated(
-    run: RunFolder, parts: RunParts, asked: Model, progress: Progress, console: Console
-) -> dict[str, dict[str, Any]]:
-    """Name -> summary of each task that could be evaluated; filed in the run's folder."""
-    from welm_jax.evaluate import evaluator
-    from welm_jax.tasks.vocabulary import WelmVocabulary
+def is_missing(run: RunFolder, config: EvaluationConfig, progress: Progress) -> bool:
+    """Whether a kill, or a request to stop, cut the evaluation of the step training goes on from.
 
-    config = parts.config["EvaluationConfig"]
+    Then metrics.jsonl tells neither its scores nor why there are none. Of several processes all
+    must ask.
+    """
+    if not config.every_steps or not progress.step or progress.step % config.every_steps:
+        return False
+    place = {"attempt": progress.attempt, "step": progress.step}.items()
+
+    def is_told(line: Mapping[str, Any]) -> bool:
+        return ("scores" in line or "failed" in line) and place <= line.items()
+
+    return hosts.by_first(lambda: not any(map(is_told, run_files.read_lines(run.metrics))))
+
+
+def evaluated(
+    run: RunFolder,
+    asked: Model,
+    progress: Progress,
+    config: EvaluationConfig,
+    window: int,
+    console: Console,
+    user_modules: Sequence[str] = (),
+) -> tuple[dict[str, dict[str, Any]], str]:
+    """Evaluates tasks and files all that comes of it in evaluation/<step>/.
+
+    Args:
+      run: the folder.
+      asked: the model.
+      progress: where its training stood.
+      config: which tasks, and how much of them.
+      window: tokens that a prompt and its answer may take together.
+      console: tells how far it is.
+      user_modules: modules that register seqio Tasks and are not imported yet.
+
+    Returns:
+      Name -> summary of each task that could be done, and the tables as Markdown.
+
+    Raises:
+      InputError: a task is not known, or none could be evaluated.
+    """
+    with run_beginning.without_stderr():
+        from welm_jax.evaluate import evaluator
+        from welm_jax.tasks.vocabulary import WelmVocabulary
+    run_beginning.import_modules(user_modules)
     subject = evaluator.Subject(
         assemble=asked.assemble,
         parameters=asked.parameters,
         mesh=asked.mesh,
         vocabulary=WelmVocabulary(str(run.own_tokenizer())),
-        window=WINDOW,
+        window=window,
         step=progress.step,
         attempt=progress.attempt,
     )
     folder = run.evaluation / f"{progress.step}"
     data_dir = epath.Path(config.data_dir)
     found = evaluator.evaluate(subject, config.tasks, data_dir, folder, config.limit, console)
-    result_files.write_tables(folder, subject.about(config.limit), run.path.resolve().name)
-    return found
+    about, name = subject.about(config.limit), run.path.resolve().name
+    return found, result_files.write_tables(folder, about, name)
 
 
 def _scores(found: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """The figures of an evaluation by name, the CLUE average among them."""
+    """The figures of an evaluation by name, the CLUE average among them.
+
+    One of fewer rows is named by their number, so that no curve joins it with one of all.
+    """
     scores = {}
     for name, summary in found.items():
         of_others = summary.get("metrics", {})  # of a task that is not of ours
         scores |= {f"{name}/{metric}": value for metric, value in of_others.items()}
         scores |= {name: summary["value"]} if "value" in summary else {}
-    average = averages.clue_average(found).value
-    return scores | ({} if average is None else {"clue_average": average})
+    average = averages.clue_average(found)
+    if average.value is None:
+        return scores
+    there = len(paper_numbers.CLUE) - len(average.missing)
+    name = f"clue_average_of_{there}" if average.missing else "clue_average"
+    return scores | {name: average.value}
 
 
-def _average_in_words(found: Mapping[str, Mapping[str, Any]]) -> str:
+def _average_in_words(found: Mapping[str, Mapping[str, Any]], limit: int | None) -> str:
     average = averages.clue_average(found)
     if average.value is None:
         return f"{len(found)} tasks evaluated, none of which counts for the CLUE average"
-    words = f"CLUE average, zero-shot, {average.value:.2f}"
-    return words + (f", without {', '.join(average.missing)}" if average.missing else "")
+    of = averages.clue_rows_in_words(average, limit)
+    return f"CLUE average, zero-shot, {average.value:.2f}, the mean of {of}"

@@ -121,8 +121,15 @@ def _train(
         every = [(config["CheckpointConfig"].every_steps, save)]
         if held_out.sources_with_text(parts.mixture):
             every.append((loop_config.evaluate_every_steps, _evaluation(parts, log)))
+        evaluate_tasks = run_evaluation.callback(run, parts, log)
         if steps := config["EvaluationConfig"].every_steps:
-            every.append((steps, run_evaluation.callback(run, parts, log)))
+            every.append((steps, evaluate_tasks))
+
+        def on_restored(state: TrainState, progress: Progress) -> None:
+            if run_evaluation.is_missing(run, config["EvaluationConfig"], progress):
+                with clock.on(evaluate_tasks.__name__):
+                    evaluate_tasks(state, progress)
+
         training = loop.Training(
             train_step=parts.train_step,
             like=parts.like,
@@ -134,6 +141,7 @@ def _train(
             train_steps=loop_config.train_steps,
             spikes=config["SpikeConfig"],
             faults=config["FaultConfig"],
+            on_restored=on_restored,
             every=every,
             on_step=on_step,
             on_incident=functools.partial(incidents.tell, run, parts.stream, log),

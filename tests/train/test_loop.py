@@ -74,6 +74,20 @@ def test_callbacks_see_the_state_of_their_step_and_their_time_is_no_steps(folder
     assert seconds == [True, False, True, False, True]
 
 
+def test_what_training_goes_on_from_is_told_each_time_that_it_was_restored(folder):
+    seen = []
+
+    def on_restored(state, progress):
+        seen.append((len(state.updates), progress.step, progress.attempt))
+
+    training = toy_runs.training(folder, replace(SPIKE, train_steps=450))
+    for _ in range(2):
+        loop.run(replace(training, on_restored=on_restored))
+    [recovery] = training.journal.records()
+    back = recovery.target_step
+    assert seen == [(0, 0, 0), (back, back, 0), (450, 450, 1)]
+
+
 def test_being_asked_to_stop_ends_after_the_step_in_hand_and_the_next_start_goes_on(folder):
     asked = []
 

@@ -181,6 +181,7 @@ def training(
         train_steps=schedule.train_steps,
         spikes=spike_config or SpikeConfig(max_skipped_fraction=1.0),
         faults=FaultConfig(),
+        on_restored=lambda state, progress: None,
         every=[(EVERY_STEPS, checkpoints.save)],
         on_step=on_step,
         on_incident=lambda *one: told.append(one),

@@ -32,6 +32,11 @@ ROW_TOKENS = 2048  # of a row in which several choices share a prompt
 BATCH_TOKENS = 8192
 FIRST_ID = 0  # of a vocabulary; ours pads with it
 
+
+class OutOfStep(Exception):
+    """What all processes compute together failed here: the others may be in the middle of it."""
+
+
 Pair = tuple[tuple[int, ...], tuple[int, ...]]  # ids of inputs and targets
 
 
@@ -59,9 +64,17 @@ class Model:
         Args:
           what: the method.
           arguments: its own, as JSON has them.
+
+        Raises:
+          OutOfStep: it failed as nobody foresaw, and there are several processes.
         """
-        hosts.by_first(lambda: [what, *arguments])
-        yield from getattr(self, what)(*arguments)
+        try:
+            hosts.by_first(lambda: [what, *arguments])
+            yield from getattr(self, what)(*arguments)
+        except Exception as error:
+            if isinstance(error, Failure) or jax.process_count() == 1:
+                raise
+            raise OutOfStep(f"{what} of the model: {error}") from error
 
     def follow(self) -> None:
         """On the other processes: computes what the first asks, until it dismisses them."""

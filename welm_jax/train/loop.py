@@ -85,6 +85,7 @@ class Training:
       train_steps: the step after which training is done.
       spikes: what a spike is and what to do.
       faults: what to plant.
+      on_restored: called with what training goes on from, each time that it was restored.
       every: (steps, callback); called after each multiple of its steps, with no step in flight.
       on_step: told of each iteration once its numbers are known, and of the seconds it took (None
         if it compiled or came after a callback).
@@ -105,6 +106,7 @@ class Training:
     train_steps: int
     spikes: SpikeConfig
     faults: FaultConfig
+    on_restored: Callback
     every: Sequence[tuple[int, Callback]]
     on_step: OnStep
     on_incident: Callable[[Incident, Recovery | Exhausted], None]
@@ -141,6 +143,7 @@ def _run(training: Training) -> tuple[State, Progress]:
         if state is None:
             with training.clock.on("restoring or initialising"):
                 state, progress = _newest_valid(training, records)
+            training.on_restored(state, progress)
         due = next(iter(lineage.due(records, progress.attempt)), None)
         if due and due.target_step == progress.step:
             state, progress = _applied(training, due, state, progress)
