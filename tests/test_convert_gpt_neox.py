@@ -151,6 +151,12 @@ def test_an_imported_model_has_no_data(general, tmp_path):
         imported(general[0], run)
 
 
+def test_one_direction_is_wanted(tmp_path):
+    for flags in ([], ["--to_hf", "x", "--from_hf", "y"]):
+        with pytest.raises(InputError, match="--from_hf and a model's: one of the two"):
+            launch.dispatch(["convert", "--run_dir", str(tmp_path), *flags])
+
+
 def test_an_import_that_was_killed_is_made_again(general, tmp_path):
     run = imported(general[0], tmp_path / "run")
     (run / "config.gin").unlink()  # which comes last

@@ -212,14 +212,26 @@ def test_a_run_folder_is_evaluated_continued_and_reported(undisturbed, capsys):
     capsys.readouterr()
     prompts = ["--prompt", "老师在", "--prompt", "The old"]
     launch.dispatch(["generate", "--run_dir", run, *prompts, "--tokens", "5"])
-    assert re.fullmatch(r"老师在.*\n\nThe old.*\n\n", capsys.readouterr().out, re.DOTALL)
+    greedy = capsys.readouterr().out
+    assert re.fullmatch(r"老师在.*\n\nThe old.*\n\n", greedy, re.DOTALL)
+    launch.dispatch(["generate", "--run_dir", run, *prompts, "--tokens", "5", "--beams", "1"])
+    assert capsys.readouterr().out == greedy
     sample = json.loads((undisturbed[0] / "samples.jsonl").read_text().splitlines()[0])
-    usual = {"temperature": 0.0, "top_p": 1.0, "seed": 0, "max_new_tokens": 5, "step": STEPS}
+    usual = {
+        "temperature": 0.0,
+        "top_p": 1.0,
+        "top_k": 0,
+        "seed": 0,
+        "max_new_tokens": 5,
+        "step": STEPS,
+    }
     assert usual.items() <= sample.items()
     launch.dispatch(["report", "--run_dir", run])
     assert "老师在" in (undisturbed[0] / "report.html").read_text()
     with pytest.raises(InputError, match="is not a run folder"):
         launch.dispatch(["generate", "--run_dir", "/nowhere", "--prompt", "x"])
+    with pytest.raises(InputError, match="--beams searches for the likeliest text"):
+        launch.dispatch(["generate", "--run_dir", run, "--showcase", "--beams", "2"])
 
 
 def test_a_showcase_is_the_same_bytes_again_and_no_two_prompts_share_their_draws(

@@ -15,6 +15,19 @@ from etils import epath
 from welm_jax import gin_files, processes
 from welm_jax.configurables import CORPUS, TRAINING
 from welm_jax.failures import ArgumentParser, InputError, Preempted, run_door
+from welm_jax.flags import (
+    CONVERT_FLAGS,
+    EVALUATE_FLAGS,
+    GENERATE_FLAGS,
+    IMPORT,
+    LADDER_FLAGS,
+    PLAN_FLAGS,
+    PROCESSES,
+    PROMPT_DEFAULTS,
+    RECOVER_ACTIONS,
+    RUN_DIR,
+    SHOWCASE_DEFAULTS,
+)
 from welm_jax.run_files import RunFolder
 
 
@@ -151,6 +164,7 @@ def generate(arguments: Sequence[str]) -> None:
     """Continues texts with a run's newest checkpoint: given ones, or the prompts of figures.
 
     welm generate --run_dir quickstart_run/run --prompt 中国经济 --prompt 却说 --temperature 0.7
+    welm generate --run_dir quickstart_run/run --prompt 却说 --beams 4
     welm generate --run_dir quickstart_run/run --showcase
     """
     options = vars(_options(generate, arguments, RUN_DIR, *GENERATE_FLAGS))
@@ -162,10 +176,16 @@ def generate(arguments: Sequence[str]) -> None:
     given = usual | {name: value for name, value in options.items() if value is not None}
 
     from welm_jax import loaded_run
+    from welm_jax.decode.beam_search import BeamSearch
     from welm_jax.decode.sampling import Limits, Sampling
     from welm_jax.evaluate import showcase
 
-    how = Sampling(temperature=given["temperature"], limits=Limits(top_p=given["top_p"]))
+    limits = Limits(top_k=given["top_k"], top_p=given["top_p"])
+    how = Sampling(temperature=given["temperature"], limits=limits)
+    if given["beams"] is not None:
+        if is_showcase or given["temperature"]:
+            raise InputError("--beams searches for the likeliest text; it goes with --prompt alone")
+        how = BeamSearch(beams=given["beams"])
     if not is_showcase:
         loaded_run.generate(run, given["prompt"], given["tokens"], how, given["seed"])
         return
@@ -179,14 +199,11 @@ def convert(arguments: Sequence[str]) -> None:
     welm convert --run_dir quickstart_run/run --to_hf my_model
     welm convert --from_hf pythia-160m --run_dir pythia_run
     """
-    parser = _parser(convert)
-    parser.add_argument(RUN_DIR[0], **RUN_DIR[1])
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--to_hf", metavar="FOLDER", help="a new folder, for the model")
-    which.add_argument(
-        "--from_hf", metavar="FOLDER", help="holds a GPT-NeoX; the run folder is new"
-    )
-    options = parser.parse_args(arguments)
+    options = _options(convert, arguments, RUN_DIR, *CONVERT_FLAGS)
+    if (options.to_hf is None) == (options.from_hf is None):
+        raise InputError(
+            "give --to_hf and a new folder, or --from_hf and a model's: one of the two"
+        )
     run = RunFolder(options.run_dir)
     if options.to_hf:
         run.require()
@@ -290,120 +307,6 @@ VERBS = {
         report,
         recover,
     )
-}
-
-RUN_DIR = ("--run_dir", {"required": True, "help": "the run folder"})
-IMPORT = (
-    "--import",
-    {
-        "dest": "imports",
-        "action": "append",
-        "default": [],
-        "metavar": "MODULE",
-        "help": "a module of yours that registers seqio Tasks and Mixtures",
-    },
-)
-PLAN_FLAGS = (
-    ("--target", {"required": True, "help": "the device, such as h100; a wrong one lists all"}),
-    ("--devices", {"type": int, "required": True, "help": "how many of them"}),
-    ("--batch_size", {"type": int, "default": 2048, "help": "sequences a step (2048)"}),
-    ("--sequence_tokens", {"type": int, "default": 2048, "help": "tokens of each (2048)"}),
-    ("--tokens", {"type": float, "default": 3e11, "help": "of the whole run (3e11)"}),
-    ("--compile-top", {"type": int, "default": 1, "help": "candidates to compile (1)"}),
-)
-PROCESSES = (
-    "--processes",
-    {
-        "metavar": "WHICH",
-        "help": "one of several: `auto` under SLURM, Open MPI and on TPU VMs, or "
-        "HOST:PORT,PROCESSES,NUMBER with the address of number 0",
-    },
-)
-LADDER_FLAGS = (
-    ("--ladder_dir", {"required": True, "help": "where ladder.svg and the rungs' run folders go"}),
-    (
-        "--rung",
-        {
-            "required": True,
-            "action": "append",
-            "metavar": "'NAME: NAME=VALUE ...'",
-            "help": "a run, and what it binds or which gin files it adds over what all have in "
-            "common; may be given several times",
-        },
-    ),
-)
-EVALUATE_FLAGS = (
-    ("--data_dir", {"help": "holds a folder for each evaluation set; without it, held-out text"}),
-    (
-        "--task",
-        {
-            "action": "append",
-            "default": [],
-            "metavar": "NAME",
-            "help": "a task such as cmrc2018_0shot, or welm_table3, welm_table5 (both tables); may "
-            "be given several times",
-        },
-    ),
-    ("--limit", {"type": int, "help": "examples of each task, the first ones (all)"}),
-    (
-        "--window",
-        {
-            "type": int,
-            "default": 2048,
-            "help": "tokens that a prompt and its answer may take together (2048, as the paper's "
-            "models; one trained on shorter rows is asked beyond them)",
-        },
-    ),
-)
-GENERATE_FLAGS = (
-    ("--prompt", {"action": "append", "help": "a text to continue; may be given several times"}),
-    (
-        "--showcase",
-        {
-            "nargs": "?",
-            "const": True,
-            "metavar": "FOLDER",
-            "help": "instead of --prompt, our prompts for the paper's Figures 1 and 4 to 8 and "
-            "Table 4, or a folder of YAML files like those in welm_jax/evaluate/showcase_prompts; "
-            "writes RUN/showcase/<step>, in place of an earlier one",
-        },
-    ),
-    ("--tokens", {"type": int, "help": "most tokens to add (64; showcase: as its files say)"}),
-    ("--temperature", {"type": float, "help": "0 takes the likeliest (0; showcase: 0.8)"}),
-    (
-        "--top_p",
-        {
-            "type": float,
-            "help": "chooses among the likeliest tokens that together have this probability (1, "
-            "which is all; showcase: 0.9)",
-        },
-    ),
-    ("--seed", {"type": int, "default": 0, "help": "of the sampling (0)"}),
-)
-PROMPT_DEFAULTS = {"tokens": 64, "temperature": 0.0, "top_p": 1.0}
-SHOWCASE_DEFAULTS = {"tokens": None, "temperature": 0.8, "top_p": 0.9}
-RECOVER_ACTIONS = {
-    "status": ("where the run stands, the decisions, the checkpoints", (RUN_DIR,)),
-    "why": (
-        "feeds the suspect batches of a recovery again: was it the data or the state?",
-        (("event", {"type": int, "metavar": "EVENT", "help": "the recovery's number"}), RUN_DIR),
-    ),
-    "roll-back": (
-        "decides a recovery by hand, which the next `welm train` carries out",
-        (
-            ("--to", {"type": int, "required": True, "metavar": "STEP", "help": "a checkpoint"}),
-            ("--skip", {"type": int, "default": 200, "help": "batches to skip from there (200)"}),
-            (
-                "--lr-factor",
-                {"type": float, "default": 0.8, "help": "of the learning rate in force (0.8)"},
-            ),
-            RUN_DIR,
-        ),
-    ),
-    "replay": (
-        "says where the detector would have triggered on a curve",
-        (("curve", {"metavar": "CURVE.csv", "help": "step,loss[,gradient_norm,loss_scale]"}),),
-    ),
 }
 
 

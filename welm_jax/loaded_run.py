@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.progress import track
 
 from welm_jax import pages, run_evaluation, run_files
+from welm_jax.decode import beam_search
+from welm_jax.decode.beam_search import BeamSearch
 from welm_jax.decode.generate import generate as continue_prompts
 from welm_jax.decode.sampling import Sampling
 from welm_jax.evaluate import count_models, held_out, showcase
@@ -156,7 +158,9 @@ def evaluate_tasks(
     print(f"{page} shows each question, answer and score")
 
 
-def generate(run: RunFolder, prompts: Sequence[str], tokens: int, how: Sampling, seed: int) -> None:
+def generate(
+    run: RunFolder, prompts: Sequence[str], tokens: int, how: Sampling | BeamSearch, seed: int
+) -> None:
     """Continues texts with the newest checkpoint; prints them and keeps them in samples.jsonl."""
     loaded = load(run)
     with jax.set_mesh(loaded.mesh):
@@ -211,31 +215,40 @@ def generate_showcase(
 
 
 def _continued(
-    loaded: LoadedRun, prompts: Sequence[str], tokens: int, how: Sampling, seed: int
+    loaded: LoadedRun, prompts: Sequence[str], tokens: int, how: Sampling | BeamSearch, seed: int
 ) -> Iterator[tuple[int, list[int]]]:
     """The number of a prompt and its new ids, as they come; to be used under the mesh."""
     tokenizer = loaded.tokenizer
-    return continue_prompts(
-        loaded.assemble,
-        loaded.parameters,
-        [[tokenizer.eod_id, *tokenizer.encode(prompt)] for prompt in prompts],
-        max_new_tokens=tokens,
-        eod_id=tokenizer.eod_id,
-        how=how,
-        seed=seed,
-    )
+    common = {
+        "assemble": loaded.assemble,
+        "parameters": loaded.parameters,
+        "prompts": [[tokenizer.eod_id, *tokenizer.encode(prompt)] for prompt in prompts],
+        "max_new_tokens": tokens,
+        "eod_id": tokenizer.eod_id,
+    }
+    if isinstance(how, BeamSearch):
+        return beam_search.search(**common, how=how)
+    return continue_prompts(**common, how=how, seed=seed)
 
 
 def _record(
-    loaded: LoadedRun, prompt: str, new_ids: Sequence[int], tokens: int, how: Sampling, seed: int
+    loaded: LoadedRun,
+    prompt: str,
+    new_ids: Sequence[int],
+    tokens: int,
+    how: Sampling | BeamSearch,
+    seed: int,
 ) -> dict[str, Any]:
     """What was made of a prompt, and how."""
+    if isinstance(how, BeamSearch):
+        settings = {"temperature": 0.0, "beams": how.beams}
+    else:
+        settings = {"temperature": how.temperature, **dataclasses.asdict(how.limits)}
     return {
         "step": loaded.progress.step,
         "prompt": prompt,
         "continuation": loaded.tokenizer.decode(new_ids),
-        "temperature": how.temperature,
-        "top_p": how.limits.top_p,
+        **settings,
         "seed": seed,
         "max_new_tokens": tokens,
         "new_tokens": len(new_ids),
