@@ -93,12 +93,17 @@ def loaded_model(work: Work) -> GPTNeoXForCausalLM:
     )
     with torch.device(DEVICE):
         model = GPTNeoXForCausalLM(config).float().train()
+    fill(model, work)
+    return model
+
+
+def fill(model: GPTNeoXForCausalLM, work: Work) -> None:
+    """Writes the work's weights into a model, in the types that it has."""
     waiting = dict(model.named_parameters())
     for name, array in gpt_neox_layout.as_gpt_neox(work.weights()):
         waiting.pop(name).data.copy_(torch.from_numpy(array))
     if waiting:
         raise ValueError(f"no weights for {', '.join(waiting)}")
-    return model
 
 
 def make_step(work: Work, model: GPTNeoXForCausalLM):

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
+from jaxtyping import PyTree
 
 from benchmarks.same_work import Work
 from welm_jax import ahead_of_time, cost_model, gpt_neox_layout
@@ -154,19 +155,24 @@ def batch_of(work: Work) -> dict[str, np.ndarray]:
 
 def first_state(work: Work, mesh: jax.sharding.Mesh) -> TrainState:
     """As state.initial_state, with the weights that the peer has too."""
+    parameters = parameters_on(mesh, work)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        parameters=parameters,
+        adam=jax.jit(optimizer.make_adam(rates(work)).init)(parameters),
+        loss_scale=loss_scale.initial(LossScaleConfig(), work.decoder()),
+    )
+
+
+def parameters_on(mesh: jax.sharding.Mesh, work: Work) -> PyTree:
+    """The work's weights, float32, at rest."""
     config, weights = work.decoder(), work.weights()
 
     def put(name, leaf):
         where = NamedSharding(mesh, axes.at_rest(name, leaf.shape))
         return jax.device_put(weights.pop(name), where)
 
-    parameters = axes.mapped(put, jax.eval_shape(lambda: initial_parameters(config, 0)))
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        parameters=parameters,
-        adam=jax.jit(optimizer.make_adam(rates(work)).init)(parameters),
-        loss_scale=loss_scale.initial(LossScaleConfig(), config),
-    )
+    return axes.mapped(put, jax.eval_shape(lambda: initial_parameters(config, 0)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A piece of training work that two implementations do alike: its size, weights and tokens.
+"""A piece of work that two implementations do alike: its size, weights and tokens.
 
-Knows numpy and neither jax nor torch, so that the processes of both sides of gpu_suite draw the
-same numbers, each in its own memory: no weights are exchanged.
+Knows numpy and neither jax nor torch, so that the processes of both sides of gpu_suite, and of
+generation, draw the same numbers, each in its own memory: no weights are exchanged.
 """
 
 from collections.abc import Mapping
@@ -96,3 +96,31 @@ class Work:
             f"blocks/{name}": (config.num_layers, *layer.get(name, (width,)))
             for name in LAYER_NAMES
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding(Work):
+    """Prompts that two implementations continue: the batch without its last ids, in rounds.
+
+    Attributes:
+      new_tokens: that each prompt is continued by.
+    """
+
+    new_tokens: int
+    learning_rate: float = 0.0
+    microbatch: int = 1
+
+    def prompts(self) -> np.ndarray:
+        """Ids, int32 [B, T]."""
+        return self.tokens()[:, :-1]
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Those of a Work, with matrices so large that the next id depends on all before.
+
+        As drawn, they write one id again and again, which a faulty cache would do too.
+        """
+        weights = super().weights()
+        for name, array in weights.items():
+            if name.endswith("kernel"):
+                array *= 4
+        return weights
