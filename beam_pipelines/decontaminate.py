@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 
 from beam_pipelines.characters import folded, hash_ngrams, owners
 from welm_jax.failures import InputError
@@ -49,26 +51,27 @@ class EvaluationIndex(NamedTuple):
 
 
 def read_index(folder: str) -> EvaluationIndex:
-    """Indexes every text in the JSONL files below a folder, but for those called train*.
+    """Indexes every text in JSONL and Parquet files below a folder, but for those called train*.
 
     A task is a file's folder, or the file itself if it lies at the top.
 
     Raises:
-      InputError: there are no such files, or one is no JSONL.
+      InputError: there are no such files, or one is damaged.
     """
     files = evaluation_files(folder)
     return _read_index(Path(folder), tuple((file, file.stat().st_mtime_ns) for file in files))
 
 
 def evaluation_files(folder: str) -> list[Path]:
-    """The JSONL files below a folder, but for those called train*; refuses a folder of none."""
+    """The files of evaluation text below a folder; refuses a folder of none."""
     files = [
         path
-        for path in sorted(Path(folder).rglob("*.json*"))
-        if ".jsonl" in path.name and not path.name.startswith("train")
+        for path in sorted(Path(folder).rglob("*"))
+        if (".jsonl" in path.name or path.suffix == ".parquet")
+        and not path.name.startswith("train")
     ]
     if not files:
-        raise InputError(f"{folder} holds no *.jsonl (or .jsonl.gz) of evaluation text")
+        raise InputError(f"{folder} holds no *.jsonl, .jsonl.gz or .parquet of evaluation text")
     return files
 
 
@@ -177,6 +180,9 @@ def _simplified() -> np.ndarray:
 
 
 def _texts(path: Path) -> Iterator[str]:
+    if path.suffix == ".parquet":
+        yield from _texts_of_parquet(path)
+        return
     opened = _OPENERS.get(path.suffix, open)
     try:
         with opened(path, "rt", encoding="utf-8") as lines:
@@ -187,8 +193,18 @@ def _texts(path: Path) -> Iterator[str]:
         raise InputError(f"{path} is no JSONL of evaluation text ({error})") from error
 
 
+def _texts_of_parquet(path: Path) -> Iterator[str]:
+    try:
+        with pyarrow.parquet.ParquetFile(path) as rows:
+            for batch in rows.iter_batches(batch_size=1024):
+                yield from _strings(batch.to_pylist())
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        what = str(error).partition("\n")[0]
+        raise InputError(f"{path} is a damaged Parquet file ({what}); fetch it again") from error
+
+
 def _strings(value: Any) -> Iterator[str]:
-    """Every string in a JSON value, but not the names of its fields."""
+    """Every string in a value as of JSON, but not the names of its fields."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):

@@ -3,6 +3,8 @@ import json
 import re
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from beam_pipelines.decontaminate import read_index, shared
@@ -89,6 +91,22 @@ def test_a_folder_without_evaluation_text_is_refused(tmp_path):
     (tmp_path / "a.jsonl").write_text("{no")
     with pytest.raises(InputError, match="a.jsonl is no JSONL of evaluation text"):
         read_index(str(tmp_path))
+
+
+def test_parquet_is_evaluation_text_too(tmp_path):
+    """As the Hugging Face Hub has it: a set that is evaluated from it is kept out of training."""
+    rows = [{"idx": 0, "content": [passage(7), QUESTION], "answers": {"text": [ANSWER]}}]
+    for split in ("validation", "train"):
+        file = tmp_path / f"chid10/{split}-00000-of-00001.parquet"
+        file.parent.mkdir(exist_ok=True)
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+        rows = [{"text": passage(9)}]
+    one, other, none = shared([letters(QUESTION)[:20], ANSWER, passage(9)], read_index(tmp_path))
+    assert (one.tasks, other.places, none.places) == ({"chid10": 4}, len(letters(ANSWER)) - 16, 0)
+    file = tmp_path / "chid10/validation-00000-of-00001.parquet"
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(InputError, match="00001.parquet is a damaged Parquet file .*fetch it"):
+        read_index(tmp_path)
 
 
 def test_the_span_is_the_first_run_and_no_longer(folder):

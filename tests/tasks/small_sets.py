@@ -35,7 +35,7 @@ def nli(number: int) -> dict:
 def news(number: int) -> dict:
     """A headline with one of fifteen labels."""
     label = list(chinese.NEWS)[number % 15]
-    return {"id": number, "sentence": f"第{number}条新闻", "label_desc": label}
+    return {"id": number, "sentence": f"第{number}条新闻", "label": label}
 
 
 def idiom(number: int) -> dict:

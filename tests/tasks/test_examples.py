@@ -1,5 +1,3 @@
-import gzip
-
 import pytest
 from etils import epath
 
@@ -189,31 +187,15 @@ def test_lists_in_lists_are_asked_for_too():
         list(examples.dureader(changed))
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (gzip.compress(b"{}" * 99)[:-9], "is a damaged gzip file .Compressed file ended"),
-        (gzip.compress(b"{}" * 99)[:-4] + b"abcd", "is a damaged gzip file .Incorrect length"),
-        (gzip.compress(b"{}" * 99)[:10] + b"\xff" * 20, "is a damaged gzip file .Error -3"),
-        ('{"question": "北京"}'.encode("gbk"), "is not UTF-8 .byte 14.; convert it"),
-    ],
-)
-def test_a_damaged_file_is_named_with_what_to_do(tmp_path, content, words):
-    """No traceback of gzip's, zlib's or a codec's, which would take the other tasks with it."""
-    (tmp_path / "validation.jsonl").write_bytes(content)
-    with pytest.raises(InputError, match=f"validation.jsonl {words}"):
-        examples.read(epath.Path(tmp_path), "validation", examples.squad)
-
-
 def test_a_label_that_is_not_known_is_refused():
-    reader = examples.labelled("label_desc", chinese.NEWS, text="sentence")
-    with pytest.raises(ValueError, match="label 'news_cats' is none of"):
-        read_one(reader, {**small_sets.news(0), "label_desc": "news_cats"})
+    reader = examples.labelled("label", chinese.NEWS, text="sentence")
+    with pytest.raises(ValueError, match="label '105' is none of"):
+        read_one(reader, {**small_sets.news(0), "label": "105"})
 
 
 def test_a_missing_or_empty_split_is_refused(tmp_path):
     folder = epath.Path(tmp_path)
-    with pytest.raises(InputError, match="has no validation.jsonl or validation.jsonl.gz"):
+    with pytest.raises(InputError, match="has no validation.jsonl or .*, nor validation-"):
         examples.read(folder, "validation", examples.squad)
     small_sets.write(tmp_path, "validation", [])
     with pytest.raises(InputError, match="holds no examples"):

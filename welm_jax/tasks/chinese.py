@@ -22,23 +22,23 @@ from welm_jax.tasks.prompted import EvalSet, Row
 
 NLI = {"entailment": "蕴含", "neutral": "中立", "contradiction": "矛盾"}
 NEWS = {
-    "news_story": "故事",
-    "news_culture": "文化",
-    "news_entertainment": "娱乐",
-    "news_sports": "体育",
-    "news_finance": "财经",
-    "news_house": "房产",
-    "news_car": "汽车",
-    "news_edu": "教育",
-    "news_tech": "科技",
-    "news_military": "军事",
-    "news_travel": "旅游",
-    "news_world": "国际",
-    "news_stock": "股票",
-    "news_agriculture": "农业",
-    "news_game": "电竞",
+    "100": "故事",
+    "101": "文化",
+    "102": "娱乐",
+    "103": "体育",
+    "104": "财经",
+    "106": "房产",
+    "107": "汽车",
+    "108": "教育",
+    "109": "科技",
+    "110": "军事",
+    "112": "旅游",
+    "113": "国际",
+    "114": "股票",
+    "115": "农业",
+    "116": "电竞",
 }
-# All 119 kinds of apps that IFLYTEK knows, though no split of it shows them all.
+# All 119 kinds of apps that IFLYTEK knows, by number, though no split of it shows them all.
 APPS = """
 打车 地图导航 免费WIFI 租车 同城服务 快递物流 婚庆 家政 公共交通 政务 社区服务 薅羊毛 魔幻 仙侠
 卡牌 飞行空战 射击游戏 休闲益智 动作类 体育竞技 棋牌中心 经营养成 策略 MOBA 辅助工具 约会社交
@@ -174,7 +174,7 @@ ROWS = (
     Row(
         name="tnews",
         title="TNEWS",
-        sets=[EvalSet(folder="tnews", reader=labelled("label_desc", NEWS, text="sentence"))],
+        sets=[EvalSet(folder="tnews", reader=labelled("label", NEWS, text="sentence"))],
         prompt="新闻标题：{text}\n这条新闻的类别是：",
         metric="acc",
         shots=5,
@@ -186,7 +186,9 @@ ROWS = (
         sets=[
             EvalSet(
                 folder="iflytek",
-                reader=labelled("label_des", {app: app for app in APPS}, text="sentence"),
+                reader=labelled(
+                    "label", {str(at): app for at, app in enumerate(APPS)}, text="sentence"
+                ),
             )
         ],
         prompt="应用介绍：{text}\n这款应用的类别是：",

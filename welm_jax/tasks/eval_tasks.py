@@ -16,7 +16,7 @@ import tensorflow as tf
 from etils import epath
 
 from welm_jax.failures import InputError, StopAndLook
-from welm_jax.tasks import chinese, cross_lingual, examples, judgement
+from welm_jax.tasks import chinese, cross_lingual, examples, judgement, set_files
 from welm_jax.tasks.prompted import EvalSet, Prompter, Question, Row
 from welm_jax.tasks.vocabulary import WelmVocabulary
 
@@ -141,10 +141,10 @@ def prepared(
     eval_set = row.available(data_dir)
     if eval_set is None:
         wanted = " or ".join(one.folder for one in row.sets)
-        raise InputError(f"{row.name} needs {wanted} in {data_dir}, with a {SPLIT}.jsonl")
+        raise InputError(f"{row.name} needs {wanted} in {data_dir}, with a {SPLIT} split")
     asked = examples.read(data_dir / eval_set.folder, SPLIT, eval_set.reader)[:limit]
     pool, pool_folder = [], data_dir / (eval_set.pool or eval_set.folder)
-    if shots and examples.has_split(pool_folder, POOL):
+    if shots and set_files.has_split(pool_folder, POOL):
         pool = examples.read(pool_folder, POOL, eval_set.reader)
     prompter = Prompter(row=row, tokenizer=vocabulary.tokenizer, window=window, shots=shots)
     questions, skipped = prompter.questions(asked, pool)

@@ -1,17 +1,15 @@
 """Evaluation sets -> examples in one form.
 
-A set is a folder of JSON lines, in the format that it is published in where that has lines; one
-that is published otherwise is written so first. docs/evaluation_sets.md has a line of each.
-A reader takes one record and gives the examples in it. What a record lacks or has otherwise is an
-error with its file and line: a field that is empty in silence is a score that is wrong in silence.
+A reader takes one record and gives the examples in it, be the record of the published file or of
+the Hugging Face Hub's copy; docs/evaluation_sets.md has a line of each. What a record lacks or has
+otherwise is an error with its place: a field that is empty in silence is a score that is wrong in
+silence.
 """
 
-import gzip
 import hashlib
 import json
 import re
 import reprlib
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,9 +17,9 @@ from typing import Any
 from etils import epath
 
 from welm_jax.failures import InputError
+from welm_jax.tasks import set_files
+from welm_jax.tasks.set_files import Record
 
-Record = Mapping[str, Any]
-GZIP = b"\x1f\x8b"
 CLUE_BLANK = "#idiom[0-9]+#"
 YES_OR_NO = {"true": "是", "false": "否"}
 
@@ -83,54 +81,32 @@ class WordReader:
 
 
 def read(folder: epath.Path, split: str, reader: Reader) -> list[Example]:
-    """The examples of a split, in the order of its file.
+    """The examples of a split, in the order of its files.
 
     Args:
-      folder: holds `<split>.jsonl`, plain or gzipped, whatever its name ends in.
+      folder: of the set; see set_files.records.
       split: its name, such as `validation`.
       reader: of the set's format.
 
     Raises:
-      InputError: there is no such file, it is damaged or holds nothing, or a record is not of the
-        format; says which line.
+      InputError: the split is not there, is damaged or holds nothing, or a record is not of the
+        format; says which line or row.
     """
-    found = [folder / f"{split}.jsonl{ending}" for ending in ("", ".gz")]
-    file = next((one for one in found if one.exists()), None)
-    if file is None:
-        raise InputError(f"{folder} has no {split}.jsonl or {split}.jsonl.gz")
     examples = []
-    # Not splitlines: records hold other characters that it takes for ends of lines.
-    for number, line in enumerate(_text_of_file(file).split("\n"), 1):
-        if not line.strip():
-            continue
+    for place, record in set_files.records(folder, split):
         try:
-            examples += reader(json.loads(line))
+            examples += reader(record)
         except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
             told = f"has no {error}" if isinstance(error, KeyError) else str(error)
-            raise InputError(f"{file}, line {number}, is not of its format: {told}") from error
+            raise InputError(f"{place}, is not of its format: {told}") from error
     if not examples:
-        raise InputError(f"{file} holds no examples")
+        raise InputError(f"{split} of {folder} holds no examples")
     return examples
-
-
-def _text_of_file(file: epath.Path) -> str:
-    content = file.read_bytes()
-    try:
-        return (gzip.decompress(content) if content[:2] == GZIP else content).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file} is not UTF-8 (byte {error.start}); convert it") from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{file} is a damaged gzip file ({error}); fetch it again") from error
-
-
-def has_split(folder: epath.Path, split: str) -> bool:
-    """Whether a folder holds a split."""
-    return any((folder / f"{split}.jsonl{ending}").exists() for ending in ("", ".gz"))
 
 
 def squad(record: Record) -> Iterator[Example]:
     """A question about a passage, answered with words of it: CMRC 2018, DRCD, XQuAD, MLQA."""
-    answers = [_answer(one["text"]) for one in _items(record["answers"])]
+    answers = _answers(record["answers"])
     inputs = {name: _text(record[name]) for name in ("context", "question")}
     yield Example(
         id=_text(record["id"]),
@@ -154,7 +130,7 @@ def squad_in_two_languages(context: str, question: str, answer: str) -> Reader:
             "context": _text(record[context]["context"]),
             "question": _text(record[question]["question"]),
         }
-        answers = [_answer(one["text"]) for one in _items(record[answer]["answers"])]
+        answers = _answers(record[answer]["answers"])
         yield Example(
             id=_text(record["id"]),
             group=_digest(record[context]["context"]),
@@ -217,10 +193,15 @@ def idiom_fill(record: Record) -> Iterator[Example]:
 def idioms_fill(record: Record) -> Iterator[Example]:
     """Idioms left out of several passages, all with the same candidates: CLUE's ChID.
 
-    `answers` is what CLUE's file of answers says of the record's blanks: name -> place.
+    `answers` is what CLUE's file of answers says of the record's blanks: name -> place. The Hub has
+    the places alone, as `candidate_id`, in the order of the blanks.
     """
     candidates = [*map(_text, _items(record["candidates"]))]
-    for passage in map(_text, _items(record["content"])):
+    passages, answers = [*map(_text, _items(record["content"]))], record["answers"]
+    if "candidate_id" in answers:
+        blanks = re.findall(CLUE_BLANK, "".join(passages))
+        answers = dict(zip(blanks, _items(answers["candidate_id"]), strict=True))
+    for passage in passages:
         for blank in re.findall(CLUE_BLANK, passage):
             before, after = (re.sub(CLUE_BLANK, "____", part) for part in passage.split(blank, 1))
             yield Example(
@@ -228,7 +209,7 @@ def idioms_fill(record: Record) -> Iterator[Example]:
                 group=_digest(passage),
                 inputs={"before": before, "after": after},
                 choices=candidates,
-                gold=_whole(record["answers"][blank]),
+                gold=_whole(answers[blank]),
             )
 
 
@@ -263,8 +244,9 @@ def labelled(
 
 
 def multi_choice(record: Record) -> Iterator[Example]:
-    """A question about a dialogue or text, with options: C3."""
-    document = "\n".join(map(_text, _items(record["document"])))
+    """A question about a dialogue or text, with options: C3. The Hub calls the text `context`."""
+    field = "context" if "context" in record else "document"
+    document = "\n".join(map(_text, _items(record[field])))
     choices = [*map(_text, _items(record["choice"]))]
     if record["answer"] not in choices:
         raise ValueError(f"the answer {record['answer']!r} is not among the options {choices}")
@@ -356,6 +338,13 @@ def _text(value: Any) -> str:
 
 def _answer(value: Any) -> str:
     return _text(value).strip()
+
+
+def _answers(value: Any) -> list[str]:
+    """Of SQuAD's list of objects; the Hub has an object of lists in its place."""
+    if isinstance(value, Mapping):
+        return [*map(_answer, _items(value["text"]))]
+    return [_answer(one["text"]) for one in _items(value)]
 
 
 def _whole(value: Any) -> int:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from etils import epath
 
-from welm_jax.tasks import demonstrations, examples
+from welm_jax.tasks import demonstrations, set_files
 from welm_jax.tasks.examples import Example, Reader, WordReader
 from welm_jax.text.fast_tokenizer import AnyTokenizer
 
@@ -25,8 +25,8 @@ class EvalSet:
     """Where the examples of a row come from.
 
     Attributes:
-      folder: its name below the data folder; holds validation.jsonl.
-      pool: the folder whose train.jsonl demonstrations come from, if it is another.
+      folder: its name below the data folder; holds its files.
+      pool: the folder whose train split demonstrations come from, if it is another.
       reader: of its records.
       stands_in: what it is, if it is not the paper's set.
       checked: what the reader was tried on.
@@ -85,7 +85,7 @@ class Row:
     def available(self, data_dir: epath.Path) -> EvalSet | None:
         """The first of its sets that is there."""
         return next(
-            (one for one in self.sets if examples.has_split(data_dir / one.folder, "validation")),
+            (one for one in self.sets if set_files.has_split(data_dir / one.folder, "validation")),
             None,
         )
 
