@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet
 
 from beam_pipelines.characters import folded, hash_ngrams, owners
 from welm_jax.failures import InputError
+from welm_jax.tasks import set_files
 
 NGRAM = 17
 MOST_SHARED = 1  # places in a document at which a 17-gram of an evaluation text begins
@@ -29,6 +28,7 @@ LEAST_LETTERS = 60  # of a run in a text of letters
 _FIRST_IDEOGRAPH = 0x2E80  # code points below it are letters
 _LETTERED = 0.1  # of a text that is written in letters, the rest may be so much
 _TABLE_BITS = 27  # of a table of hashes that most lookups end at
+TFDS_INFO = "dataset_info.json"  # in the folder of a TFDS dataset
 _OPENERS = {".gz": gzip.open, ".xz": lzma.open}
 
 
@@ -53,7 +53,8 @@ class EvaluationIndex(NamedTuple):
 def read_index(folder: str) -> EvaluationIndex:
     """Indexes every text in JSONL and Parquet files below a folder, but for those called train*.
 
-    A task is a file's folder, or the file itself if it lies at the top.
+    Of TFDS's datasets it takes what welm_jax asks of them. A task is a file's folder, or the file
+    itself if it lies at the top.
 
     Raises:
       InputError: there are no such files, or one is damaged.
@@ -67,7 +68,7 @@ def evaluation_files(folder: str) -> list[Path]:
     files = [
         path
         for path in sorted(Path(folder).rglob("*"))
-        if (".jsonl" in path.name or path.suffix == ".parquet")
+        if (".jsonl" in path.name or path.suffix == ".parquet" or path.name == TFDS_INFO)
         and not path.name.startswith("train")
     ]
     if not files:
@@ -181,7 +182,10 @@ def _simplified() -> np.ndarray:
 
 def _texts(path: Path) -> Iterator[str]:
     if path.suffix == ".parquet":
-        yield from _texts_of_parquet(path)
+        yield from _strings([record for _, record in set_files.records_of_parquet(path)])
+        return
+    if path.name == TFDS_INFO:
+        yield from _strings([*set_files.records_of_tfds(path.parent)])
         return
     opened = _OPENERS.get(path.suffix, open)
     try:
@@ -193,18 +197,8 @@ def _texts(path: Path) -> Iterator[str]:
         raise InputError(f"{path} is no JSONL of evaluation text ({error})") from error
 
 
-def _texts_of_parquet(path: Path) -> Iterator[str]:
-    try:
-        with pyarrow.parquet.ParquetFile(path) as rows:
-            for batch in rows.iter_batches(batch_size=1024):
-                yield from _strings(batch.to_pylist())
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
-        what = str(error).partition("\n")[0]
-        raise InputError(f"{path} is a damaged Parquet file ({what}); fetch it again") from error
-
-
 def _strings(value: Any) -> Iterator[str]:
-    """Every string in a value as of JSON, but not the names of its fields."""
+    """Every string in a JSON value, but not the names of its fields."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):

@@ -8,6 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from beam_pipelines.decontaminate import read_index, shared
+from tests.tasks import small_sets
 from welm_jax.failures import InputError
 
 QUESTION = "一九七八年春天，小镇上的图书馆为什么关了整整三个月的门，而后来又为什么提前重新开放？"
@@ -107,6 +108,14 @@ def test_parquet_is_evaluation_text_too(tmp_path):
     file.write_bytes(file.read_bytes()[:-9])
     with pytest.raises(InputError, match="00001.parquet is a damaged Parquet file .*fetch it"):
         read_index(tmp_path)
+
+
+def test_a_tfds_dataset_is_evaluation_text_too(tmp_path):
+    answers = {"text": [ANSWER], "answer_start": [0]}
+    record = {"id": "1", "context": passage(7), "question": QUESTION, "answers": answers}
+    small_sets.write_tfds(tmp_path / "xquad_zh_en", "zh", [record])
+    found, other = shared([letters(QUESTION)[:20], ANSWER], read_index(tmp_path))
+    assert (found.tasks, other.places) == ({"xquad_zh_en": 4}, len(letters(ANSWER)) - 16)
 
 
 def test_the_span_is_the_first_run_and_no_longer(folder):

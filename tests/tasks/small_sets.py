@@ -4,6 +4,11 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
+
 from welm_jax.tasks import chinese, cross_lingual
 from welm_jax.tasks.prompted import EvalSet, Row
 
@@ -13,6 +18,44 @@ def write(folder: Path, split: str, records: list[dict], zipped: bool = False) -
     folder.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
     (folder / f"{split}.jsonl").write_bytes(gzip.compress(text) if zipped else text)
+
+
+def write_tfds(folder: Path, language: str, records: list[dict]) -> Path:
+    """Writes SQuAD's records as TFDS has them, in its ArrayRecord form; gives the dataset."""
+    dataset = folder / "xquad" / language / "3.0.0"
+    dataset.mkdir(parents=True)
+    text, name = tfds.features.Text(), "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+    features = tfds.features.FeaturesDict(
+        {
+            **dict.fromkeys(("id", "context", "question"), text),
+            "answers": tfds.features.Sequence({"text": text, "answer_start": np.int32}),
+        }
+    )
+    serializer = ExampleSerializer(features.get_serialized_info())
+    writer = ArrayRecordWriter(str(dataset / "xquad-test.array_record-00000-of-00001"), "")
+    for record in records:
+        writer.write(serializer.serialize_example(features.encode_example(record)))
+    writer.close()
+    split = tfds.core.SplitInfo(
+        name="test",
+        shard_lengths=[len(records)],
+        num_bytes=0,
+        filename_template=tfds.core.ShardedFileTemplate(
+            dataset_name="xquad",
+            split="test",
+            data_dir=dataset,
+            filetype_suffix="array_record",
+            template=name,
+        ),
+    )
+    tfds.folder_dataset.write_metadata(
+        data_dir=dataset,
+        features=features,
+        split_infos=[split],
+        filename_template=name,
+        check_data=False,
+    )
+    return dataset
 
 
 def squad(number: int, passage: int | None = None) -> dict:

@@ -1,8 +1,9 @@
-"""Evaluation sets as files: JSON lines, and Parquet in the schema of the Hugging Face Hub."""
+"""Evaluation sets as files: JSON lines, the Hugging Face Hub's Parquet, TFDS's datasets."""
 
 import gzip
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from etils import epath
 
 from tests.tasks import small_sets
 from welm_jax.failures import InputError
-from welm_jax.tasks import chinese, examples, set_files
+from welm_jax.tasks import chinese, cross_lingual, examples, set_files
 
 PAGE = Path(__file__).parents[2] / "docs/evaluation_sets.md"
 NLI = ["neutral", "entailment", "contradiction"]  # the Hub's orders, which are not ours
@@ -158,6 +159,68 @@ def test_damaged_parquet_is_named_with_what_to_do(tmp_path, kept):
     file.write_bytes(file.read_bytes()[kept])
     with pytest.raises(InputError, match="00001.parquet is a damaged Parquet file .*; fetch it"):
         list(set_files.records(epath.Path(tmp_path), "validation"))
+
+
+def in_language(language, number):
+    record = squad(number)[1]
+    return {**record, "context": f"{language}: {record['context']}"}
+
+
+@pytest.mark.parametrize("folder", ["xquad_zh_en", "mlqa_zh_en"])
+def test_the_datasets_of_tfds_are_joined_by_id(tmp_path, folder):
+    """Each language in an order of its own; what one alone has is asked in no row of ours."""
+    for language, numbers in (("zh", (2, 0, 1)), ("en", (3, 1, 0, 2))):
+        rows = [in_language(language, number) for number in numbers]
+        small_sets.write_tfds(tmp_path / "tfds", language, rows)
+    lines = [
+        {"id": f"Q{at}", "zh": in_language("zh", at), "en": in_language("en", at)}
+        for at in (1, 0, 2)
+    ]
+    small_sets.write(tmp_path / "lines", "validation", lines)
+    for reader in {
+        one.reader for row in cross_lingual.ROWS for one in row.sets if one.folder == folder
+    }:
+        told, found = (
+            examples.read(epath.Path(tmp_path / form), "validation", reader)
+            for form in ("lines", "tfds")
+        )
+        assert found == told and [one.id for one in found] == ["Q1", "Q0", "Q2"]
+    assert not set_files.has_split(epath.Path(tmp_path / "tfds"), "train")
+
+
+def test_tfds_is_read_without_tensorflow(tmp_path):
+    small_sets.write_tfds(tmp_path, "zh", [in_language("zh", 0)])
+    code = (
+        "import sys; from etils import epath; from welm_jax.tasks import set_files; "
+        f"[_] = set_files.records(epath.Path({str(tmp_path)!r}), 'validation'); "
+        "print('tensorflow' in sys.modules, 'tensorflow_datasets' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert said.stdout.split() == ["False", "True"]
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("dataset_info.json", lambda one: one.replace(b"array_record", b"tfrecord")),
+        ("dataset_info.json", lambda one: one.replace(b'"test"', b'"translate-test"')),
+        ("dataset_info.json", lambda one: one[:-9]),
+        ("features.json", lambda one: one[:-9]),
+        ("xquad-test.array_record-00000-of-00001", lambda one: one[: len(one) // 2]),
+    ],
+)
+def test_a_dataset_that_cannot_be_read_is_named_with_what_to_do(tmp_path, file, change):
+    dataset = small_sets.write_tfds(tmp_path, "zh", [in_language("zh", at) for at in range(9)])
+    (dataset / file).write_bytes(change((dataset / file).read_bytes()))
+    with pytest.raises(InputError, match="zh/3.0.0 is damaged, or not built with file_format="):
+        list(set_files.records(epath.Path(tmp_path), "validation"))
+
+
+def test_a_language_that_is_missing_is_named(tmp_path):
+    small_sets.write_tfds(tmp_path, "zh", [in_language("zh", 0)])
+    with pytest.raises(InputError, match="xquad, question Q0, is not of its format: has no 'en'"):
+        reader = examples.squad_in_two_languages("zh", "en", "zh")
+        examples.read(epath.Path(tmp_path), "validation", reader)
 
 
 def test_parquet_alone_needs_pyarrow(tmp_path, monkeypatch):

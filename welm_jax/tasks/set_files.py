@@ -1,7 +1,8 @@
 """Files of evaluation sets -> records, each with its place for whoever has to repair it.
 
 A split is a file of JSON lines, or the Parquet files that the Hugging Face Hub has of it, as they
-lie there. What a record has to hold is for the readers to say.
+lie there. Questions in two languages may be TFDS's, which has a dataset of each. What a record has
+to hold is for the readers to say. No TensorFlow.
 """
 
 import gzip
@@ -11,17 +12,20 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from etils import epath
+from google.protobuf.json_format import ParseError
 
 from welm_jax.failures import InputError
 
 Record = Mapping[str, Any]
 GZIP = b"\x1f\x8b"
+TFDS_SPLITS = {"validation": "test"}  # ours -> what TFDS calls it
 
 
 def has_split(folder: epath.Path, split: str) -> bool:
     """Whether a folder holds a split."""
-    return bool(_json_lines(folder, split) or _shards(folder, split))
+    return any(find(folder, split) for find in (_json_lines, _shards, _of_tfds))
 
 
 def records(folder: epath.Path, split: str) -> Iterator[tuple[str, Record]]:
@@ -29,26 +33,28 @@ def records(folder: epath.Path, split: str) -> Iterator[tuple[str, Record]]:
 
     Args:
       folder: holds `<split>.jsonl`, plain or gzipped, whatever its name ends in; or the Hub's
-        `<split>-00000-of-00001.parquet`, all that there are.
+        `<split>-00000-of-00001.parquet`, all that there are; or, in place of `validation` alone,
+        TFDS's `<name>/<language>/<version>` for each language.
       split: its name, such as `validation`.
 
     Raises:
       InputError: there is no such file, or one too many, or it is damaged.
     """
-    lines, shards = _json_lines(folder, split), _shards(folder, split)
-    if not lines and not shards:
+    lines, shards, languages = (find(folder, split) for find in (_json_lines, _shards, _of_tfds))
+    forms = [one[0].relative_to(folder) for one in (lines, shards, languages) if one]
+    if not forms:
         raise InputError(
             f"{folder} has no {split}.jsonl or {split}.jsonl.gz, nor {split}-*-of-*.parquet"
         )
-    if lines and shards:
-        raise InputError(
-            f"{folder} has {split} twice, {lines[0].name} and {shards[0].name}; move one away"
-        )
+    if len(forms) > 1:
+        raise InputError(f"{folder} has {split} twice, {forms[0]} and {forms[1]}; move one away")
     if lines:
         yield from _records_of_lines(lines[0])
     _require_all(shards, split)
     for shard in shards:
-        yield from _records_of_shard(shard)
+        yield from records_of_parquet(shard)
+    if languages:
+        yield from _joined(languages)
 
 
 def _json_lines(folder: epath.Path, split: str) -> list[epath.Path]:
@@ -94,7 +100,12 @@ def _require_all(shards: list[epath.Path], split: str) -> None:
             )
 
 
-def _records_of_shard(file: epath.Path) -> Iterator[tuple[str, Record]]:
+def records_of_parquet(file: epath.Path) -> Iterator[tuple[str, Record]]:
+    """The rows of a file, with the names of their classes, each behind its place.
+
+    Raises:
+      InputError: the file is damaged, or pyarrow is not installed.
+    """
     try:
         import pyarrow.parquet  # here, not above: JSON lines need no pyarrow
     except ModuleNotFoundError as error:
@@ -132,3 +143,58 @@ def _as_named(row: Record, names: Mapping[str, list[str]]) -> dict[str, str | No
         column: of_column[row[column]] if row[column] in range(len(of_column)) else None
         for column, of_column in names.items()
     }
+
+
+def _of_tfds(folder: epath.Path, split: str) -> list[epath.Path]:
+    """The datasets of a folder's languages, where TFDS has such a split."""
+    if split not in TFDS_SPLITS or not folder.exists():
+        return []
+    return sorted(file.parent for file in folder.glob("*/*/*/dataset_info.json"))
+
+
+def _joined(datasets: list[epath.Path]) -> Iterator[tuple[str, Record]]:
+    """Questions that all languages have, joined by their ids."""
+    of_language = {
+        folder.parent.name: {row["id"]: row for row in records_of_tfds(folder)}
+        for folder in datasets
+    }
+    first, *others = of_language.values()
+    for one in first:
+        if all(one in rows for rows in others):
+            place = f"{datasets[0].parent.parent}, question {one}"
+            yield place, {"id": one, **{name: rows[one] for name, rows in of_language.items()}}
+
+
+def records_of_tfds(folder: epath.Path) -> Iterator[Record]:
+    """What is asked of a TFDS dataset.
+
+    Args:
+      folder: of a version, with its dataset_info.json.
+
+    Raises:
+      InputError: it is damaged, or not in ArrayRecord, the form that is read without TensorFlow.
+    """
+    import tensorflow_datasets as tfds  # here, not above: files need none
+
+    try:
+        source = tfds.builder_from_directory(folder).as_data_source(TFDS_SPLITS["validation"])
+        yield from map(_plain, source)
+    except (OSError, ValueError, KeyError, RuntimeError, ParseError) as error:
+        what = str(error).partition("\n")[0]
+        raise InputError(
+            f"{folder} is damaged, or not built with file_format='array_record' ({what})"
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    """What JSON would have in place of TFDS's bytes and NumPy's numbers."""
+    match value:
+        case dict():
+            return {name: _plain(one) for name, one in value.items()}
+        case list() | np.ndarray():
+            return [*map(_plain, value)]
+        case bytes():
+            return value.decode()
+        case np.generic():
+            return value.item()
+    return value
