@@ -5,6 +5,7 @@ import shutil
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -209,16 +210,24 @@ def test_what_goes_wrong_is_told_and_training_goes_on(evaluated, tmp_path, monke
     with RunLog(run, flops_per_token=1, total_steps=2, every_steps=1) as log:
         evaluate = run_evaluation.callback(run, parts, log)
         for step in (1, 2):
-            evaluate(SimpleNamespace(parameters={}), Progress(step=step, cursor=step))
+            evaluate(
+                SimpleNamespace(parameters={"weight": jnp.zeros(1)}),
+                Progress(step=step, cursor=step),
+            )
         monkeypatch.setattr(jax, "process_count", lambda: 2)
         monkeypatch.setattr(hosts, "by_first", lambda act: act())
         for step, fault in ((3, OSError("no")), (4, ValueError("no")), (5, KeyError("no"))):
             faults.append(fault)
-            evaluate(SimpleNamespace(parameters={}), Progress(step=step, cursor=step))
+            evaluate(
+                SimpleNamespace(parameters={"weight": jnp.zeros(1)}),
+                Progress(step=step, cursor=step),
+            )
         monkeypatch.setattr(model_functions.digests, "records", lost)
         small_sets.write(tmp_path / "ocnli", "validation", [small_sets.nli(1)])
         with pytest.raises(model_functions.OutOfStep, match="fingerprint of the model: a device"):
-            evaluate(SimpleNamespace(parameters={}), Progress(step=6, cursor=6))
+            evaluate(
+                SimpleNamespace(parameters={"weight": jnp.zeros(1)}), Progress(step=6, cursor=6)
+            )
     failed = {line["step"]: line["failed"] for line in read_lines(run.metrics) if "failed" in line}
     assert failed[1] == "RuntimeError: a fault of ours: [/c3]"  # a line; the console has it whole
     assert list(failed) == [1, 2, 3, 4, 5]
