@@ -236,6 +236,7 @@ def test_what_goes_wrong_is_told_and_training_goes_on(evaluated, tmp_path, monke
     assert "step 1: NOT EVALUATED, and training goes on: Traceback" in told
     assert "RuntimeError: a fault of ours: [/c3]\nand more" in told
     assert "ocnli_0shot is left out" in told and "step 2: NOT EVALUATED" in told
+    assert "- OCNLI: ocnli_0shot is left out" in (run.evaluation / "2/tables.md").read_text()
 
 
 def lost(_):

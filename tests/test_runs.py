@@ -232,6 +232,8 @@ def test_a_run_folder_is_evaluated_continued_and_reported(undisturbed, capsys):
         launch.dispatch(["generate", "--run_dir", "/nowhere", "--prompt", "x"])
     with pytest.raises(InputError, match="--beams searches for the likeliest text"):
         launch.dispatch(["generate", "--run_dir", run, "--showcase", "--beams", "2"])
+    with pytest.raises(InputError, match="without --temperature, --top_k, --top_p"):
+        launch.dispatch(["generate", "--run_dir", run, *prompts, "--beams", "2", "--top_k", "5"])
 
 
 def test_a_showcase_is_the_same_bytes_again_and_no_two_prompts_share_their_draws(

@@ -83,8 +83,8 @@ def export(run: RunFolder, folder: epath.Path) -> None:
     print(f"{folder}: step {loaded.progress.step}, {config.num_parameters:,} parameters, float32")
     if any(one.score * SCORE_STEPS % 1 for one in tokenizer.pieces()):
         print(
-            "its vocabulary was trained before scores were rounded: of texts with equal splits, "
-            "such as of '......', other tools may take the other"
+            f"its vocabulary is of an older version, with scores finer than 1/{SCORE_STEPS}: where "
+            "a text has two equal splits, such as '......', other tools may take the other"
         )
 
 

@@ -183,8 +183,11 @@ def generate(arguments: Sequence[str]) -> None:
     limits = Limits(top_k=given["top_k"], top_p=given["top_p"])
     how = Sampling(temperature=given["temperature"], limits=limits)
     if given["beams"] is not None:
-        if is_showcase or given["temperature"]:
-            raise InputError("--beams searches for the likeliest text; it goes with --prompt alone")
+        if is_showcase or how != Sampling():
+            raise InputError(
+                "--beams searches for the likeliest text, and draws none: it goes with --prompt, "
+                "without --temperature, --top_k, --top_p and --showcase"
+            )
         how = BeamSearch(beams=given["beams"])
     if not is_showcase:
         loaded_run.generate(run, given["prompt"], given["tokens"], how, given["seed"])

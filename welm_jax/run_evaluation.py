@@ -172,8 +172,12 @@ def evaluated(
     )
     folder = run.evaluation / f"{progress.step}"
     data_dir = epath.Path(config.data_dir)
-    found = evaluator.evaluate(subject, config.tasks, data_dir, folder, config.limit, console)
     about, name = subject.about(config.limit), run.path.resolve().name
+    try:
+        found = evaluator.evaluate(subject, config.tasks, data_dir, folder, config.limit, console)
+    except evaluator.NoneEvaluated:
+        result_files.write_tables(folder, about, name)  # older figures of these tasks are gone
+        raise
     return found, result_files.write_tables(folder, about, name)
 
 

@@ -202,7 +202,9 @@ def test_a_task_that_fails_does_not_take_the_others_with_it(subject, tmp_path):
     assert set(found) == {"c3_0shot"} == set(result_files.summaries(folder, {}))
     shown = result_files.write_tables(folder, subject.about(None), "run")
     assert "- OCNLI: ocnli_0shot is left out: " in shown and "50.00" not in shown
-    with pytest.raises(InputError, match="none of ocnli_0shot, cft_0shot could be evaluated"):
+    with pytest.raises(
+        evaluator.NoneEvaluated, match="none of ocnli_0shot, cft_0shot could be evaluated"
+    ):
         evaluated(subject, ["ocnli_0shot", "cft_0shot"], data_dir, tmp_path / "results")
 
 

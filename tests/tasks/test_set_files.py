@@ -110,6 +110,8 @@ def test_the_hub_parquet_gives_the_examples_of_the_published_lines(tmp_path, fol
     assert found == told and len({one.gold for one in found} | {one.id for one in found}) > 2
     assert len(examples.read(epath.Path(parquet), "train", READERS[folder])) == len(found) // 5
     assert set_files.has_split(epath.Path(parquet), "validation")
+    assert not set_files.is_json_lines(epath.Path(parquet), "validation")
+    assert set_files.is_json_lines(epath.Path(tmp_path / "lines"), "validation")
 
 
 def test_the_page_names_the_folders_that_are_on_the_hub():

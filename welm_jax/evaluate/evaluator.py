@@ -38,6 +38,10 @@ ROW_AND_SHOTS = re.compile("(?P<row>.+)_(?P<shots>[0-9]{1,4})shot")
 OTHERS_NEW_TOKENS = 128  # most that is generated for a task that is not of ours
 
 
+class NoneEvaluated(InputError):
+    """Tasks were asked for, and none could be evaluated."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """What is evaluated.
@@ -142,7 +146,8 @@ def evaluate(
       Name -> summary of each task that could be done.
 
     Raises:
-      InputError: a name is not known, or not one of the tasks could be done.
+      InputError: a name is not known.
+      NoneEvaluated: not one of the tasks could be done; why, is filed.
     """
     asked, found = list(rows_of(names, data_dir)), {}
     stops = stop_table(subject.vocabulary.tokenizer, STOPS)
@@ -170,7 +175,7 @@ def evaluate(
                 progress.console.print(_in_words(name, summary), markup=False, soft_wrap=True)
             progress.advance(of_all)
     if not found:
-        raise InputError(f"none of {', '.join(names)} could be evaluated with {data_dir}")
+        raise NoneEvaluated(f"none of {', '.join(names)} could be evaluated with {data_dir}")
     return found
 
 

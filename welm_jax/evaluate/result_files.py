@@ -35,8 +35,10 @@ def write_failure(folder: epath.Path, about: Mapping[str, Any], why: str) -> Non
     Args:
       folder: of results.
       about: what a summary begins with, `task` too.
-      why: in a line.
+      why: its first line is kept.
     """
+    _outcomes_file(folder, about["task"]).unlink(missing_ok=True)
+    why = why.partition("\n")[0]
     run_files.write_json(folder / f"{about['task']}.json", {**about, FAILED: why})
 
 

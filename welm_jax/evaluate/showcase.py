@@ -118,8 +118,9 @@ def ending(record: Mapping[str, Any]) -> str:
 
 def settings(record: Mapping[str, Any]) -> str:
     """What all texts of a showcase have in common."""
+    among = f"top-k {record['top_k']}, " if record.get("top_k") else ""
     return (
-        f"Step {pages.count(record['step'])}, temperature {record['temperature']:g}, top-p "
+        f"Step {pages.count(record['step'])}, temperature {record['temperature']:g}, {among}top-p "
         f"{record['top_p']:g}, seed {record['seed']}. One draw of each."
     )
 

@@ -7,7 +7,7 @@ for each choice that there is. A question that is answered freely is one example
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -142,6 +142,10 @@ def prepared(
     if eval_set is None:
         wanted = " or ".join(one.folder for one in row.sets)
         raise InputError(f"{row.name} needs {wanted} in {data_dir}, with a {SPLIT} split")
+    if not set_files.is_json_lines(data_dir / eval_set.folder, SPLIT):
+        eval_set = replace(
+            eval_set, checked="own fixture"
+        )  # no file of the Hub or TFDS was at hand
     asked = examples.read(data_dir / eval_set.folder, SPLIT, eval_set.reader)[:limit]
     pool, pool_folder = [], data_dir / (eval_set.pool or eval_set.folder)
     if shots and set_files.has_split(pool_folder, POOL):

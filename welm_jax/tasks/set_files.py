@@ -28,6 +28,11 @@ def has_split(folder: epath.Path, split: str) -> bool:
     return any(find(folder, split) for find in (_json_lines, _shards, _of_tfds))
 
 
+def is_json_lines(folder: epath.Path, split: str) -> bool:
+    """Whether a split is there as JSON lines, and not as somebody else's copy."""
+    return bool(_json_lines(folder, split))
+
+
 def records(folder: epath.Path, split: str) -> Iterator[tuple[str, Record]]:
     """The records of a split in their order, each behind its place: a file and a line or row.
 
@@ -158,6 +163,8 @@ def _joined(datasets: list[epath.Path]) -> Iterator[tuple[str, Record]]:
         folder.parent.name: {row["id"]: row for row in records_of_tfds(folder)}
         for folder in datasets
     }
+    if len(of_language) < len(datasets):
+        raise InputError(f"{datasets[0].parent.parent} has a language twice; move a version away")
     first, *others = of_language.values()
     for one in first:
         if all(one in rows for rows in others):
