@@ -1,4 +1,4 @@
-"""The bytes of a raw file, decompressed as far as they go: damage ends them, and is told.
+"""The bytes of a raw file, decompressed as far as they go: damage ends them, and is recorded.
 
 The common readers end a half-cut file without a word, and a small file may decompress to more than
 any disk holds. Knows nothing of records.
@@ -8,6 +8,7 @@ import hashlib
 import lzma
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,10 +17,11 @@ import zstandard
 from beam_pipelines.document import DeadLetterReason
 
 _GZIP = 31  # zlib's word for a gzip member with its checksum
+_LONGEST_WINDOW = 1 << 31  # bytes that zstd may look back: `zstd --long=31`
 _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
     ".gz": lambda: zlib.decompressobj(_GZIP),
     ".xz": lzma.LZMADecompressor,
-    ".zst": lambda: zstandard.ZstdDecompressor().decompressobj(),
+    ".zst": lambda: zstandard.ZstdDecompressor(max_window_size=_LONGEST_WINDOW).decompressobj(),
 }
 COMPRESSED = tuple(_DECOMPRESSORS)
 _DAMAGES = (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
@@ -56,7 +58,7 @@ class RawBytes:
     def __iter__(self) -> Iterator[bytes]:
         most = max(_ALWAYS_READ, _MOST_RATIO * self._path.stat().st_size)
         try:
-            with self._path.open("rb") as file:
+            with naming(self._path), self._path.open("rb") as file:
                 for chunk in _gathered(_pieces(file, self._path.suffix)):
                     self.count(chunk)
                     yield chunk
@@ -65,6 +67,16 @@ class RawBytes:
                         return
         except _DAMAGES:
             self.damage = DeadLetterReason.DAMAGED_FILE
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Names the file in an OSError that does not: the error of a read knows a number alone."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def _gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -78,28 +90,37 @@ def _gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
                 yield b"".join(parts)
                 parts, size = [], 0
     except _DAMAGES:
-        yield b"".join(parts)
+        if size:
+            yield b"".join(parts)
         raise
-    if parts:
+    if size:
         yield b"".join(parts)
 
 
 def _pieces(file: BinaryIO, suffix: str) -> Iterator[bytes]:
     """What a file holds: its bytes, or those of one compressed stream after the other.
 
-    The libraries' own readers take what follows a stream for nothing if it is no stream itself.
+    The libraries' own readers pass over what follows a stream if it is not a stream itself, and
+    take a file of no bytes for one of no content: a download that never began.
+
+    Raises:
+      EOFError: a stream has no end, or there is none at all.
     """
     if suffix not in _DECOMPRESSORS:
         while data := file.read(_CHUNK_BYTES):
             yield data
         return
-    stream = None
+    stream, streams = None, 0
     while data := file.read(_COMPRESSED_BYTES):
         while data:
-            stream = stream or _DECOMPRESSORS[suffix]()
+            if stream is None:
+                data = data.lstrip(b"\0") if streams else data  # zeros after a stream are padding
+                if not data:
+                    break
+                stream, streams = _DECOMPRESSORS[suffix](), streams + 1
             yield stream.decompress(data)
             data = b""
             if stream.eof:
-                data, stream = stream.unused_data.lstrip(b"\0"), None  # padding is allowed
-    if stream is not None:
+                data, stream = stream.unused_data, None
+    if stream or not streams:
         raise EOFError

@@ -1,24 +1,25 @@
 """Raw files -> documents, with every byte accounted for.
 
-Whatever cannot be read becomes a dead letter with its place, and the rest of the file goes on; the
+What cannot be read becomes a dead letter with its place, and the rest of the file goes on; the
 common readers die of one undecodable byte. Knows nothing of what makes a document worth keeping.
 """
 
+import itertools
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from beam_pipelines import warc
+from beam_pipelines import parquet_rows, warc
 from beam_pipelines.document import DeadLetterReason, Document, DropReason, document_id
 from beam_pipelines.ledger import Counts
+from beam_pipelines.parquet_rows import Undecodable
 from beam_pipelines.raw_bytes import COMPRESSED, RawBytes
+from beam_pipelines.text_encoding import TextEncoding
 from welm_jax.failures import InputError
 
 LAYOUT = (
@@ -26,11 +27,10 @@ LAYOUT = (
     "with <source> in [a-z0-9_]"
 )
 MAX_RECORD_BYTES = 16 << 20
-_BATCH_ROWS = 256
 _ABOUT = "SOURCE.json"  # what a folder may say of itself
 _FIELDS = ("text", "id", "url", "timestamp")
 _FORMATS = ("jsonl", "txt", "wet", "warc", "parquet")
-_BOM = b"\xef\xbb\xbf"
+_LONGEST_INTEGER = 4000  # digits; Python refuses to convert more than 4,300
 Outcome = Document | DropReason | DeadLetterReason
 
 
@@ -142,9 +142,9 @@ class RecordReader:
         for length, outcome in formats.get(self._file.format, self._warc_records)():
             yield Record(place, length, outcome)
             place += length
-        left = self._bytes.bytes_read - place  # half a record, or what nobody can tell apart
+        left = self._bytes.bytes_read - place  # half a record: the file ends early
         if self._bytes.damage or left:
-            yield Record(place, left, self._bytes.damage or DeadLetterReason.NOT_RECONCILED)
+            yield Record(place, left, self._bytes.damage or DeadLetterReason.DAMAGED_FILE)
 
     def fingerprint(self) -> dict[str, str | int]:
         """What the ledger says of the file once it is read: sha256 is of the decompressed bytes."""
@@ -156,36 +156,39 @@ class RecordReader:
         }
 
     def _lines(self) -> Iterator[tuple[int, Outcome]]:
-        line = _Gathered(is_first=True)
-        for chunk in self._bytes:
-            start = 0
-            while end := chunk.find(b"\n", start) + 1:
-                line.add(chunk[start:end])
+        chunks = iter(self._bytes)
+        first = next(chunks, b"")
+        self._encoding = TextEncoding(self._file.encoding, first)
+        line = _Gathered()
+        for piece, is_end in self._encoding.pieces(itertools.chain([first], chunks)):
+            line.add(piece)
+            if is_end:
                 yield line.length, self._decoded(line.data, self._json)
-                line, start = _Gathered(), end
-            line.add(chunk[start:])
+                line = _Gathered()
         if line.length and not self._bytes.damage:
             yield line.length, self._decoded(line.data, self._json)
 
     def _whole(self) -> Iterator[tuple[int, Outcome]]:
-        whole = _Gathered(is_first=True)
+        whole = _Gathered()
         for chunk in self._bytes:
             whole.add(chunk)
         if whole.length and not self._bytes.damage:
+            self._encoding = TextEncoding(self._file.encoding, whole.data or b"")
             yield whole.length, self._decoded(whole.data, lambda text: self._document(text))
 
     def _warc_records(self) -> Iterator[tuple[int, Outcome]]:
-        chunks = iter(self._bytes)
-        try:
-            for record in warc.records(chunks, MAX_RECORD_BYTES):
+        self._encoding = TextEncoding(self._file.encoding, b"")
+        for record in warc.records(self._bytes, MAX_RECORD_BYTES):
+            if isinstance(record, warc.Lost):
+                yield record.length, DeadLetterReason.NOT_RECONCILED
+            else:
                 yield record.length, self._conversion(record)
-        except warc.NotReconciled:
-            for _ in chunks:  # to the end: what is left is counted as lost
-                pass
 
     def _conversion(self, record: warc.WarcRecord) -> Outcome:
         """A WET file's text; other records say how it was made, or hold pages as they were."""
-        if record.headers.get("warc-type") != "conversion":
+        content_type = record.headers.get("content-type", "text/plain").partition(";")[0]
+        is_text = content_type.strip().lower() == "text/plain"
+        if record.headers.get("warc-type", "").lower() != "conversion" or not is_text:
             return DropReason.NOT_TEXT
         names = ("warc-record-id", "warc-target-uri", "warc-date")
         fields = [record.headers.get(name) for name in names]
@@ -193,37 +196,37 @@ class RecordReader:
 
     def _rows(self) -> Iterator[tuple[int, Outcome]]:
         try:
-            with pq.ParquetFile(self._file.path) as file:
-                names = [name for name in _FIELDS if name in file.schema_arrow.names]
-                for batch in file.iter_batches(_BATCH_ROWS, columns=names):
-                    yield from map(self._row, _python_rows(batch))
-        except (pa.ArrowException, OSError) as error:
-            if getattr(error, "errno", None):
-                raise
+            for row in parquet_rows.read_rows(self._file.path, _FIELDS):
+                data = _data(row.get("text"))
+                self._bytes.count(data)
+                yield len(data), self._row(row, len(data))
+        except parquet_rows.DamagedParquet:
             self._bytes.damage = DeadLetterReason.DAMAGED_FILE
 
-    def _row(self, row: Mapping[str, Any] | None) -> tuple[int, Outcome]:
-        if row is None:
-            return 0, DeadLetterReason.UNDECODABLE
-        text = row.get("text")
-        data = text.encode("utf-8", "replace") if isinstance(text, str) else b""
-        self._bytes.count(data)
-        is_long = len(data) > MAX_RECORD_BYTES
-        return len(data), DeadLetterReason.TOO_LONG if is_long else self._record(row)
+    def _row(self, row: Mapping[str, Any], length: int) -> Outcome:
+        if length > MAX_RECORD_BYTES:
+            return DeadLetterReason.TOO_LONG
+        if any(isinstance(value, Undecodable) for value in row.values()):
+            return DeadLetterReason.UNDECODABLE
+        if any(isinstance(value, tuple) for value in row.values()):  # columns of one name
+            return DeadLetterReason.NO_TEXT
+        return self._record(row)
 
     def _decoded(self, data: bytes | None, parse: Callable[[str], Outcome]) -> Outcome:
         if data is None:
             return DeadLetterReason.TOO_LONG
         try:
-            text = data.decode(self._file.encoding)
+            text = self._encoding.decode(data)
         except UnicodeDecodeError:
             return DeadLetterReason.UNDECODABLE
         return parse(text) if text.strip() else DropReason.EMPTY
 
     def _json(self, line: str) -> Outcome:
         try:
-            record = json.loads(line, parse_constant=_refuse, object_pairs_hook=_unique)
+            record = json.loads(line, parse_int=_integer, object_pairs_hook=_object)
         except (ValueError, RecursionError):
+            return DeadLetterReason.NOT_JSON
+        if isinstance(record, _Doubled) and record.doubled & {*_FIELDS}:
             return DeadLetterReason.NOT_JSON
         return self._record(record if isinstance(record, dict) else {})
 
@@ -254,13 +257,9 @@ class RecordReader:
 
 
 class _Gathered:
-    """Bytes that gather until their end is found; beyond the cap only their length is kept.
+    """Bytes that gather until their end is found; beyond the cap only their length is kept."""
 
-    The first of a file may begin with a byte order mark, which is no text.
-    """
-
-    def __init__(self, is_first: bool = False):
-        self._is_first = is_first
+    def __init__(self):
         self._parts: list[bytes] = []
         self.length = 0
 
@@ -272,21 +271,28 @@ class _Gathered:
 
     @property
     def data(self) -> bytes | None:
-        if self.length > MAX_RECORD_BYTES:
-            return None
-        data = b"".join(self._parts)
-        return data.removeprefix(_BOM) if self._is_first else data
+        return None if self.length > MAX_RECORD_BYTES else b"".join(self._parts)
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+class _Doubled(dict):
+    """A JSON object with keys that it has more than once, which contradict each other."""
+
+    doubled: set[str]
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
-    if len(record) < len(pairs):
-        raise ValueError("a key stands twice")
-    return record
+    if len(record) == len(pairs):
+        return record
+    keys = Counter(key for key, _ in pairs)
+    doubled = _Doubled(record)
+    doubled.doubled = {key for key, count in keys.items() if count > 1}
+    return doubled
+
+
+def _integer(digits: str) -> int | str:
+    """A JSON integer; as text where it is too long for Python, which refuses the whole line."""
+    return int(digits) if len(digits) < _LONGEST_INTEGER else digits
 
 
 def _as_text(value: object) -> str | None:
@@ -294,13 +300,13 @@ def _as_text(value: object) -> str | None:
     return value if value is None or isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _python_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | None]:
-    """The rows of a batch; None for one that holds bytes which are no text."""
-    try:
-        yield from batch.to_pylist()
-    except UnicodeDecodeError:
-        for at in range(len(batch)):
-            try:
-                yield from batch.slice(at, 1).to_pylist()
-            except UnicodeDecodeError:
-                yield None
+def _data(text: object) -> bytes:
+    """The bytes of a Parquet row's text, which is what the row weighs."""
+    match text:
+        case str():
+            return text.encode()
+        case bytes():
+            return bytes(text)
+        case tuple():
+            return b"".join(map(_data, text))
+    return b""

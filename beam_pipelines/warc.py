@@ -1,22 +1,28 @@
-"""WARC and WET files: a stream of bytes into records, each byte in one of them.
+"""WARC and WET files: a stream of bytes into records, each byte in one of them or counted as lost.
 
-Reads what the common readers do too (ISO 28500), but counts: a header or a length that does not
-lead to the next record ends the file, where they look for another and lose what lies between
-without a word. Knows nothing of what a record's text is worth.
+Reads what the common readers do too (ISO 28500), but counts: where a header or a length does not
+lead to the next record, they lose what lies between without a word, or all that follows. Here
+reading goes on where the next record begins. Knows nothing of what a record's text is
+worth.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 _LONGEST_LINE = 64 << 10
-_END = b"\r\n\r\n"
+_BEGIN = b"WARC/1."
+# The first line of a record and a header below it, so that a text about WARC is not cut.
+_NEXT = re.compile(rb"WARC/1\.[0-9]+\r?\n(?:WARC|warc|Content|content)-[A-Za-z-]+:")
+_LONGEST_NEXT = 256  # bytes in which the pattern is found whole
+_BOM = b"\xef\xbb\xbf"
 
 
 class WarcRecord(NamedTuple):
     """One record.
 
     Attributes:
-      length: all its bytes: header, content and what ends it.
+      length: all its bytes: header, content and the blank lines that end it.
       headers: by their names in lower case.
       content: the bytes announced; None if they are more than asked for.
     """
@@ -26,71 +32,174 @@ class WarcRecord(NamedTuple):
     content: bytes | None
 
 
-class NotReconciled(Exception):
-    """The bytes do not add up from here on."""
+class Lost(NamedTuple):
+    """Bytes between two sound records that are not a record; `length` of them."""
+
+    length: int
 
 
-def records(chunks: Iterable[bytes], most_content: int) -> Iterator[WarcRecord]:
-    """Yields the records of a decompressed stream.
+def records(chunks: Iterable[bytes], most_content: int) -> Iterator[WarcRecord | Lost]:
+    """Yields the records of a decompressed stream, and the bytes lost between them.
+
+    What is lost at the end, after the last sound record, is left for the caller to count.
 
     Args:
       chunks: its bytes.
       most_content: bytes of one record that are kept.
-
-    Raises:
-      NotReconciled: no record begins where the last one ends, or the stream ends within one.
     """
     stream = _Stream(chunks)
-    while line := stream.line():
-        begin = stream.place - len(line)
-        if not line.startswith(b"WARC/1."):
-            raise NotReconciled
-        headers = {}
-        while (line := stream.line()).strip():
-            name, _, value = line.decode("utf-8", "replace").partition(":")
-            headers[name.strip().lower()] = value.strip()
-        length = headers.get("content-length", "")
-        if not (length.isascii() and length.isdigit() and len(length) < 16):
-            raise NotReconciled
-        content = stream.take(int(length), most_content)
-        if stream.take(len(_END), len(_END)) != _END:
-            raise NotReconciled
-        yield WarcRecord(stream.place - begin, headers, content)
+    reconciled = 0  # bytes up to the end of the last sound record
+    while stream.has_more():
+        begin = stream.place
+        record = _record(stream, most_content)
+        if record is None:
+            stream.seek_next_record()
+            continue
+        if begin > reconciled:
+            yield Lost(begin - reconciled)
+        yield WarcRecord(stream.place - begin, *record)
+        reconciled = stream.place
+        stream.forget()
+
+
+def _record(stream: "_Stream", most_content: int) -> tuple[dict[str, str], bytes | None] | None:
+    """Headers and content of the record that begins here; None if it does not lead to the next."""
+    stream.take_mark()
+    if not stream.line().startswith(_BEGIN):
+        return None
+    headers = _headers(stream, most_content)
+    length = headers.get("content-length", "")
+    if not (length.isascii() and length.isdigit() and len(length) < 16):
+        return None
+    if int(length) <= most_content:
+        content = stream.take(int(length))
+        is_whole = content is not None
+    else:
+        content, is_whole = None, stream.pass_over(int(length))
+    return (headers, content) if is_whole and stream.take_end() else None
+
+
+def _headers(stream: "_Stream", most_bytes: int) -> dict[str, str]:
+    """The headers up to a blank line, none if there is none; a folded line continues the last."""
+    headers, name, begin = {}, "", stream.place
+    while (line := stream.line()).strip():
+        text = line.decode("utf-8", "replace")
+        if text[0] in " \t" and name:
+            headers[name] += " " + text.strip()
+        else:
+            name, _, value = text.partition(":")
+            name = name.strip().lower()
+            headers[name] = value.strip()
+        if stream.place - begin > most_bytes:
+            return {}
+    return headers if line else {}
 
 
 class _Stream:
-    """Bytes taken from chunks by number or by line; `place` is how many were taken."""
+    """Bytes from chunks, kept from the beginning of a record on, so that reading can go back.
+
+    Attributes:
+      place: bytes of the stream that were taken.
+    """
 
     def __init__(self, chunks: Iterable[bytes]):
-        self._chunks, self._chunk, self._at = iter(chunks), b"", 0
+        self._chunks = iter(chunks)
+        self._kept = bytearray()  # from _begin on
+        self._begin = 0  # of what is kept, as bytes of the stream
+        self._next = 1  # where the next record may begin, if this is not one
         self.place = 0
 
-    def _more(self) -> bool:
-        """Drops what was taken and reads on; whether there was anything to read."""
-        chunk = next(self._chunks, b"")
-        self._chunk, self._at = self._chunk[self._at :] + chunk, 0
-        return bool(chunk)
+    def _fill(self, count: int) -> bool:
+        """Reads until so many bytes are ahead; whether there are."""
+        while len(self._kept) - (self.place - self._begin) < count:
+            chunk = next(self._chunks, b"")
+            if not chunk:
+                return False
+            self._kept += chunk
+        return True
+
+    def has_more(self) -> bool:
+        """Whether any byte is ahead."""
+        return self._fill(1)
+
+    def forget(self) -> None:
+        """Drops what was taken: there is no going back behind this place."""
+        del self._kept[: self.place - self._begin]
+        self._begin, self._next = self.place, self.place + 1
 
     def line(self) -> bytes:
-        """The next line with its newline, what is left of the stream, or too long a line's head."""
-        while (end := self._chunk.find(b"\n", self._at) + 1) == 0:
-            if len(self._chunk) - self._at > _LONGEST_LINE or not self._more():
-                end = len(self._chunk)
+        """Takes the next line with its newline, what is left, or the head of too long a line."""
+        size = 256
+        while True:
+            is_there, at = self._fill(size), self.place - self._begin
+            end = self._kept.find(b"\n", at, at + _LONGEST_LINE) + 1
+            if end or not is_there or size >= _LONGEST_LINE:
                 break
-        line, self._at = self._chunk[self._at : end], end
+            size *= 4
+        line = bytes(self._kept[at : end or at + _LONGEST_LINE])
         self.place += len(line)
         return line
 
-    def take(self, count: int, most: int) -> bytes | None:
-        """The next bytes, None for more than `most` of them; they are passed over all the same."""
-        parts, left = [], count
-        while left:
-            part = self._chunk[self._at : self._at + left]
-            self._at += len(part)
-            left -= len(part)
-            if count <= most:
-                parts.append(part)
-            if left and not self._more():
-                raise NotReconciled
+    def take(self, count: int) -> bytes | None:
+        """Takes the next bytes, None if there are fewer."""
+        if not self._fill(count):
+            return None
+        at = self.place - self._begin
         self.place += count
-        return b"".join(parts) if count <= most else None
+        return bytes(self._kept[at : at + count])
+
+    def pass_over(self, count: int) -> bool:
+        """Passes over more bytes than are kept; False where a record begins among them.
+
+        There is no going back behind these bytes, so their announced length is not trusted.
+        """
+        end = self.place + count
+        while self.place < end:
+            self.forget()
+            if not self.has_more():
+                return False
+            self._fill(_LONGEST_NEXT)
+            if found := _NEXT.search(self._kept, 0, min(len(self._kept), end - self.place)):
+                self._next = self.place + found.start()
+                return False
+            # What may be half of such a beginning stays for the next look.
+            ahead = max(len(self._kept) - _LONGEST_NEXT, 1)
+            self.place = min(self.place + ahead, end)
+        return True
+
+    def take_mark(self) -> None:
+        """Takes a byte order mark at the head of the stream."""
+        if self.place == 0 and self._starts_with(_BOM):
+            self.place = len(_BOM)
+
+    def take_end(self) -> bool:
+        """Takes the blank lines that end a record; whether they do end it.
+
+        The standard wants two line ends. Where there are others the next record has to follow, or
+        nothing at all.
+        """
+        is_standard = self._starts_with(b"\r\n\r\n")
+        while self._starts_with(b"\r") or self._starts_with(b"\n"):
+            self.place += 1
+        self._fill(len(_BEGIN))
+        at = self.place - self._begin
+        # The next record may be cut by the end of the file.
+        return is_standard or _BEGIN.startswith(bytes(self._kept[at : at + len(_BEGIN)]))
+
+    def _starts_with(self, data: bytes) -> bool:
+        """Whether these bytes are ahead."""
+        self._fill(len(data))
+        return self._kept.startswith(data, self.place - self._begin)
+
+    def seek_next_record(self) -> None:
+        """Goes on to where the next record seems to begin, or to the end."""
+        self.place = self._next  # it may lie within what was taken for the last record
+        while self._fill(_LONGEST_NEXT):
+            self.forget()
+            if found := _NEXT.search(self._kept):
+                self.place += found.start()
+                return
+            self.place += len(self._kept) - _LONGEST_NEXT + 1
+        self.forget()
+        found = _NEXT.search(self._kept)
+        self.place += found.start() if found else len(self._kept)

@@ -1,0 +1,158 @@
+"""The rows of a Parquet file, read by a process of their own, for a damaged file may end it.
+
+Arrow's reader aborts on some files, and raises almost anything on others. What a file says of
+itself is held against what it gives: its numbers of rows, and the checksums of its pages. Knows
+nothing of what a row means.
+"""
+
+import errno
+import itertools
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+BATCH_ROWS = 256
+_DAMAGED, _UNREADABLE = 65, 74  # how the process says that it was the file, or the disk
+
+
+class DamagedParquet(Exception):
+    """The file ends here: what follows cannot be read."""
+
+
+class Undecodable(bytes):
+    """A string of a column of text, as it lies in the file: it is not UTF-8."""
+
+
+def read_rows(path: Path, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yields the rows, as far as they go, with those of the fields that are columns.
+
+    A value is Undecodable where it is not UTF-8, and a tuple where two columns have its name.
+
+    Raises:
+      DamagedParquet: after the last row that could be read.
+      OSError: the disk does not give the file.
+    """
+    with path.open("rb") as file, tempfile.TemporaryFile() as said:
+        # As a script, in which nothing is imported but this file and Arrow.
+        command = [sys.executable, "-P", __file__, *fields]
+        child = subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, stderr=said)
+        try:
+            yield from _rows(child.stdout)
+        finally:
+            child.stdout.close()
+            status = child.wait()
+        if status == _UNREADABLE:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        if status == _DAMAGED or status < 0:
+            raise DamagedParquet
+        if status:
+            said.seek(0)
+            raise RuntimeError(said.read().decode(errors="replace"))
+
+
+def _rows(stream: BinaryIO) -> Iterator[dict[str, Any]]:
+    """The rows that the process sends; they end where it ends."""
+    try:
+        for batch in pa.ipc.open_stream(stream):
+            names = batch.schema.names
+            columns: dict[str, list[Any]] = {}
+            for name in names:
+                same = [*map(_values, itertools.compress(batch.columns, map(name.__eq__, names)))]
+                columns[name] = same[0] if len(same) == 1 else [*zip(*same, strict=True)]
+            for row in range(batch.num_rows):
+                yield {name: values[row] for name, values in columns.items()}
+    except (pa.ArrowInvalid, OSError):  # it died within a batch, or before the first
+        return
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """The values of a column as Python's, each by itself where not all can be."""
+    try:
+        return column.to_pylist()
+    except Exception:  # of any kind: times and zones that Python lacks, bytes that are not UTF-8
+        return [_value(one) for one in column]
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    """A value as Python's; one that Python cannot express as Arrow writes it, or None."""
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        return Undecodable(_cast(scalar, pa.large_binary()) or b"")
+    except Exception:  # see _values
+        text = _cast(scalar, pa.string()) or ""
+        return None if not text or text.startswith("<value out of range") else text
+
+
+def _cast(scalar: pa.Scalar, to: pa.DataType) -> Any:
+    try:
+        return scalar.cast(to).as_py()
+    except (pa.ArrowException, ValueError):
+        return None
+
+
+def _send(file: BinaryIO, fields: Sequence[str], sink: BinaryIO) -> None:
+    """Writes the rows of a file to a pipe; raises anything where they do not add up."""
+    parquet = pq.ParquetFile(file, page_checksum_verification=True)
+    columns = [number for number in range(len(parquet.schema)) if _name(parquet, number) in fields]
+    groups = range(parquet.num_row_groups)
+    grouped = sum(_group_rows(parquet, number, columns) for number in groups)
+    _require_equal(parquet.metadata.num_rows, grouped)
+    batches = parquet.reader.iter_batches(
+        BATCH_ROWS, groups, column_indices=columns, use_threads=False
+    )
+    rows, writer = 0, None
+    for batch in batches:
+        batch = batch.replace_schema_metadata(None)
+        writer = writer or pa.ipc.new_stream(sink, batch.schema)
+        writer.write_batch(batch)
+        rows += len(batch)
+    _require_equal(parquet.metadata.num_rows, rows)
+    if writer:
+        writer.close()
+
+
+def _name(parquet: pq.ParquetFile, number: int) -> str:
+    """The first name on the way to a leaf column, empty for one in other bytes than UTF-8."""
+    try:
+        return parquet.schema.column(number).path.split(".")[0]
+    except UnicodeDecodeError:
+        return ""
+
+
+def _group_rows(parquet: pq.ParquetFile, number: int, columns: Sequence[int]) -> int:
+    """The rows of a row group, on which its flat columns have to agree."""
+    group = parquet.metadata.row_group(number)
+    for column in columns:
+        if not parquet.schema.column(column).max_repetition_level:
+            _require_equal(group.num_rows, group.column(column).num_values)
+    return group.num_rows
+
+
+def _require_equal(declared: int, found: int) -> None:
+    if declared != found:
+        raise ValueError(f"{declared} rows are declared, {found} found")
+
+
+def main(fields: Sequence[str]) -> int:
+    """Reads the file at standard input; returns the status that says how that ended."""
+    try:
+        _send(sys.stdin.buffer, fields, sys.stdout.buffer)
+    except BrokenPipeError:  # nobody reads on
+        return 0
+    except OSError as error:
+        return _UNREADABLE if error.errno else _DAMAGED
+    except Exception as error:  # Arrow's words for damage are too many to name
+        print(error, file=sys.stderr)
+        return _DAMAGED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
