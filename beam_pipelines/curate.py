@@ -43,10 +43,17 @@ from beam_pipelines.document_passes import (
     write_shard,
 )
 from beam_pipelines.filters import FilterConfig
-from beam_pipelines.ledger import Ledger
+from beam_pipelines.ledger import Counts, Ledger
 from beam_pipelines.near_signatures import SIGNATURES, Signature
 from beam_pipelines.read_sources import InputFile, list_inputs
-from beam_pipelines.runner import open_pipeline, read_command_line, require_local, running
+from beam_pipelines.runner import (
+    on_worker,
+    open_pipeline,
+    read_command_line,
+    require_local,
+    running,
+)
+from beam_pipelines.text_encoding import require_encoding
 from welm_jax.failures import InputError, StopAndLook, require_positive, run_door
 from welm_jax.text.records import LEDGER_FILE, SAMPLES_FILE
 
@@ -64,8 +71,8 @@ class CurationConfig:
       raw_dir: the raw corpus, laid out as read_sources.LAYOUT.
       output_dir: the curated corpus; appears when all is done and replaces an earlier one.
       encodings: source -> encoding of its files, where that is not UTF-8; gb18030, for instance.
-      max_dead_letters: share of the bytes that may be unreadable, and of the files that may be
-        damaged, before nothing is written.
+      max_dead_letters: share of the bytes, and of the records, that may be unreadable, and of the
+        files that may be damaged, before nothing is written.
       drops_duplicates: whether duplicates are looked for at all.
       near_duplicates: how they are found: the recommended way, or the paper's.
       evaluation_dir: JSONL files of text that must not be in the corpus; none if empty.
@@ -88,10 +95,7 @@ class CurationConfig:
 
     def __post_init__(self):
         for encoding in self.encodings.values():
-            try:
-                "x".encode(encoding)
-            except LookupError as error:
-                raise InputError(f"encodings: {error}; gb18030 and big5 are known") from error
+            require_encoding(encoding)
         if not 0 < self.held_out_fraction < 1:
             raise InputError(f"held_out_fraction {self.held_out_fraction}: set it between 0 and 1")
         require_positive(self, "shards")
@@ -127,7 +131,7 @@ def recipe(
         pipeline
         | "raw files" >> beam.Create(list(enumerate(inputs)))
         | "spread over workers" >> beam.Reshuffle()
-        | "filters" >> beam.MapTuple(clean)
+        | "filters" >> beam.MapTuple(on_worker(clean))
     )
     drops = {"file": cleaned | "files" >> beam.Map(lambda done: (done.file, None))}
     if config.drops_duplicates:
@@ -137,7 +141,7 @@ def recipe(
         drops
         | "drops of each file" >> beam.CoGroupByKey()
         | "release the rest"
-        >> beam.MapTuple(lambda file, drops: release_file(file, drops, dealing, folder))
+        >> beam.MapTuple(on_worker(partial(release_file, dealing=dealing, folder=folder)))
     )
     datasets = _datasets(inputs, filter_config.languages, dealing)
     written = write_documents(pipeline, released, datasets, dealing, folder)
@@ -207,13 +211,14 @@ def write_documents(
         released | "stretches" >> beam.FlatMap(lambda done: done.stretches),
         pipeline | "every shard, even if empty" >> beam.Create([(one, None) for one in shards]),
     )
+    write = on_worker(write_shard)
     return (
         stretches
         | "stretches and shards" >> beam.Flatten()
         | "meet by shard" >> beam.GroupByKey()
         | "write"
         >> beam.Map(
-            lambda met, extremes: write_shard(
+            lambda met, extremes: write(
                 datasets[met[0][0]], *met[0], met[1], extremes, dealing, folder
             ),
             beam.pvalue.AsDict(extremes),
@@ -271,26 +276,43 @@ def _said(config: CurationConfig, filter_config: FilterConfig) -> dict[str, Any]
 
 
 def _check_dead_letters(ledger: Ledger, allowed: float, folder: Path) -> None:
-    """Stops where too much could not be read; names the file that lost most."""
-    totals = [ledger.totals(source, STAGES) for source in ledger.sources]
-    read, lost = (sum(one[kind].bytes for one in totals) for kind in ("read", "dead_lettered"))
+    """Stops where too much could not be read, naming the file that lost most; else names sources.
+
+    Bytes, records and files are weighed each: rows of Parquet without a text have no bytes, and of
+    a file that ends early nobody knows how much is missing.
+    """
+    totals = {source: ledger.totals(source, STAGES) for source in ledger.sources}
+    whole = {
+        kind: Counts.total(one[kind] for one in totals.values())
+        for kind in ("read", "dead_lettered")
+    }
     letters = [
         json.loads(line)
         for file in sorted((folder / DEAD_LETTERS).glob("*"))
         for line in file.read_text(encoding="utf-8").splitlines()
     ]
-    # Of a file that ends early nobody knows how much is missing.
     damaged = len({letter["file"] for letter in letters if letter["reason"] in WHOLE_FILE})
-    if lost <= allowed * read and damaged <= allowed * len(ledger.inputs):
-        return
-    worst = max(letters, key=lambda letter: (letter["reason"] in WHOLE_FILE, letter["length"]))
-    raise StopAndLook(
-        f"{lost / max(read, 1):.1%} of the bytes cannot be read and {damaged} of "
-        f"{len(ledger.inputs)} files are damaged; CurationConfig.max_dead_letters allows "
-        f"{allowed:.1%} of either: most of all {worst['length']:,} at offset "
-        f"{worst['offset']:,} of {worst['file']} ({worst['reason']}); mend it, or allow more; "
-        "nothing was written"
-    )
+    of_bytes, of_records = _unreadable_shares(whole)
+    if max(of_bytes, of_records, damaged / max(len(ledger.inputs), 1)) > allowed:
+        worst = max(letters, key=lambda letter: (letter["reason"] in WHOLE_FILE, letter["length"]))
+        raise StopAndLook(
+            f"{of_bytes:.1%} of the bytes and {of_records:.1%} of the records cannot be read, and "
+            f"{damaged} of {len(ledger.inputs)} files are damaged; CurationConfig.max_dead_letters "
+            f"allows {allowed:.1%} of each: most of all {worst['length']:,} bytes at offset "
+            f"{worst['offset']:,} of {worst['file']} ({worst['reason']}); mend it, or allow more; "
+            "nothing was written"
+        )
+    for source, of_source in totals.items():
+        if (share := max(_unreadable_shares(of_source))) > allowed:
+            print(
+                f"{source}: {share:.1%} of it cannot be read, see {DEAD_LETTERS}", file=sys.stderr
+            )
+
+
+def _unreadable_shares(totals: Mapping[str, Counts]) -> tuple[float, float]:
+    """The shares of the bytes and of the records that are dead letters."""
+    read, lost = totals["read"], totals["dead_lettered"]
+    return lost.bytes / max(read.bytes, 1), lost.documents / max(read.documents, 1)
 
 
 def _remove_empty(documents: Path, sources: Sequence[str]) -> None:

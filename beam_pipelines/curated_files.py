@@ -4,6 +4,8 @@ Work goes on in a hidden folder beside the output and takes its place when all i
 each file appears by a rename, for Beam may run a step twice. Knows nothing of what files hold.
 """
 
+import hashlib
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from welm_jax.run_files import locked
 ASIDE = "aside"  # what the first pass of curation leaves for the second
 DOCUMENTS = "documents"
 DEAD_LETTERS = "dead_letters"
+_LONGEST_NAME = 180  # bytes; file systems allow 255
 
 
 def aside_file(folder: Path, file: int) -> Path:
@@ -47,8 +50,14 @@ def shard_file(folder: Path, dataset: str, split: str, shard: int, shards: int) 
 
 
 def dead_letter_file(folder: Path, raw: str) -> Path:
-    """Where the unreadable places of a raw file, by its name in the corpus, are listed."""
-    return folder / DEAD_LETTERS / f"{raw.replace('/', '-')}.jsonl"
+    """Where the unreadable places of a raw file, by its name in the corpus, are listed.
+
+    A long name is cut and told from others by a digest, for it grows while the file is written.
+    """
+    name = os.fsencode(raw.replace("/", "-"))
+    if len(name) > _LONGEST_NAME:
+        name = name[:_LONGEST_NAME] + b"-" + hashlib.sha256(name).hexdigest()[:16].encode()
+    return folder / DEAD_LETTERS / f"{os.fsdecode(name)}.jsonl"
 
 
 @contextmanager

@@ -93,11 +93,7 @@ class DeadLetterReason(StrEnum):
 
 
 # What is lost to these is the rest of a file, of which nobody knows how much there was.
-WHOLE_FILE = (
-    DeadLetterReason.DAMAGED_FILE,
-    DeadLetterReason.DECOMPRESSION_BOMB,
-    DeadLetterReason.NOT_RECONCILED,
-)
+WHOLE_FILE = (DeadLetterReason.DAMAGED_FILE, DeadLetterReason.DECOMPRESSION_BOMB)
 
 
 def document_id(*fields: str | None) -> str:

@@ -24,7 +24,7 @@ from welm_jax.failures import InputError
 
 LAYOUT = (
     "RAW_DIR/<source>/*.jsonl, *.txt, *.wet, *.warc (each plain, .gz, .xz or .zst) or *.parquet, "
-    "with <source> in [a-z0-9_]"
+    "with <source> of at most 100 characters in [a-z0-9_]"
 )
 MAX_RECORD_BYTES = 16 << 20
 _ABOUT = "SOURCE.json"  # what a folder may say of itself
@@ -105,7 +105,7 @@ def list_inputs(raw_dir: str, encodings: Mapping[str, str]) -> list[InputFile]:
         raise InputError(f"{root} holds no source folders: lay the corpus out as {LAYOUT}")
     inputs = []
     for folder in folders:
-        if not re.fullmatch(r"[a-z0-9_]+", folder.name):
+        if not re.fullmatch(r"[a-z0-9_]{1,100}", folder.name):
             raise InputError(f"source {folder.name!r}: rename it; the layout is {LAYOUT}")
         there = [path for path in sorted(folder.iterdir()) if path.name[0] != "."]
         files = [path for path in there if _is_readable(path)]

@@ -4,21 +4,29 @@ Deliberately does not know what runs. Loads Beam only to open a pipeline, so tha
 """
 
 import argparse
+import functools
 import io
 import logging
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from typing import Any
+from urllib.parse import quote, unquote
 
 from welm_jax import gin_files
 from welm_jax.configurables import CORPUS
-from welm_jax.failures import ArgumentParser, InputError
+from welm_jax.failures import ArgumentParser, InputError, as_failure, failure_of_status
 from welm_jax.gin_files import GinConfig
 
 BEAM_HELP = """  --NAME=VALUE         Beam's own options; several processes:
                        --direct_running_mode=multi_processing --direct_num_workers=8
 """
+
+# A failure in one word, which survives any runner's quoting: `welm_failure:2:no%20such%20file`.
+_SENT = re.compile(r"welm_failure:(\d+):(\S+)")
 
 
 def read_command_line(
@@ -102,16 +110,69 @@ def open_pipeline(flags: Sequence[str]) -> Any:
     finally:
         logging.disable(logging.NOTSET)
         # What ends the pipeline is raised too; the door says it in a line, --debug with the rest.
-        logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
+        for part in ("common", "worker", "portability"):
+            logging.getLogger(f"apache_beam.runners.{part}").setLevel(logging.CRITICAL)
+
+
+def on_worker(step: Callable) -> Callable:
+    """Makes a step of a pipeline whose failures reach the command from any worker.
+
+    A runner passes on the text of an exception, and loses its class.
+    """
+
+    @functools.wraps(step)
+    def run(*arguments):
+        try:
+            return step(*arguments)
+        except Exception as error:
+            failure = as_failure(error)
+            if failure is None:
+                raise
+            raise RuntimeError(f"welm_failure:{failure.status}:{quote(str(failure))}") from error
+
+    return run
 
 
 @contextmanager
 def running(pipeline: Any) -> Iterator[None]:
-    """Runs at its end what was laid out in it; Control-C and an OSError come out as themselves."""
+    """Runs at its end what was laid out in it; a failure in a step comes out as itself.
+
+    Raises:
+      Failure: of a step that went through `on_worker`.
+    """
     try:
-        with pipeline:
+        with _workers_kept_quiet(pipeline.runner), pipeline:
             yield
-    except RuntimeError as error:  # Beam's, for one to which it cannot add the name of the step
+    except Exception as error:
+        if sent := _SENT.search(str(error)):
+            raise failure_of_status(int(sent[1]), unquote(sent[2])) from error
+        # Beam's, for one to which it cannot add the name of the step
         if isinstance(error.__context__, OSError | KeyboardInterrupt):
             raise error.__context__ from None
         raise
+
+
+@contextmanager
+def _workers_kept_quiet(runner: Any) -> Iterator[None]:
+    """Keeps what local workers write to standard error; shows it if an exception was not foreseen.
+
+    Processes and threads of Beam's local runner report every start, and each exception four times.
+    """
+    if type(runner).__name__ != "FnApiRunner":
+        yield
+        return
+    with tempfile.TemporaryFile() as kept:
+        sys.stderr.flush()
+        shown = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except Exception as error:
+            if not _SENT.search(str(error)):
+                kept.seek(0)
+                os.write(shown, kept.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(shown, 2)
+            os.close(shown)

@@ -6,6 +6,7 @@ how they are packed (write_tokens, text.records).
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -20,9 +21,14 @@ from welm_jax.text.records import METADATA_FILE, TokenMetadata, TokenShard, row_
 FILE_NAMES = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 
 
+def dataset_name(source: str) -> str:
+    """Names a source's dataset as TFDS can: its names begin with a letter."""
+    return source if re.match("[a-zA-Z]", source) else f"source_{source}"
+
+
 def file_name(source: str, split: str, index: int, count: int) -> str:
     """Names one of a split's files as FILE_NAMES says."""
-    return f"{source}-{split}.array_record-{index:05d}-of-{count:05d}"
+    return f"{dataset_name(source)}-{split}.array_record-{index:05d}-of-{count:05d}"
 
 
 def row_features(sequence_tokens: int, vocab_size: int) -> tfds.features.FeaturesDict:
@@ -91,7 +97,7 @@ def describe(folder: Path, metadata: TokenMetadata) -> None:
             shard_lengths=[shard.rows for shard in split.shards],
             num_bytes=sum((folder / shard.file).stat().st_size for shard in split.shards),
             filename_template=tfds.core.ShardedFileTemplate(
-                dataset_name=metadata.source,
+                dataset_name=dataset_name(metadata.source),
                 split=name,
                 data_dir=folder,
                 filetype_suffix="array_record",

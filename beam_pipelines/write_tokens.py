@@ -24,7 +24,13 @@ from rich.table import Table
 
 from beam_pipelines.curated_files import progress_shown, replacing
 from beam_pipelines.document import SPLITS, document_id
-from beam_pipelines.runner import open_pipeline, read_command_line, require_local, running
+from beam_pipelines.runner import (
+    on_worker,
+    open_pipeline,
+    read_command_line,
+    require_local,
+    running,
+)
 from beam_pipelines.task_texts import task_splits, task_texts
 from beam_pipelines.token_files import (
     describe,
@@ -143,9 +149,9 @@ def recipe(pipeline, shards: Sequence[TextShard], config: WriteTokensConfig, fol
         pipeline
         | "shards" >> beam.Create(shards)
         | "spread over the workers" >> beam.Reshuffle()
-        | "encode and pack" >> beam.Map(write_shard, config, folder)
+        | "encode and pack" >> beam.Map(on_worker(write_shard), config, folder)
         | "by source" >> beam.GroupByKey()
-        | "describe" >> beam.MapTuple(lambda *source: describe_source(*source, config, folder))
+        | "describe" >> beam.MapTuple(on_worker(describe_source), config, folder)
     )
 
 

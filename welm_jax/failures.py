@@ -45,6 +45,12 @@ class OfAnother(Failure):
         self.status = status
 
 
+def failure_of_status(status: int, text: str) -> Failure:
+    """The failure of another process, by the status and the text that are known of it."""
+    kinds = {kind.status: kind for kind in (InputError, Preempted, StopAndLook)}
+    return kinds[status](text)
+
+
 def require_positive(config: object, *fields: str) -> None:
     """Raises InputError if a field of a configuration is below 1."""
     for field in fields:
