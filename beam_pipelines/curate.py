@@ -294,12 +294,13 @@ def _check_dead_letters(ledger: Ledger, allowed: float, folder: Path) -> None:
     damaged = len({letter["file"] for letter in letters if letter["reason"] in WHOLE_FILE})
     of_bytes, of_records = _unreadable_shares(whole)
     if max(of_bytes, of_records, damaged / max(len(ledger.inputs), 1)) > allowed:
-        worst = max(letters, key=lambda letter: (letter["reason"] in WHOLE_FILE, letter["length"]))
+        worst = _worst_file(letters)
         raise StopAndLook(
             f"{of_bytes:.1%} of the bytes and {of_records:.1%} of the records cannot be read, and "
             f"{damaged} of {len(ledger.inputs)} files are damaged; CurationConfig.max_dead_letters "
-            f"allows {allowed:.1%} of each: most of all {worst['length']:,} bytes at offset "
-            f"{worst['offset']:,} of {worst['file']} ({worst['reason']}); mend it, or allow more; "
+            f"allows {allowed:.1%} of each: most of all in {worst[0]['file']} (dead letters: "
+            f"{len(worst):,}, of {sum(letter['length'] for letter in worst):,} bytes, the first at "
+            f"offset {worst[0]['offset']:,}: {worst[0]['reason']}); mend it, or allow more; "
             "nothing was written"
         )
     for source, of_source in totals.items():
@@ -307,6 +308,19 @@ def _check_dead_letters(ledger: Ledger, allowed: float, folder: Path) -> None:
             print(
                 f"{source}: {share:.1%} of it cannot be read, see {DEAD_LETTERS}", file=sys.stderr
             )
+
+
+def _worst_file(letters: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The dead letters of the file that lost most."""
+    by_file: dict[str, list[Mapping[str, Any]]] = {}
+    for letter in letters:
+        by_file.setdefault(letter["file"], []).append(letter)
+
+    def loss(of_file: list[Mapping[str, Any]]) -> tuple[int, int, int]:
+        whole = sum(letter["reason"] in WHOLE_FILE for letter in of_file)
+        return whole, sum(letter["length"] for letter in of_file), len(of_file)
+
+    return max(by_file.values(), key=loss)
 
 
 def _unreadable_shares(totals: Mapping[str, Counts]) -> tuple[float, float]:

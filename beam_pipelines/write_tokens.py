@@ -151,7 +151,8 @@ def recipe(pipeline, shards: Sequence[TextShard], config: WriteTokensConfig, fol
         | "spread over the workers" >> beam.Reshuffle()
         | "encode and pack" >> beam.Map(on_worker(write_shard), config, folder)
         | "by source" >> beam.GroupByKey()
-        | "describe" >> beam.MapTuple(on_worker(describe_source), config, folder)
+        | "describe"
+        >> beam.MapTuple(on_worker(partial(describe_source, config=config, folder=folder)))
     )
 
 
