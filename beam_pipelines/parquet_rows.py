@@ -97,9 +97,16 @@ def _cast(scalar: pa.Scalar, to: pa.DataType) -> Any:
         return None
 
 
+class _ParquetFile(pq.ParquetFile):
+    """A file whose columns are not asked for by name: a name may be in other bytes than UTF-8."""
+
+    def _build_nested_paths(self) -> dict[str, list[int]]:
+        return {}
+
+
 def _send(file: BinaryIO, fields: Sequence[str], sink: BinaryIO) -> None:
     """Writes the rows of a file to a pipe; raises anything where they do not add up."""
-    parquet = pq.ParquetFile(file, page_checksum_verification=True)
+    parquet = _ParquetFile(file, page_checksum_verification=True)
     columns = [number for number in range(len(parquet.schema)) if _name(parquet, number) in fields]
     groups = range(parquet.num_row_groups)
     grouped = sum(_group_rows(parquet, number, columns) for number in groups)

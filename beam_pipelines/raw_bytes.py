@@ -20,7 +20,7 @@ _GZIP = 31  # zlib's word for a gzip member with its checksum
 _LONGEST_WINDOW = 1 << 31  # bytes that zstd may look back: `zstd --long=31`
 _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
     ".gz": lambda: zlib.decompressobj(_GZIP),
-    ".xz": lzma.LZMADecompressor,
+    ".xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ),
     ".zst": lambda: zstandard.ZstdDecompressor(max_window_size=_LONGEST_WINDOW).decompressobj(),
 }
 COMPRESSED = tuple(_DECOMPRESSORS)

@@ -65,7 +65,8 @@ def records(chunks: Iterable[bytes], most_content: int) -> Iterator[WarcRecord |
 def _record(stream: "_Stream", most_content: int) -> tuple[dict[str, str], bytes | None] | None:
     """Headers and content of the record that begins here; None if it does not lead to the next."""
     stream.take_mark()
-    if not stream.line().startswith(_BEGIN):
+    first = stream.line()
+    if not first.startswith(_BEGIN):
         return None
     headers = _headers(stream, most_content)
     length = headers.get("content-length", "")
@@ -76,7 +77,7 @@ def _record(stream: "_Stream", most_content: int) -> tuple[dict[str, str], bytes
         is_whole = content is not None
     else:
         content, is_whole = None, stream.pass_over(int(length))
-    return (headers, content) if is_whole and stream.take_end() else None
+    return (headers, content) if is_whole and stream.take_end(first) else None
 
 
 def _headers(stream: "_Stream", most_bytes: int) -> dict[str, str]:
@@ -172,13 +173,14 @@ class _Stream:
         if self.place == 0 and self._starts_with(_BOM):
             self.place = len(_BOM)
 
-    def take_end(self) -> bool:
+    def take_end(self, first_line: bytes) -> bool:
         """Takes the blank lines that end a record; whether they do end it.
 
-        The standard wants two line ends. Where there are others the next record has to follow, or
-        nothing at all.
+        The standard wants two line ends, such as the record's first line has. Where there are
+        others the next record has to follow, or nothing at all.
         """
-        is_standard = self._starts_with(b"\r\n\r\n")
+        line_end = b"\r\n" if first_line.endswith(b"\r\n") else b"\n"
+        is_standard = self._starts_with(2 * line_end)
         while self._starts_with(b"\r") or self._starts_with(b"\n"):
             self.place += 1
         self._fill(len(_BEGIN))
