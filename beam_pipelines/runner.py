@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
-from typing import Any
+from typing import Any, TextIO
 from urllib.parse import quote, unquote
 
 from welm_jax import gin_files
@@ -161,18 +161,26 @@ def _workers_kept_quiet(runner: Any) -> Iterator[None]:
     if type(runner).__name__ != "FnApiRunner":
         yield
         return
-    with tempfile.TemporaryFile() as kept:
-        sys.stderr.flush()
-        shown = os.dup(2)
-        os.dup2(kept.fileno(), 2)
+    with tempfile.TemporaryFile("w+", errors="replace") as kept:
         try:
-            yield
+            with _standard_error_to(kept):
+                yield
         except Exception as error:
             if not _SENT.search(str(error)):
                 kept.seek(0)
-                os.write(shown, kept.read())
+                sys.stderr.write(kept.read())
             raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(shown, 2)
-            os.close(shown)
+
+
+@contextmanager
+def _standard_error_to(file: TextIO) -> Iterator[None]:
+    """Sends there what this process and those that it starts write to standard error."""
+    sys.stderr.flush()
+    shown = os.dup(2)
+    os.dup2(file.fileno(), 2)
+    try:
+        with redirect_stderr(file):
+            yield
+    finally:
+        os.dup2(shown, 2)
+        os.close(shown)

@@ -1,0 +1,119 @@
+"""Files damaged at random: a reader never raises on its content, and accounts for every byte."""
+
+import gzip
+import io
+import random
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from beam_pipelines.document import WHOLE_FILE, DeadLetterReason, Document, DropReason
+from tests.beam.raw_files import conversion, line, packed, random_text, read
+
+TEXTS = [f"第{number}回 {random_text(number)}" for number in range(40)]
+WARC_TYPES = (b"conversion", b"warcinfo", b"response", b"metadata")
+
+
+def jsonl() -> bytes:
+    return b"".join(line(text, url=f"http://a/{at}", id=at) for at, text in enumerate(TEXTS))
+
+
+def wet() -> bytes:
+    return b"".join(conversion(text, at) for at, text in enumerate(TEXTS))
+
+
+def warc() -> bytes:
+    """Records of several types."""
+    records = [conversion(text, at) for at, text in enumerate(TEXTS)]
+    return b"".join(
+        one.replace(b"conversion", WARC_TYPES[at % 4]) for at, one in enumerate(records)
+    )
+
+
+def wet_members() -> bytes:
+    return b"".join(gzip.compress(conversion(text, at)) for at, text in enumerate(TEXTS))
+
+
+def parquet(**settings) -> bytes:
+    file = io.BytesIO()
+    times = pa.array(range(len(TEXTS)), pa.timestamp("us"))
+    table = pa.table({"text": TEXTS, "id": range(len(TEXTS)), "timestamp": times})
+    pq.write_table(table, file, row_group_size=16, **settings)
+    return file.getvalue()
+
+
+PLAIN = {"a.jsonl": jsonl, "a.txt": lambda: "\n".join(TEXTS).encode(), "a.wet": wet, "a.warc": warc}
+FILES = {
+    **{
+        name + end: (make, end)
+        for name, make in PLAIN.items()
+        for end in ("", ".gz", ".xz", ".zst")
+    },
+    "members.wet.gz": (wet_members, ""),
+    "a.parquet": (parquet, ""),
+    "b.parquet": (lambda: parquet(compression="zstd", write_page_checksum=True), ""),
+}
+
+
+def cut(data: bytes, drawn: random.Random) -> bytes:
+    return data[: drawn.randrange(len(data))]
+
+
+def flip(data: bytes, drawn: random.Random) -> bytes:
+    at = drawn.randrange(len(data))
+    return data[:at] + bytes([data[at] ^ 1 << drawn.randrange(8)]) + data[at + 1 :]
+
+
+def overwrite(data: bytes, drawn: random.Random) -> bytes:
+    at, count = drawn.randrange(len(data)), drawn.randrange(1, 200)
+    return data[:at] + drawn.choice((b"\0" * count, drawn.randbytes(count))) + data[at + count :]
+
+
+def insert(data: bytes, drawn: random.Random) -> bytes:
+    at = drawn.randrange(len(data))
+    junk = (b"\r\n", b"\n", b"WARC/1.0\r\n", b"\xef\xbb\xbf", b'{"text": ', drawn.randbytes(50))
+    return data[:at] + drawn.choice(junk) + data[at:]
+
+
+def remove(data: bytes, drawn: random.Random) -> bytes:
+    at = drawn.randrange(len(data))
+    return data[:at] + data[at + drawn.randrange(1, 200) :]
+
+
+def repeat(data: bytes, drawn: random.Random) -> bytes:
+    at, end = sorted(drawn.randrange(len(data)) for _ in range(2))
+    return data[:end] + data[at:]
+
+
+DAMAGES = (cut, flip, overwrite, insert, remove, repeat)
+
+
+def check(tmp_path, name: str, damage, seeds: range) -> None:
+    make, end = FILES[name]
+    content = packed(end, make())
+    whole = read(tmp_path / name, content)
+    for seed in seeds:
+        damaged = damage(content, random.Random(seed))
+        found = read(tmp_path / name, damaged)  # and all its bytes are in one record or another
+        kinds = (Document, str, DropReason, DeadLetterReason)
+        assert all(isinstance(one, kinds) for one in found), seed
+        if name != "a.parquet" and not set(found) & {*WHOLE_FILE}:
+            continue
+        # What ends a file ends it once, behind all that could be read.
+        assert not set(found[:-1]) & {*WHOLE_FILE}, seed
+        if damage is cut and damaged and end:
+            assert found[-1] in WHOLE_FILE and found[:-1] == whole[: len(found) - 1], seed
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_file_is_read_as_far_as_it_goes(tmp_path, name, damage):
+    check(tmp_path, name, damage, range(1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", FILES)
+def test_300_damaged_files_are_read_as_far_as_they_go(tmp_path, name, damage):
+    check(tmp_path, name, damage, range(300))
