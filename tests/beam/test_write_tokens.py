@@ -403,3 +403,18 @@ def test_help_does_not_wait_for_beam():
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.stdout.splitlines()[-1] == "0 False", result.stderr
     assert "--import MODULE" in result.stdout
+
+
+def test_a_source_may_have_any_name_that_curation_takes(tmp_path):
+    """TFDS knows only datasets whose names begin with a letter."""
+    names = ["36kr", "_x", "1", "train", "config", "a__b", "n" * 100]
+    corpus = tmp_path / "curated"
+    shutil.copytree(curated_dir(), corpus)
+    for name in names:
+        shutil.copytree(corpus / "documents/news", corpus / "documents" / name)
+    written = write_tokens(config(tmp_path / "out", curated_dir=str(corpus)))
+    assert {*names} < {dataset.source for dataset in written}
+    for name in names:
+        for split in ("train", "heldout"):
+            expected = text_of(tokens_dir() / "news", split)
+            assert text_of(tmp_path / "out" / name, split) == expected
