@@ -74,7 +74,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
-    python_requires=">=3.11",
+    python_requires=">=3.11,<3.14",  # as requirements/check_python.py
     packages=find_packages(include=["welm_jax*", "beam_pipelines", "gin_configs"]),
     package_data={
         "welm_jax": ["*.j2", "evaluate/showcase_prompts/*.yaml"],

@@ -146,4 +146,4 @@ def test_the_readme_says_one_line_to_start_and_one_line_to_test():
     assert start.count("\n") == 1 and start.rstrip().endswith("welm quickstart")
     assert test.count("\n") == 1 and test.rstrip().endswith("pytest")
     for line in (start, test):
-        assert "--require-hashes -r requirements/lock.txt" in line
+        assert line.startswith("sh requirements/install.sh && .venv/bin/")

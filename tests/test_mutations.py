@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests import tiny_corpus
+from tests import golden_run, test_golden_run, tiny_corpus
 from tests.evaluate import test_planted_models
 from tests.model import test_decoder, test_gpt_neox_parity
 from tests.tasks import test_judgement, test_prompted, test_scores
@@ -114,3 +114,21 @@ def test_demonstrations_that_hold_the_question_break_the_law_against_them(monkey
         test_prompted.test_no_question_is_among_its_demonstrations(
             Tokenizer(tiny_corpus.tokenizer_file())
         )
+
+
+def test_a_wider_tolerance_breaks_the_comparison_of_golden_losses(monkeypatch):
+    monkeypatch.setattr(golden_run, "TOLERANCE", 1e-4)
+    law = test_golden_run.test_numbers_with_a_fraction_may_differ_a_little_and_nothing_else
+    with pytest.raises(AssertionError):
+        law(6.5, 6.5 + 7e-5, ["loss: expected 6.5, got 6.50007"])
+
+
+def test_lists_that_are_not_looked_into_break_the_comparison_of_golden_figures(monkeypatch):
+    plain = golden_run._flat
+    monkeypatch.setattr(
+        golden_run,
+        "_flat",
+        lambda value, name="": () if isinstance(value, list) else plain(value, name),
+    )
+    with pytest.raises(ValueError, match="not enough values to unpack"):
+        test_golden_run.test_each_figure_that_differs_is_named_and_no_other()
