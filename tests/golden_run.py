@@ -44,6 +44,7 @@ def commands(folder: Path) -> Iterator[list[str]]:
         f"--gin.CurationConfig.evaluation_dir={GOLDEN}/evaluation",
         f"--gin.FilterConfig.offensive_words={GOLDEN}/offensive_words.txt",
         "--gin.CurationConfig.held_out_fraction=0.1",
+        "--gin.CurationConfig.max_dead_letters=0.02",
     ]
     sizes = {"vocab_size": PIECES, "character_coverage": 0.98}
     sizes = [f"--gin.TokenizerConfig.{name}={value}" for name, value in sizes.items()]
