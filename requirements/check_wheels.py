@@ -26,7 +26,7 @@ from pip._vendor.packaging.requirements import Requirement
 
 LOCK = Path(__file__).with_name("lock.txt")
 MACOS = (12, 0)  # the latest that a wheel asks for
-TO_COMPILE = r"\.(c|cc|cpp|cxx|pyx|rs|go|f|f90|cu)"
+TO_COMPILE = r"\.(c|cc|cpp|cxx|pyx|rs|go|f|f90|cu)$"
 
 
 class Locked(NamedTuple):
@@ -107,7 +107,7 @@ def _kind(links: Sequence[Link], found: Found, session: PipSession) -> list[str]
     if any(link.is_wheel for link in links):
         return found.wheels
     for link in links:
-        is_pure = not any(re.search(TO_COMPILE + "$", name) for name in _contents(link, session))
+        is_pure = not any(re.search(TO_COMPILE, name) for name in _contents(link, session))
         return found.pure if is_pure else found.compiled
     return found.missing
 

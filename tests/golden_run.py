@@ -25,10 +25,11 @@ GOLDEN = ROOT / "tests/golden"
 CHANGES = GOLDEN / "CHANGES.md"
 TOLERANCE = 1e-5  # absolute up to 1, relative beyond
 LOSSES, PLACE = 20, ("attempt", "step", "cursor")
+ANSWER_BEGINS = 8  # characters, of an answer that a near tie may change anywhere
 PIECES, SEQUENCE_TOKENS, WINDOW = 900, 32, 256
 TASKS = ("c3_0shot", "cmrc2018_0shot")
 WELM = ("-c", "from welm_jax.launch import main; main()")
-ABSENT = "absent"
+ABSENT = object()  # where one side has no figure of a name
 WHAT_TO_DO = """If your change is meant to have this effect, write the figures anew, on each Python:
     python -m tests.golden_run --write "WHAT CHANGED THEM, AND WHY THAT IS RIGHT"
 and commit them with the line in tests/golden/CHANGES.md. If it is not, find the fault."""
@@ -122,14 +123,17 @@ def _losses(metrics: Path) -> dict[str, float | None]:
 
 
 def _of_task(run: Path, name: str) -> dict[str, Any]:
-    """A row of the table, and the losses of the choices that it rests on."""
+    """A row of the table, and what it rests on: losses of the choices, or how answers begin."""
     [folder] = (run / "evaluation").iterdir()
     summary = _read(folder / f"{name}.json")
     del summary["weights"]  # the digest of their last bits, which a machine rounds as it likes
     lines = (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     outcomes = [json.loads(line) for line in lines]
-    losses = {one["id"]: one["losses"]["sum"] for one in outcomes if "losses" in one}
-    return {**summary, "losses": losses}
+    rests_on = {
+        one["id"]: one["losses"]["sum"] if "losses" in one else one["answer"][:ANSWER_BEGINS]
+        for one in outcomes
+    }
+    return {**summary, "rests_on": rests_on}
 
 
 def _read(file: Path) -> Any:
@@ -141,7 +145,7 @@ def differences(expected: Any, got: Any) -> list[str]:
     ours, theirs = dict(_flat(expected)), dict(_flat(got))
     pairs = {name: (ours.get(name, ABSENT), theirs.get(name, ABSENT)) for name in ours | theirs}
     return [
-        f"{name}: expected {one}, got {other}"
+        f"{name}: expected {_shown(one)}, got {_shown(other)}"
         for name, (one, other) in pairs.items()
         if not _same(one, other)
     ]
@@ -155,6 +159,10 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     parts = value.items() if isinstance(value, dict) else enumerate(value)
     for part, one in parts:
         yield from _flat(one, f"{name} / {part}" if name else str(part))
+
+
+def _shown(figure: Any) -> str:
+    return "nothing" if figure is ABSENT else json.dumps(figure, ensure_ascii=False)
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -193,6 +201,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="welm_golden_run_") as temporary:
         got = figures(Path(options.folder or temporary).absolute())
     file = figures_file(version("jax"))
+    if not file.exists() and options.write is None:
+        sys.exit(f"golden run: there are no figures in {file}\n{WHAT_TO_DO}")
     found = differences(_read(file) if file.exists() else {}, got)
     count = f"{len(found)} figure{'s' * (len(found) != 1)}"
     if not found:

@@ -56,11 +56,11 @@ def test_each_figure_that_differs_is_named_and_no_other():
         (0.0, 1e-5, []),
         (0.0, 1.1e-5, ["loss: expected 0.0, got 1.1e-05"]),
         (7, 7.0, ["loss: expected 7, got 7.0"]),
-        (None, 7.0, ["loss: expected None, got 7.0"]),
-        (7.0, math.nan, ["loss: expected 7.0, got nan"]),
-        (True, 1, ["loss: expected True, got 1"]),
-        ([1, 2], [1], ["loss / 1: expected 2, got absent"]),
-        ([1], [1, 2], ["loss / 1: expected absent, got 2"]),
+        (None, 7.0, ["loss: expected null, got 7.0"]),
+        (7.0, math.nan, ["loss: expected 7.0, got NaN"]),
+        (True, 1, ["loss: expected true, got 1"]),
+        ([1, 2], [1], ["loss / 1: expected 2, got nothing"]),
+        ([1], [1, 2], ["loss / 1: expected nothing, got 2"]),
     ],
 )
 def test_numbers_with_a_fraction_may_differ_a_little_and_nothing_else(expected, got, lines):
@@ -122,13 +122,25 @@ def test_a_difference_is_printed_with_what_to_do_and_writing_it_explains_it(
         called(monkeypatch, tmp_path, other)
     assert str(ended.value).startswith(f"golden run: 1 figure differs from {FILE.name}\n")
     digest = figures["curation"]["ledger_digest"]
-    named = f"curation / ledger_digest: expected {digest}, got abc\n"
+    named = f'curation / ledger_digest: expected "{digest}", got "abc"\n'
     assert capsys.readouterr().out == named
     file, changes = called(monkeypatch, tmp_path, other, "--write", "A rule more.")
     assert json.loads(file.read_text()) == other
     assert changes.read_text() == golden_run.changes_line(file, "A rule more.")
     called(monkeypatch, tmp_path, other, "--write", "Nothing is other now.")
     assert "Nothing is other now." not in changes.read_text()
+    file.write_bytes(b"{}")
+    called(monkeypatch, tmp_path, other, "--write", "A first time.")
+    assert json.loads(file.read_text()) == other
+
+
+def test_a_jax_without_figures_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(golden_run, "GOLDEN", tmp_path)
+    monkeypatch.setattr(golden_run, "figures", lambda _: {})
+    monkeypatch.setattr(golden_run, "version", lambda _: "0.99.3")
+    monkeypatch.setattr(sys, "argv", ["golden_run"])
+    with pytest.raises(SystemExit, match="there are no figures in .*run_jax_0.99.json\nIf your"):
+        golden_run.main()
 
 
 @pytest.mark.parametrize("why", [" ", "one\ntwo"])
