@@ -6,7 +6,6 @@ nothing of what a row means.
 """
 
 import errno
-import itertools
 import subprocess
 import sys
 import tempfile
@@ -63,7 +62,11 @@ def _rows(stream: BinaryIO) -> Iterator[dict[str, Any]]:
             names = batch.schema.names
             columns: dict[str, list[Any]] = {}
             for name in names:
-                same = [*map(_values, itertools.compress(batch.columns, map(name.__eq__, names)))]
+                same = [
+                    _values(column)
+                    for column, its_name in zip(batch.columns, names, strict=True)
+                    if its_name == name
+                ]
                 columns[name] = same[0] if len(same) == 1 else [*zip(*same, strict=True)]
             for row in range(batch.num_rows):
                 yield {name: values[row] for name, values in columns.items()}
@@ -151,10 +154,9 @@ def main(fields: Sequence[str]) -> int:
     """Reads the file at standard input; returns the status that says how that ended."""
     try:
         _send(sys.stdin.buffer, fields, sys.stdout.buffer)
-    except BrokenPipeError:  # nobody reads on
-        return 0
     except OSError as error:
-        return _UNREADABLE if error.errno else _DAMAGED
+        # Arrow's own have no number; a broken pipe says that what was sent is not Arrow's.
+        return _UNREADABLE if error.errno not in (None, errno.EPIPE) else _DAMAGED
     except Exception as error:  # Arrow's words for damage are too many to name
         print(error, file=sys.stderr)
         return _DAMAGED
