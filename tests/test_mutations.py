@@ -6,7 +6,14 @@ import jax
 import numpy as np
 import pytest
 
+from beam_pipelines import characters, decontaminate, dedup, ideographs, text_classifier
 from tests import tiny_corpus
+from tests.beam import (
+    test_clean_classifier,
+    test_decontaminate,
+    test_dedup,
+    test_offensive_text,
+)
 from tests.evaluate import test_planted_models
 from tests.model import test_decoder, test_gpt_neox_parity
 from tests.tasks import test_judgement, test_prompted, test_scores
@@ -114,3 +121,93 @@ def test_demonstrations_that_hold_the_question_break_the_law_against_them(monkey
         test_prompted.test_no_question_is_among_its_demonstrations(
             Tokenizer(tiny_corpus.tokenizer_file())
         )
+
+
+def test_one_17_gram_for_two_breaks_the_decision_about_contamination(monkeypatch, tmp_path):
+    monkeypatch.setattr(decontaminate, "MOST_SHARED", 0)
+    assert_decision_breaks(tmp_path)
+
+
+def test_at_least_for_more_than_breaks_the_decision_about_contamination(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        decontaminate, "is_contaminated", lambda one: one.places >= decontaminate.MOST_SHARED
+    )
+    assert_decision_breaks(tmp_path)
+
+
+@pytest.mark.parametrize("characters", [16, 18])
+def test_grams_of_another_length_break_the_decision_about_contamination(
+    monkeypatch, tmp_path, characters
+):
+    monkeypatch.setattr(decontaminate, "NGRAM", characters)
+    assert_decision_breaks(tmp_path)
+
+
+def assert_decision_breaks(folder):
+    with pytest.raises(AssertionError):
+        test_decontaminate.test_18_characters_or_two_times_17_contaminate_and_17_or_16_do_not(
+            folder
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "run", "counts"),
+    [
+        ("LEAST_CHARACTERS", 59, "x" * 59, False),
+        ("LEAST_CHARACTERS", 61, "x" * 60, True),
+        ("LEAST_IDEOGRAPHS", 11, "一二三四五六七八九十甲 abcdefg", False),
+        ("LEAST_IDEOGRAPHS", 13, "一二三四五六七八九十甲乙 abcdefg", True),
+    ],
+)
+def test_another_bound_of_a_run_breaks_what_counts(monkeypatch, tmp_path, name, value, run, counts):
+    monkeypatch.setattr(decontaminate, name, value)
+    with pytest.raises(AssertionError):
+        test_decontaminate.test_a_run_counts_by_its_ideographs_or_by_its_length(
+            tmp_path, run, counts
+        )
+
+
+def test_a_bound_asked_of_the_text_and_not_of_the_run_breaks_what_counts(monkeypatch, tmp_path):
+    def of_the_text(codes, begins, lengths):
+        is_chinese = decontaminate._IS_IDEOGRAPH[codes].mean() > 0.1
+        return lengths >= (decontaminate.NGRAM if is_chinese else decontaminate.LEAST_CHARACTERS)
+
+    monkeypatch.setattr(decontaminate, "_are_long", of_the_text)
+    with pytest.raises(AssertionError):
+        test_decontaminate.test_a_few_english_words_are_nobodys_and_many_are_somebodys_in_any_text(
+            tmp_path, test_decontaminate.passage(1)
+        )
+
+
+def test_a_rank_that_knows_no_contamination_loses_clean_text(monkeypatch, tmp_path):
+    monkeypatch.setattr(dedup, "_CONTAMINATED", 0)
+    for signature in (test_dedup.MINHASH, test_dedup.SIMHASH):
+        with pytest.raises(AssertionError):
+            test_dedup.test_a_contaminated_text_displaces_no_clean_one(signature, 1)
+    with pytest.raises(AssertionError):
+        test_decontaminate.test_no_clean_text_is_lost_to_one_that_is_contaminated(tmp_path)
+
+
+@pytest.mark.parametrize("edge", ["_BEGINS", "_ENDS"])
+def test_words_without_one_edge_are_found_in_others(monkeypatch, tmp_path, edge):
+    monkeypatch.setattr(characters, edge, np.uint32(0))
+    text = "A class of a classic institution, massive and assembled."
+    with pytest.raises(AssertionError):
+        test_offensive_text.test_words_in_letters_are_whole_words(tmp_path, f"{text} Mass", "")
+
+
+def test_a_label_without_a_text_to_train_on_breaks_its_refusal(monkeypatch, tmp_path, capfd):
+    monkeypatch.setattr(text_classifier, "_require_both", lambda *_: None)
+    with pytest.raises(AssertionError):
+        test_clean_classifier.test_a_label_whose_texts_are_one_template_is_refused(
+            tmp_path, capfd, True, "left to train on"
+        )
+
+
+def test_radicals_left_as_they_are_hide_a_copy(monkeypatch, tmp_path):
+    plain = np.array(characters._FOLD)
+    radicals = list(ideographs.PLAIN_FORMS)
+    plain[radicals] = radicals
+    monkeypatch.setattr(characters, "_FOLD", plain)
+    with pytest.raises(AssertionError):
+        test_decontaminate.test_radicals_and_compatibility_ideographs_do_not_hide_a_copy(tmp_path)
