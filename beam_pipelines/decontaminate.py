@@ -2,15 +2,16 @@
 
 Compared are 17-grams of characters without blanks and punctuation, in lower case, full width as
 half, Traditional as Simplified: a copy in the other script is a copy. 17 letters are four words or
-a line of code, which anybody may write, and so is a date between two others. So a run of 17-grams
-counts only from 12 ideographs, kana or Hangul on, or from 60 characters of any kind, some 13 words,
-in whichever text it occurs. Knows nothing of files, nor of what the evaluation is for.
+a line of code, and 17 digits are two dates, which anybody may write. So a run of 17-grams counts
+only if one of them is mostly ideographs, kana or Hangul, or if it has 60 characters, some 13 words.
+That is asked of the run, in whichever text it occurs, and a longer run never counts less. Knows
+nothing of files, nor of what the evaluation is for.
 
 Source: WeLM section 2.1 (two 17-grams); what a run must have is our choice.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,8 +23,8 @@ from beam_pipelines.ideographs import simplified
 
 NGRAM = 17
 MOST_SHARED = 1  # places in a document at which a 17-gram of an evaluation text begins
-LEAST_IDEOGRAPHS = 12  # of a run; two dates and what is between them have up to 11
-LEAST_CHARACTERS = 60  # of a run with fewer ideographs, in letters and digits
+LEAST_IDEOGRAPHS = 9  # in one 17-gram of a run; or
+LEAST_CHARACTERS = 60  # of a run
 _IS_IDEOGRAPH = np.isin(KINDS, (Kind.HAN, Kind.KANA, Kind.HANGUL))
 _TABLE_BITS = 27  # of a table of hashes that most lookups end at
 
@@ -62,11 +63,12 @@ def _read_index(folder: str, files: Sequence[tuple[Path, int]]) -> EvaluationInd
     hashes, numbers, too_short = [], [], {}
     for number, (task, mine) in enumerate(texts.items()):
         codes, lengths = _compared(sorted(mine))
-        found = np.unique(hash_ngrams(codes, lengths, NGRAM)[0])
-        hashes.append(found)
-        numbers.append(np.full(len(found), number))
-        begins = np.cumsum(lengths) - lengths
-        too_short[task] = int((~_are_long(codes, begins, lengths)).sum())
+        found, counts = hash_ngrams(codes, lengths, NGRAM)
+        starts = np.arange(len(found)) + _shifts(lengths, counts)[owners(counts)]
+        dense = np.bincount(owners(counts)[_are_dense(codes, starts)], minlength=len(lengths))
+        too_short[task] = int(((dense == 0) & (lengths < LEAST_CHARACTERS)).sum())
+        hashes.append(np.unique(found))
+        numbers.append(np.full(len(hashes[-1]), number))
     pairs, numbers = np.concatenate(hashes), np.concatenate(numbers)
     order = np.argsort(pairs, kind="stable")
     unique = np.unique(pairs)
@@ -103,14 +105,26 @@ def shared(texts: Sequence[str], index: EvaluationIndex) -> list[Shared]:
     """Looks each text up among the evaluation texts."""
     codes, lengths = _compared(texts)
     hashes, counts = hash_ngrams(codes, lengths, NGRAM)
+    # 1. The 17-grams that evaluation texts have too, and where they begin.
     likely = np.flatnonzero(index.is_known[_heads(hashes)])
     places = np.minimum(np.searchsorted(index.hashes, hashes[likely]), len(index.hashes) - 1)
     found = likely[index.hashes[places] == hashes[likely]] if len(index.hashes) else likely
     results = [NOTHING] * len(texts)
-    for text, runs in _long_runs(found, codes, lengths, counts):
-        begin, places = runs[0]
-        span = codes[begin : begin + len(places) + NGRAM - 1]
-        places = np.concatenate([mine for _, mine in runs])
+    if not len(found):
+        return results
+    text_of = owners(counts)[found]
+    starts = found + _shifts(lengths, counts)[text_of]
+    # 2. Their runs: where one does not begin a character behind the one before, or in its text.
+    firsts = np.flatnonzero((np.diff(found, prepend=-2) > 1) | (np.diff(text_of, prepend=-1) > 0))
+    sizes = np.diff(firsts, append=len(found))
+    # 3. The runs that count, and what they say of their texts.
+    is_dense = np.logical_or.reduceat(_are_dense(codes, starts), firsts)
+    counting = np.flatnonzero(is_dense | (sizes + NGRAM - 1 >= LEAST_CHARACTERS))
+    for text in np.unique(text_of[firsts[counting]]):
+        mine = counting[text_of[firsts[counting]] == text]
+        places = np.concatenate([found[firsts[run] : firsts[run] + sizes[run]] for run in mine])
+        begin = starts[firsts[mine[0]]]
+        span = codes[begin : begin + sizes[mine[0]] + NGRAM - 1]
         tasks = _tasks(hashes[places], index)
         results[text] = Shared(len(places), tasks, "".join(map(chr, span)))
     return results
@@ -121,42 +135,15 @@ def _compared(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     return simplified(codes), lengths
 
 
-def _long_runs(
-    found: np.ndarray, codes: np.ndarray, lengths: np.ndarray, counts: np.ndarray
-) -> Iterator[tuple[int, list[tuple[int, np.ndarray]]]]:
-    """The runs that count of each text that has any.
-
-    Args:
-      found: numbers of the 17-grams that evaluation texts have, in order.
-      codes: of all texts.
-      lengths: of each text.
-      counts: 17-grams of each text.
-
-    Yields:
-      The number of a text, and for each run where it begins among the codes, and its 17-grams.
-    """
-    texts = owners(counts)[found]
-    is_first = np.ones(len(found), bool)
-    is_first[1:] = (np.diff(found) > 1) | (np.diff(texts) > 0)
-    firsts = np.flatnonzero(is_first)
-    texts, sizes = texts[firsts], np.diff(firsts, append=len(found))
-    # A text has as many 17-grams fewer than characters as all of its kind.
-    begins = found[firsts] + (np.cumsum(lengths) - lengths - np.cumsum(counts) + counts)[texts]
-    is_long = _are_long(codes, begins, sizes + NGRAM - 1)
-    for text in np.unique(texts[is_long]):
-        mine = np.flatnonzero(is_long & (texts == text))
-        yield (
-            int(text),
-            [(int(begins[run]), found[firsts[run] : firsts[run] + sizes[run]]) for run in mine],
-        )
+def _shifts(lengths: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """From the number of a 17-gram to where it begins among the codes, int64 [texts]."""
+    return (np.cumsum(lengths) - lengths) - (np.cumsum(counts) - counts)
 
 
-def _are_long(codes: np.ndarray, begins: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Whether stretches of codes are long enough to count, bool [stretches]."""
+def _are_dense(codes: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Whether the 17-grams that begin there have ideographs enough, bool [starts]."""
     ideographs = np.concatenate([[0], np.cumsum(_IS_IDEOGRAPH[codes])])
-    ideographs = ideographs[begins + lengths] - ideographs[begins]
-    is_long = (ideographs >= LEAST_IDEOGRAPHS) | (lengths >= LEAST_CHARACTERS)
-    return is_long & (lengths >= NGRAM)
+    return ideographs[starts + NGRAM] - ideographs[starts] >= LEAST_IDEOGRAPHS
 
 
 def _tasks(hashes: np.ndarray, index: EvaluationIndex) -> dict[str, int]:

@@ -79,13 +79,12 @@ def probabilities(model: Any, texts: Sequence[str]) -> list[dict[str, float]]:
 
 def _characters(text: str) -> str:
     """Its first folded characters with a blank between each two, which are words to fastText."""
-    codes = np.empty(0, np.uint32)
-    for begin in range(0, len(text), _PIECE):
-        piece, _ = folded([text[begin : begin + _PIECE]])
-        codes = np.concatenate([codes, piece])
+    codes, _ = folded([text[:_PIECE]])
+    for begin in range(_PIECE, len(text), _PIECE):
         if len(codes) >= _MOST_CHARACTERS:
             break
-    return " ".join(map(chr, codes[:_MOST_CHARACTERS]))
+        codes = np.concatenate([codes, folded([text[begin : begin + _PIECE]])[0]])
+    return " ".join(codes[:_MOST_CHARACTERS].tobytes().decode("utf-32-le"))
 
 
 def train(examples: Sequence[Example]) -> tuple[Any, list[Example]]:

@@ -155,8 +155,8 @@ def assert_decision_breaks(folder):
     [
         ("LEAST_CHARACTERS", 59, "x" * 59, False),
         ("LEAST_CHARACTERS", 61, "x" * 60, True),
-        ("LEAST_IDEOGRAPHS", 11, "一二三四五六七八九十甲 abcdefg", False),
-        ("LEAST_IDEOGRAPHS", 13, "一二三四五六七八九十甲乙 abcdefg", True),
+        ("LEAST_IDEOGRAPHS", 8, "abcdefghi一二三四五六七八", False),
+        ("LEAST_IDEOGRAPHS", 10, "abcdefgh一二三四五六七八九", True),
     ],
 )
 def test_another_bound_of_a_run_breaks_what_counts(monkeypatch, tmp_path, name, value, run, counts):
@@ -168,11 +168,10 @@ def test_another_bound_of_a_run_breaks_what_counts(monkeypatch, tmp_path, name, 
 
 
 def test_a_bound_asked_of_the_text_and_not_of_the_run_breaks_what_counts(monkeypatch, tmp_path):
-    def of_the_text(codes, begins, lengths):
-        is_chinese = decontaminate._IS_IDEOGRAPH[codes].mean() > 0.1
-        return lengths >= (decontaminate.NGRAM if is_chinese else decontaminate.LEAST_CHARACTERS)
+    def of_all_texts(codes, starts):
+        return np.full(len(starts), decontaminate._IS_IDEOGRAPH[codes].mean() > 0.1)
 
-    monkeypatch.setattr(decontaminate, "_are_long", of_the_text)
+    monkeypatch.setattr(decontaminate, "_are_dense", of_all_texts)
     with pytest.raises(AssertionError):
         test_decontaminate.test_a_few_english_words_are_nobodys_and_many_are_somebodys_in_any_text(
             tmp_path, test_decontaminate.passage(1)

@@ -148,12 +148,15 @@ def test_a_few_english_words_are_nobodys_and_many_are_somebodys_in_any_text(tmp_
         ("x" * 60, True),
         ("what is the difference between 进程", False),
         ("2017年1月1日至2019年12月31日", False),
-        ("自2017年10月1日上午9时起至2019年12月31日下午5时", True),  # of 14 ideographs
+        ("刑期自2017年1月1日起至2019年12月31日止", False),  # twelve, in 17 at most eight
         ("public static void main(String[] args)", False),
         ("有限公司 All Rights Reserved", False),
         ("《Harry Potter》的作者是哪一位英国女作家", True),
-        ("一二三四五六七八九十甲 abcdefg", False),  # eleven
-        ("一二三四五六七八九十甲乙 abcdefg", True),
+        ("iPhone 6s Plus的屏幕尺寸是多少英寸", True),
+        ("abcdefgh一二三四五六七八九", True),  # nine of 17
+        ("abcdefghi一二三四五六七八", False),
+        ("一二三四abcdefghi五六七八", False),
+        ("一二三四五六七八九abcdefghijklmnopqrstuvwxyz", True),  # more letters take nothing away
         ("ひらがなとカタカナもじのもんだい", False),  # of 16
         ("ひらがなとカタカナもじのもんだいです", True),
         ("한글로 쓴 열일곱 글자가 넘는 문제 하나 둘", True),
@@ -204,7 +207,8 @@ def test_runs_are_found_as_by_a_slow_loop(tmp_path, seed):
             while text[end : end + 17] in grams:
                 end += 1
             run = text[at : end + 16]
-            if end > at and (sum(one >= "一" for one in run) >= 12 or len(run) >= 60):
+            dense = [sum(one >= "一" for one in text[n : n + 17]) > 8 for n in range(at, end)]
+            if any(dense) or (end > at and len(run) >= 60):
                 places += end - at
             at = end + 1
         expected.append(places)
