@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from beam_pipelines.ideographs import PLAIN_FORMS, simplified
+
 
 class Kind(IntEnum):
     """The kinds that the stages tell apart; what no range below lists is OTHER_LETTER."""
@@ -33,7 +35,8 @@ class Kind(IntEnum):
 
 # Inclusive ranges of code points; a later line wins where two overlap.
 _RANGES = (
-    (Kind.CONTROL, "00-1F 7F-9F AD 180E 200B-200F 202A-202E 2060-206F FE00-FE0F FEFF E0000-E01FF"),
+    (Kind.CONTROL, "00-1F 7F-9F AD 180E 200B-200F 202A-202E 2060-206F D800-DFFF FE00-FE0F FEFF"),
+    (Kind.CONTROL, "E0000-E01FF"),
     (Kind.BLANK, "09-0D 20 85 A0 1680 2000-200A 2028-2029 202F 205F 3000"),
     (Kind.PUNCTUATION, "21-2F 3A-40 5B-60 7B-7E A1 A7 AB B6-B7 BB BF 2010-2027 2030-205E"),
     (Kind.PUNCTUATION, "2E00-2E7F 3001-3003 3008-3011 3014-301F 3030 303D 30A0 30FB"),
@@ -147,9 +150,9 @@ def hash_ngrams(codes: np.ndarray, lengths: np.ndarray, n: int) -> tuple[np.ndar
     for start in range(n):
         hashes *= np.uint64(0x9E3779B97F4A7C15)
         hashes += wide[start : start + runs]
-    is_within = np.ones(len(codes), bool)
+    is_within, ends = np.ones(len(codes), bool), np.cumsum(lengths)
     for back in range(1, n):  # these begin so late that they cross the end of their text
-        is_within[np.maximum(np.cumsum(lengths) - back, 0)] = False
+        is_within[ends[ends >= back] - back] = False
     return scramble(hashes[is_within[:runs]]), np.maximum(lengths - n + 1, 0)
 
 
@@ -163,12 +166,14 @@ def scramble(numbers: np.ndarray) -> np.ndarray:
 def _fold_table() -> np.ndarray:
     """Code point -> what it counts as where texts are compared, 0 for what does not count.
 
-    Blanks and punctuation go, full-width forms become ASCII, ASCII becomes lower case.
+    Blanks and punctuation go, full-width forms become ASCII, ASCII becomes lower case, radicals and
+    compatibility ideographs become plain ideographs.
     """
     table = np.arange(len(KINDS), dtype=np.uint32)
     table[0xFF01:0xFF5F] = np.arange(0x21, 0x7F)
     is_upper = (table >= ord("A")) & (table <= ord("Z"))
     table[is_upper] += 32
+    table[list(PLAIN_FORMS)] = list(PLAIN_FORMS.values())
     ignored = (Kind.BLANK, Kind.CONTROL, Kind.PUNCTUATION, Kind.CLAUSE_MARK, Kind.BRACE, Kind.TAG)
     table[np.isin(KINDS, ignored)] = 0
     return table
@@ -178,7 +183,41 @@ _FOLD = _fold_table()
 
 
 def folded(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The code points of all texts that count where texts are compared, and how many each has."""
-    codes = _FOLD[np.frombuffer("".join(texts).encode("utf-32-le"), np.uint32)]
+    """The code points of all texts that count where texts are compared, and how many each has.
+
+    A lone surrogate does not count.
+    """
+    codes = _FOLD[_code_points(texts)]
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     return codes[codes > 0], np.bincount(owners(lengths)[codes > 0], minlength=len(texts))
+
+
+def _code_points(texts: Sequence[str]) -> np.ndarray:
+    return np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+# A word in letters and digits begins with a character of this bit, and ends with one of the other.
+_BEGINS, _ENDS = np.uint32(1 << 21), np.uint32(1 << 22)
+_IS_OF_WORD = np.isin(KINDS, (Kind.LATIN, Kind.DIGIT, Kind.OTHER_LETTER))
+
+
+def folded_words(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """As `folded` and `simplified`, with the edges of words marked in the code points.
+
+    Two runs of equal codes are then equal words: class is not found in classic, nor in two words.
+    Han, kana and Hangul have no words between blanks and no marks.
+    """
+    codes = _code_points(texts)
+    text_of = owners(np.fromiter(map(len, texts), np.int64, len(texts)))
+    is_shown = KINDS[codes] != Kind.CONTROL  # a soft hyphen parts no word
+    codes, text_of = codes[is_shown], text_of[is_shown]
+    is_of_word = _IS_OF_WORD[codes]
+    goes_on = is_of_word[1:] & is_of_word[:-1] & (text_of[1:] == text_of[:-1])
+    marks = np.where(is_of_word, _BEGINS | _ENDS, np.uint32(0))
+    marks[1:][goes_on] ^= _BEGINS
+    marks[:-1][goes_on] ^= _ENDS
+    codes = _FOLD[codes]
+    counts = codes > 0
+    return simplified(codes[counts]) | marks[counts], np.bincount(
+        text_of[counts], minlength=len(texts)
+    )

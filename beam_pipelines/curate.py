@@ -27,7 +27,7 @@ from typing import Any, Literal
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from beam_pipelines import decontaminate, dedup, filters
+from beam_pipelines import decontaminate, dedup, evaluation_text, filters
 from beam_pipelines.curated_files import (
     ASIDE,
     DEAD_LETTERS,
@@ -75,7 +75,7 @@ class CurationConfig:
         files that may be damaged, before nothing is written.
       drops_duplicates: whether duplicates are looked for at all.
       near_duplicates: how they are found: the recommended way, or the paper's.
-      evaluation_dir: JSONL files of text that must not be in the corpus; none if empty.
+      evaluation_dir: files of text that must not be in the corpus; none if empty.
       parts_languages: whether documents that are not Chinese go to datasets of their own, named
         <source>_<language>, so that a mixture can choose their share.
       held_out_fraction: share of each source's documents kept from training; at least one is.
@@ -249,7 +249,7 @@ def _files_named(config: CurationConfig, filter_config: FilterConfig) -> dict[st
     files = {name: [Path(getattr(filter_config, name))] for name in names}
     files = {name: mine for name, mine in files.items() if mine != [Path()]}
     if config.evaluation_dir:
-        files["evaluation_dir"] = decontaminate.evaluation_files(config.evaluation_dir)
+        files["evaluation_dir"] = evaluation_text.evaluation_files(config.evaluation_dir)
     return files
 
 
@@ -270,8 +270,8 @@ def _said(config: CurationConfig, filter_config: FilterConfig) -> dict[str, Any]
     said = {name: value for name, value in both.items() if name[-4:] != "_dir"}
     for name, files in _files_named(config, filter_config).items():
         said[name] = hashlib.sha256(b"".join(map(Path.read_bytes, files))).hexdigest()
-    if config.evaluation_dir:  # what no 17-gram can find
-        said["too_short_to_find"] = decontaminate.read_index(config.evaluation_dir).without_gram
+    if config.evaluation_dir:  # texts of which no run can count
+        said["too_short_to_find"] = decontaminate.read_index(config.evaluation_dir).too_short
     return said
 
 
@@ -361,6 +361,8 @@ def curate(
     if unknown := sorted(filter_config.rules.keys() - {*sources, filters.EVERY_SOURCE}):
         known = ", ".join(sources)
         print(f"rules for {', '.join(unknown)}: no such source; there are {known}", file=sys.stderr)
+    if config.evaluation_dir and (unread := evaluation_text.unread_files(config.evaluation_dir)):
+        print(unread, file=sys.stderr)
     pipeline = open_pipeline(beam_arguments)
     output = Path(config.output_dir).absolute()
     asked = _asked(config, filter_config, inputs)

@@ -2,8 +2,9 @@
 
 Exact: md5 over the text without blanks and punctuation, as the paper. Near: texts that share a band
 of their signatures are candidates, and their sketches decide. Of two duplicates the one of lower
-rank stays: the longer, then the one of smaller id, so the outcome depends on no order of arrival;
-the other is dropped if and only if one of its verified near duplicates has a lower rank (where a
+rank stays: the longer, then the one of smaller id, so the outcome depends on no order of arrival.
+A contaminated document comes after all others, for it will be dropped: no clean one is lost to it.
+The other is dropped if and only if one of its verified near duplicates has a lower rank (where a
 band has more than _MAX_RIVALS documents, one of so many). Records travel as arrays, dealt into
 parts in which those that concern one another meet. Knows nothing of files beyond a place (file,
 row) per key, nor of how a signature is made.
@@ -18,10 +19,11 @@ from beam_pipelines.characters import folded, owners
 from beam_pipelines.near_signatures import Signature
 
 MIN_NEAR_CHARACTERS = 60  # folded; shorter texts share too many n-grams by chance
+_CONTAMINATED = 1 << 40  # less worth than any text has characters
 _MAX_RIVALS = 64  # of one bucket, so that a page found a million times costs no million squared
 
 ID = (np.uint64, 2)  # of a document: its 128 bits
-RANK = [("characters", np.int64), ("doc_id", *ID)]
+RANK = [("worth", np.int64), ("doc_id", *ID)]
 PLACE = [("file", np.int32), ("row", np.int32)]
 BAND = np.dtype([*RANK, ("band", np.uint64)])
 PAIR = np.dtype([("better", *ID), ("doc_id", *ID)])  # candidates, the one of lower rank first
@@ -46,7 +48,12 @@ def challenge_type(sketch: np.dtype) -> np.dtype:
 
 
 def make_keys(
-    texts: Sequence[str], doc_ids: Sequence[str], file: int, row: int, signature: Signature
+    texts: Sequence[str],
+    doc_ids: Sequence[str],
+    file: int,
+    row: int,
+    signature: Signature,
+    are_contaminated: Sequence[bool] | bool = False,
 ) -> np.ndarray:
     """Makes the keys of documents that lie in consecutive rows of one file.
 
@@ -56,6 +63,7 @@ def make_keys(
       file: the number of the file.
       row: the row of the first of them.
       signature: by which near duplicates are found.
+      are_contaminated: whether each of them, or all, will be dropped for evaluation text.
 
     Returns:
       Records of `key_type`. A document with fewer than MIN_NEAR_CHARACTERS folded characters has
@@ -63,7 +71,8 @@ def make_keys(
     """
     codes, lengths = folded(texts)
     keys = np.zeros(len(texts), key_type(signature))
-    keys["characters"] = np.fromiter(map(len, texts), np.int64, len(texts))
+    keys["worth"] = np.fromiter(map(len, texts), np.int64, len(texts))
+    keys["worth"] -= np.where(are_contaminated, _CONTAMINATED, 0)
     keys["doc_id"] = np.frombuffer(bytes.fromhex("".join(doc_ids)), ">u8").reshape(-1, 2)
     keys["file"], keys["row"] = file, row + np.arange(len(texts))
     keys["folded"] = lengths
@@ -113,7 +122,7 @@ def deal_bands(keys: np.ndarray, parts: int) -> Parts:
     """Deals the bands (BAND) of keys into parts so that equal bands meet in one."""
     keys = keys[keys["folded"] >= MIN_NEAR_CHARACTERS]
     bands = np.empty(keys["bands"].size, BAND)
-    bands["characters"] = np.repeat(keys["characters"], keys["bands"].shape[1])
+    bands["worth"] = np.repeat(keys["worth"], keys["bands"].shape[1])
     bands["doc_id"] = np.repeat(keys["doc_id"], keys["bands"].shape[1], axis=0)
     bands["band"] = keys["bands"].reshape(-1)
     return _deal(bands["band"] % np.uint64(parts), bands)
@@ -166,7 +175,7 @@ def challenges(met: Mapping[str, Iterable[np.ndarray]], parts: int) -> Parts:
     better = sketches[_places(sketches["doc_id"], pairs["better"])]
     found = np.empty(len(pairs), challenge_type(sketches.dtype))
     found["challenged"] = pairs["doc_id"]
-    for name in ("characters", "doc_id", "sketch"):
+    for name in ("worth", "doc_id", "sketch"):
         found[name] = better[name]
     yield from _deal(found["challenged"][:, 0] % np.uint64(parts), found)
 
@@ -233,5 +242,5 @@ def _places(ids: np.ndarray, wanted: np.ndarray) -> list[int]:
 
 
 def _rank(records: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The rank as sort keys for lexsort, the weightiest last: more characters, then smaller id."""
-    return records["doc_id"][:, 1], records["doc_id"][:, 0], -records["characters"]
+    """The rank as sort keys for lexsort, the weightiest last: more worth, then smaller id."""
+    return records["doc_id"][:, 1], records["doc_id"][:, 0], -records["worth"]

@@ -42,7 +42,7 @@ from beam_pipelines.ledger import Counts, Ledger
 from beam_pipelines.near_signatures import Signature
 from beam_pipelines.read_sources import InputFile, Record, RecordReader
 
-# What is set aside: `shared` is JSON of decontaminate.Shared where it is too much, else empty.
+# What is set aside: `shared` is JSON of decontaminate.Shared where it contaminates, else empty.
 ASIDE_SCHEMA = pa.schema([*SCHEMA, SOURCE_BYTES, ("shared", pa.string())])
 _BATCH_RECORDS = 256
 _BATCH_BYTES = 4 << 20
@@ -95,13 +95,15 @@ def clean_file(
                 name: [getattr(record.outcome, name) for record in passed] for name in SCHEMA.names
             }
             texts = columns["text"]
-            keys.append(dedup.make_keys(texts, columns["doc_id"], file, row, signature))
+            leaks = _too_much_shared(texts, index) if index else [""] * len(passed)
+            is_leak = [leak != "" for leak in leaks]
+            keys.append(dedup.make_keys(texts, columns["doc_id"], file, row, signature, is_leak))
             columns["attributes"] = [
                 json.dumps({**scores, **dedup.attributes(key)})
                 for scores, key in zip(columns["attributes"], keys[-1], strict=True)
             ]
             columns["source_bytes"] = [record.length for record in passed]
-            columns["shared"] = _too_much_shared(texts, index) if index else [""] * len(passed)
+            columns["shared"] = leaks
             aside.write_table(pa.table(columns, schema=ASIDE_SCHEMA))
             row += len(passed)
     if dead_letters:
@@ -115,7 +117,7 @@ def clean_file(
 
 def _too_much_shared(texts: list[str], index: decontaminate.EvaluationIndex) -> list[str]:
     return [
-        json.dumps(one._asdict()) if one.places > decontaminate.MOST_SHARED else ""
+        json.dumps(one._asdict()) if decontaminate.is_contaminated(one) else ""
         for one in decontaminate.shared(texts, index)
     ]
 

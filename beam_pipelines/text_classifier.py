@@ -8,22 +8,28 @@ of what the labels mean.
 import argparse
 import functools
 import hashlib
+import itertools
 import json
 import os
 import random
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from beam_pipelines.characters import folded
 from beam_pipelines.dedup import make_keys
 from beam_pipelines.near_signatures import SIGNATURES
+from beam_pipelines.text_files import json_values
 from welm_jax.failures import ArgumentParser, InputError
 
 HELD_OUT = 5  # one cluster in so many
 LEAST_OF_A_LABEL = 20
-_MOST_CHARACTERS = 2000  # of a text that are looked at
+_MOST_CHARACTERS = 2000  # of a text, blanks and marks aside, that are looked at
+_PIECE = 3000  # folded at a time: most texts have as many as are looked at in their first piece
 _PREFIX = "__label__"
 # Characters in place of words: fastText's own defaults know blanks only, and are at chance.
 _TRAINING = {"wordNgrams": 2, "minn": 0, "maxn": 0, "dim": 32, "epoch": 10, "lr": 0.5}
@@ -72,9 +78,13 @@ def probabilities(model: Any, texts: Sequence[str]) -> list[dict[str, float]]:
 
 
 def _characters(text: str) -> str:
-    """Its folded characters with a blank between each two, which are words to fastText."""
-    codes, _ = folded([text[:_MOST_CHARACTERS]])
-    return " ".join(map(chr, codes))
+    """Its first folded characters with a blank between each two, which are words to fastText."""
+    codes, _ = folded([text[:_PIECE]])
+    for begin in range(_PIECE, len(text), _PIECE):
+        if len(codes) >= _MOST_CHARACTERS:
+            break
+        codes = np.concatenate([codes, folded([text[begin : begin + _PIECE]])[0]])
+    return " ".join(codes[:_MOST_CHARACTERS].tobytes().decode("utf-32-le"))
 
 
 def train(examples: Sequence[Example]) -> tuple[Any, list[Example]]:
@@ -112,27 +122,24 @@ def read_examples(path: Path, allowed: Collection[str], seed: int) -> list[Examp
       seed: of the draw.
 
     Raises:
-      InputError: a line is something else, or a label has too few.
+      InputError: a line is something else, or a label has too few, or too few that differ.
     """
     by_label: dict[str, list[str]] = {label: [] for label in allowed}
-    try:
-        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-            if line.strip():
-                one = json.loads(line)
-                text, label = one["text"], one["label"]
-                if not isinstance(text, str) or not _may_be(label, allowed):
-                    words = f"one of {', '.join(allowed)}" if allowed else "a word without blanks"
-                    raise ValueError(f"line {number}: the label is {words}")
-                by_label.setdefault(label, []).append(text)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f'{path} cannot be used ({error}); each line is {{"text": ..., "label": ...}}'
-        ) from error
+    for line, one in json_values(path, _unrepeated):
+        try:
+            label, text = _label_and_text(one, allowed)
+        except ValueError as error:
+            raise InputError(
+                f'{path} cannot be used (line {line}: {error}); each line is {{"text": ..., '
+                '"label": ...}'
+            ) from error
+        by_label.setdefault(label, []).append(text)
     count = min(map(len, by_label.values()), default=0)
     if count < LEAST_OF_A_LABEL or len(by_label) < 2:
         counts = ", ".join(f"{len(mine)} {label}" for label, mine in by_label.items())
         raise InputError(
-            f"there are {counts or 'none'}; {LEAST_OF_A_LABEL} of each of two labels are the least"
+            f"{path}: there are {counts or 'none'}; {LEAST_OF_A_LABEL} of each of two labels are "
+            "the least"
         )
     drawn = random.Random(seed)
     pairs = [
@@ -140,20 +147,46 @@ def read_examples(path: Path, allowed: Collection[str], seed: int) -> list[Examp
     ]
     drawn.shuffle(pairs)
     clusters = find_clusters([text for text, _ in pairs])
-    if len({cluster % HELD_OUT == 0 for cluster in clusters}) == 1:
-        raise InputError(f"{path} has too few texts that are no near duplicates of one another")
-    return [Example(*pair, cluster) for pair, cluster in zip(pairs, clusters, strict=True)]
+    examples = [Example(*pair, cluster) for pair, cluster in zip(pairs, clusters, strict=True)]
+    _require_both(examples, path)
+    return examples
 
 
-def _may_be(label: Any, allowed: Collection[str]) -> bool:
-    if not isinstance(label, str):
-        return False
-    return label in allowed if allowed else bool(label) and not any(map(str.isspace, label))
+def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object with None for a key that occurs twice, which is wrong only where it is read."""
+    counts = Counter(name for name, _ in pairs)
+    return {name: value if counts[name] == 1 else None for name, value in pairs}
+
+
+def _label_and_text(one: Any, allowed: Collection[str]) -> tuple[str, str]:
+    """The label and the text of an example; a ValueError says what is wrong with it."""
+    label, text = (one.get(name) if isinstance(one, dict) else None for name in ("label", "text"))
+    if not isinstance(text, str):
+        raise ValueError("text is a string, given once")
+    if allowed and label not in allowed:
+        raise ValueError(f"the label is one of {', '.join(allowed)}")
+    # fastText ends a label at a blank or a control character.
+    if not isinstance(label, str) or " " in label or not (label and label.isprintable()):
+        raise ValueError("the label is a word without blanks")
+    return label, text
+
+
+def _require_both(examples: Sequence[Example], path: Path) -> None:
+    """Refuses a label that would have nothing to learn from, or nothing to be measured on."""
+    there = {(one.label, one.cluster % HELD_OUT == 0) for one in examples}
+    names = {True: "kept out to measure on", False: "left to train on"}
+    for label, is_held in itertools.product(sorted({one.label for one in examples}), names):
+        if (label, is_held) not in there:
+            groups = len({one.cluster for one in examples if one.label == label})
+            raise InputError(
+                f"{path}: of the texts of {label} none is {names[is_held]} (groups of near "
+                f"duplicates, which stay together: {groups}); add texts of {label} that differ"
+            )
 
 
 def find_clusters(texts: Sequence[str]) -> list[int]:
     """A number for each text, the same for near duplicates, else as good as drawn."""
-    names = [hashlib.md5(text.encode()).hexdigest() for text in texts]
+    names = [hashlib.md5(text.encode("utf-8", "surrogatepass")).hexdigest() for text in texts]
     keys = make_keys(texts, names, 0, 0, SIGNATURES["minhash"])
     parent = list(range(len(texts)))
 

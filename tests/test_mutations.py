@@ -1,16 +1,40 @@
 """Faults that run without an error, each shown to break the law that is there to catch it."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from beam_pipelines import (
+    characters,
+    curate,
+    decontaminate,
+    dedup,
+    ideographs,
+    parquet_rows,
+    text_classifier,
+    text_encoding,
+    warc,
+)
 from tests import golden_run, test_golden_run, tiny_corpus
+from tests.beam import (
+    test_clean_classifier,
+    test_curate,
+    test_decontaminate,
+    test_dedup,
+    test_offensive_text,
+    test_parquet_rows,
+    test_runner,
+    test_text_encoding,
+    test_warc,
+)
 from tests.evaluate import test_planted_models
 from tests.model import test_decoder, test_gpt_neox_parity
 from tests.tasks import test_judgement, test_prompted, test_scores
 from tests.train import test_step
+from welm_jax import failures
 from welm_jax.decode import rank
 from welm_jax.model import decoder, masks
 from welm_jax.tasks import demonstrations, judgement, scores
@@ -132,3 +156,149 @@ def test_lists_that_are_not_looked_into_break_the_comparison_of_golden_figures(m
     )
     with pytest.raises(ValueError, match="not enough values to unpack"):
         test_golden_run.test_each_figure_that_differs_is_named_and_no_other()
+
+
+def test_one_17_gram_for_two_breaks_the_decision_about_contamination(monkeypatch, tmp_path):
+    monkeypatch.setattr(decontaminate, "MOST_SHARED", 0)
+    assert_decision_breaks(tmp_path)
+
+
+def test_at_least_for_more_than_breaks_the_decision_about_contamination(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        decontaminate, "is_contaminated", lambda one: one.places >= decontaminate.MOST_SHARED
+    )
+    assert_decision_breaks(tmp_path)
+
+
+@pytest.mark.parametrize("characters", [16, 18])
+def test_grams_of_another_length_break_the_decision_about_contamination(
+    monkeypatch, tmp_path, characters
+):
+    monkeypatch.setattr(decontaminate, "NGRAM", characters)
+    assert_decision_breaks(tmp_path)
+
+
+def assert_decision_breaks(folder):
+    with pytest.raises(AssertionError):
+        test_decontaminate.test_18_characters_or_two_times_17_contaminate_and_17_or_16_do_not(
+            folder
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "run", "counts"),
+    [
+        ("LEAST_CHARACTERS", 59, "x" * 59, False),
+        ("LEAST_CHARACTERS", 61, "x" * 60, True),
+        ("LEAST_IDEOGRAPHS", 8, "abcdefghi一二三四五六七八", False),
+        ("LEAST_IDEOGRAPHS", 10, "abcdefgh一二三四五六七八九", True),
+    ],
+)
+def test_another_bound_of_a_run_breaks_what_counts(monkeypatch, tmp_path, name, value, run, counts):
+    monkeypatch.setattr(decontaminate, name, value)
+    with pytest.raises(AssertionError):
+        test_decontaminate.test_a_run_counts_by_its_ideographs_or_by_its_length(
+            tmp_path, run, counts
+        )
+
+
+def test_a_bound_asked_of_the_text_and_not_of_the_run_breaks_what_counts(monkeypatch, tmp_path):
+    def of_all_texts(codes, starts):
+        return np.full(len(starts), decontaminate._IS_IDEOGRAPH[codes].mean() > 0.1)
+
+    monkeypatch.setattr(decontaminate, "_are_dense", of_all_texts)
+    with pytest.raises(AssertionError):
+        test_decontaminate.test_a_few_english_words_are_nobodys_and_many_are_somebodys_in_any_text(
+            tmp_path, test_decontaminate.passage(1)
+        )
+
+
+def test_a_rank_that_knows_no_contamination_loses_clean_text(monkeypatch, tmp_path):
+    monkeypatch.setattr(dedup, "_CONTAMINATED", 0)
+    for signature in (test_dedup.MINHASH, test_dedup.SIMHASH):
+        with pytest.raises(AssertionError):
+            test_dedup.test_a_contaminated_text_displaces_no_clean_one(signature, 1)
+    with pytest.raises(AssertionError):
+        test_decontaminate.test_no_clean_text_is_lost_to_one_that_is_contaminated(tmp_path)
+
+
+@pytest.mark.parametrize("edge", ["_BEGINS", "_ENDS"])
+def test_words_without_one_edge_are_found_in_others(monkeypatch, tmp_path, edge):
+    monkeypatch.setattr(characters, edge, np.uint32(0))
+    text = "A class of a classic institution, massive and assembled."
+    with pytest.raises(AssertionError):
+        test_offensive_text.test_words_in_letters_are_whole_words(tmp_path, f"{text} Mass", "")
+
+
+def test_a_label_without_a_text_to_train_on_breaks_its_refusal(monkeypatch, tmp_path, capfd):
+    monkeypatch.setattr(text_classifier, "_require_both", lambda *_: None)
+    with pytest.raises(AssertionError):
+        test_clean_classifier.test_a_label_whose_texts_are_one_template_is_refused(
+            tmp_path, capfd, True, "left to train on"
+        )
+
+
+def test_radicals_left_as_they_are_hide_a_copy(monkeypatch, tmp_path):
+    plain = np.array(characters._FOLD)
+    radicals = list(ideographs.PLAIN_FORMS)
+    plain[radicals] = radicals
+    monkeypatch.setattr(characters, "_FOLD", plain)
+    with pytest.raises(AssertionError):
+        test_decontaminate.test_radicals_and_compatibility_ideographs_do_not_hide_a_copy(tmp_path)
+
+
+def test_a_record_that_does_not_lead_to_the_next_breaks_the_law_of_lost_bytes(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(warc._Stream, "take_end", lambda *_: True)
+    with pytest.raises(AssertionError):
+        test_warc.test_what_does_not_reconcile_costs_no_sound_record(
+            tmp_path, test_warc.conversion("春眠", 1, length="5"), b"\r\n"
+        )
+
+
+def test_a_reader_that_gives_up_breaks_the_law_of_lost_bytes(tmp_path, monkeypatch):
+    def give_up(stream):
+        while stream.line():
+            stream.forget()
+
+    monkeypatch.setattr(warc._Stream, "seek_next_record", give_up)
+    with pytest.raises(AssertionError, match="后"):
+        test_warc.test_what_does_not_reconcile_costs_no_sound_record(tmp_path, b"<html>", b"\r\n")
+
+
+def test_rows_that_nobody_counts_vanish(tmp_path, monkeypatch):
+    script = Path(parquet_rows.__file__).read_text(encoding="utf-8")
+    mutated = tmp_path / "mutated.py"
+    mutated.write_text(script.replace("if declared != found:", "if False:"), encoding="utf-8")
+    monkeypatch.setattr(parquet_rows, "__file__", str(mutated))
+    with pytest.raises(AssertionError):
+        test_parquet_rows.test_rows_are_held_against_what_the_file_says(tmp_path)
+
+
+def test_a_newline_out_of_step_breaks_lines_of_utf_16(tmp_path, monkeypatch):
+    def split(self, chunks):
+        for chunk in chunks:
+            for piece in chunk.split(self.newline):
+                yield piece + self.newline, True
+
+    monkeypatch.setattr(text_encoding.TextEncoding, "pieces", split)
+    with pytest.raises(AssertionError):
+        test_text_encoding.test_lines_of_any_encoding_are_records(
+            tmp_path, "utf-16-be", monkeypatch
+        )
+
+
+def test_dead_letters_weighed_by_bytes_alone_break_the_law_of_records(tmp_path, monkeypatch):
+    monkeypatch.setattr(curate, "_unreadable_shares", lambda _: (0.0, 0.0))
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        test_curate.test_records_count_as_well_as_bytes(tmp_path)
+
+
+def test_a_failure_that_keeps_its_class_is_not_that_of_the_command(capfd, monkeypatch):
+    monkeypatch.setattr(test_runner, "on_worker", lambda step: step)
+    error = OSError(28, "No space left on device", "a")
+    with pytest.raises(OSError, match="No space left on device"):
+        test_runner.test_a_failure_in_a_step_is_the_failure_of_the_command(
+            capfd, error, failures.StopAndLook, "[Errno 28] No space"
+        )

@@ -5,12 +5,13 @@ import random
 
 import pytest
 
-from beam_pipelines import clean_classifier
+from beam_pipelines import clean_classifier, text_classifier
 from beam_pipelines.clean_classifier import clean_probabilities, load, train
 from beam_pipelines.document import Document, DropReason
 from beam_pipelines.filters import FilterConfig, judge
 from beam_pipelines.ledger import Ledger
 from beam_pipelines.read_sources import Record
+from beam_pipelines.text_classifier import HELD_OUT, find_clusters
 from tests.tiny_corpus import document
 from welm_jax.failures import InputError, run_door
 
@@ -73,7 +74,9 @@ def test_the_stage_keeps_what_is_above_the_threshold_and_its_score(trained):
     ("lines", "message"),
     [
         ([{"text": "x", "label": "good"}], "line 1: the label is one of clean, noise"),
-        ([{"label": "clean"}], "cannot be used .*each line is"),
+        ([{"label": "clean"}], "cannot be used .line 1: text is a string.*each line is"),
+        ([{"text": "x", "label": ["clean"]}], "line 1: the label is one of clean, noise"),
+        (["clean"], "line 1: text is a string, given once"),
         (examples(20), "there are 20 clean, 10 noise; 20 of each of two labels are the least"),
     ],
 )
@@ -85,3 +88,75 @@ def test_examples_that_cannot_be_used_are_refused(tmp_path, capfd, lines, messag
     with pytest.raises(InputError, match=message):
         raise InputError(line)
     assert not (tmp_path / "m.bin").exists()
+
+
+@pytest.mark.parametrize(
+    ("is_held", "lacks"), [(True, "left to train on"), (False, "kept out to measure on")]
+)
+def test_a_label_whose_texts_are_one_template_is_refused(tmp_path, capfd, is_held, lacks):
+    template = next(
+        text
+        for text in map(noise, range(100))
+        if (find_clusters([text])[0] % HELD_OUT == 0) == is_held
+    )
+    lines = examples(60)[:60] + [{"text": template, "label": "noise"}] * 60
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    arguments = ["train", str(tmp_path / "a.jsonl"), "--model", str(tmp_path / "m.bin")]
+    assert run_door(clean_classifier.main, arguments, "clean_classifier") == 2
+    assert (
+        f"a.jsonl: of the texts of noise none is {lacks} (groups of near duplicates, which stay "
+        "together: 1); add texts of noise that differ"
+    ) in capfd.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_what_nobody_reads_does_no_harm_to_labelled_texts(trained, tmp_path):
+    """A byte order mark, a cut emoji, NaN and keys that stand twice where none is asked for."""
+    lines = []
+    for one in examples(400):
+        fields = json.dumps({**one, "text": "\ud83d".join(one["text"][:3]) + one["text"][3:]})
+        lines.append(
+            fields[:-1] + ', "score": NaN, "by": {"text": 1, "text": 2}, "id": 1, "id": 2}'
+        )
+    (tmp_path / "a.jsonl").write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8", newline="")
+    report = train(tmp_path / "a.jsonl", tmp_path / "a.bin", seed=0)
+    assert report["accuracy"] > 0.95 and report["examples"] + report["held_out"] == 400
+
+
+@pytest.mark.parametrize("twice", ["text", "label"])
+def test_a_key_that_is_read_stands_once(tmp_path, twice):
+    line = json.dumps({"text": "好", "label": "clean"})
+    (tmp_path / "a.jsonl").write_text(f'{line}\n{line[:-1]}, "{twice}": "clean"}}\n')
+    with pytest.raises(
+        InputError, match="a.jsonl cannot be used .line 2: the label is|line 2: text"
+    ):
+        train(tmp_path / "a.jsonl", tmp_path / "a.bin", seed=0)
+
+
+@pytest.mark.parametrize("head", ["\u3000" * 2500, "\n" * 9000, "……，" * 3000])
+def test_what_does_not_count_at_the_head_does_not_decide_the_score(trained, head):
+    model = load(str(trained[0]))
+    texts = [document(9000), noise(9000), "".join(map(document, range(90)))]
+    assert clean_probabilities(model, [head + one for one in texts]) == clean_probabilities(
+        model, texts
+    )
+
+
+def test_of_a_long_text_only_the_beginning_is_looked_at(trained, monkeypatch):
+    model, looked_at, folded = load(str(trained[0])), [], text_classifier.folded
+
+    def counted(texts):
+        looked_at.extend(map(len, texts))
+        return folded(texts)
+
+    monkeypatch.setattr(text_classifier, "folded", counted)
+    text = "，".join(map(document, range(200)))
+    first = text[: next(n for n in range(len(text)) if len(folded([text[:n]])[0]) == 2000)]
+    assert clean_probabilities(model, [text]) == clean_probabilities(model, [first])
+    assert clean_probabilities(model, [first]) != clean_probabilities(model, [first[:-9]])
+    assert max(looked_at) < 4000 and len(looked_at) == 4
+
+
+def test_texts_without_a_letter_have_a_probability(trained):
+    [one, other] = clean_probabilities(load(str(trained[0])), ["", "！？"])
+    assert one == other and 0 < one < 1

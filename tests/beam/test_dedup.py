@@ -51,7 +51,10 @@ def lost(texts: list[str], parts: int = 1, signature: Signature = MINHASH) -> se
 
 def displaced(texts: list[str], parts: int, signature: Signature) -> list[Displaced]:
     """Runs the near-duplicate stage as the recipe wires it."""
-    keys = keys_of(texts, signature)
+    return near_lost(keys_of(texts, signature), parts, signature)
+
+
+def near_lost(keys: np.ndarray, parts: int, signature: Signature) -> list[Displaced]:
     bands = by_part(dedup.deal_bands(keys, parts))
     pairs = by_part(pair for met in bands.values() for pair in dedup.candidate_pairs(met, parts))
     sketches = by_part(dedup.deal_sketches(keys, parts, signature))
@@ -190,6 +193,44 @@ def test_who_displaced_whom_is_the_best_of_its_verified_duplicates():
     texts = [long[:-6], long, long[:-3], passage(2, 400)]
     found = {one.row: one.displaced_by for one in displaced(texts, 1, MINHASH)}
     assert found == {0: document_id(long), 2: document_id(long)}
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("signature", [MINHASH, SIMHASH])
+def test_a_contaminated_text_displaces_no_clean_one(signature, parts):
+    """What is lost of the clean ones is what would be if the others were not there."""
+    texts, leaks = [], []
+    for seed in range(12):
+        long = passage(seed, 400)
+        texts += [long, long[:-2], long[:-4], long[:-6]]
+        leaks += np.random.default_rng(seed).permutation([True, True, False, False]).tolist()
+    ids = [document_id(text) for text in texts]
+    clean = np.flatnonzero(~np.array(leaks))
+    keys = dedup.make_keys(texts, ids, 0, 0, signature, leaks)
+    alone = near_lost(keys_of([texts[row] for row in clean], signature), parts, signature)
+    together = near_lost(keys[::-1], parts, signature)
+    of_clean = {one for one in together if not leaks[one.row]}
+    assert of_clean == {one._replace(row=clean[one.row]) for one in alone} and len(alone) >= 9
+    # The others are displaced by the best of the clean ones, however short it is.
+    best = {row // 4: ids[row] for row in clean[::-1]}
+    assert {one for one in together if leaks[one.row]} <= {
+        (row, best[row // 4]) for row in np.flatnonzero(leaks)
+    }
+
+
+def test_in_a_crowded_bucket_the_clean_ones_meet_first(monkeypatch):
+    monkeypatch.setattr(dedup, "_MAX_RIVALS", 2)
+    texts = [passage(1, 200) + "。" * number for number in range(30)]
+    ids = [document_id(text) for text in texts]
+    keys = dedup.make_keys(texts, ids, 0, 0, MINHASH, [number > 4 for number in range(30)])
+    lost = {one.row: one.displaced_by for one in near_lost(keys, 1, MINHASH)}
+    assert lost == {row: ids[4] for row in range(30) if row != 4}
+
+
+def test_of_contaminated_texts_the_longest_stays_as_of_clean_ones():
+    texts = [passage(1, 200) + "。" * number for number in range(4)]
+    keys = dedup.make_keys(texts, list(map(document_id, texts)), 0, 0, MINHASH, True)
+    assert {one.row for one in near_lost(keys, 1, MINHASH)} == {0, 1, 2}
 
 
 # SimHash.

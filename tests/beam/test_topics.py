@@ -51,6 +51,9 @@ def test_near_duplicates_are_in_one_cluster():
     ("lines", "message"),
     [
         ([{"text": "x", "label": "a b"}], "line 1: the label is a word without blanks"),
+        ([{"text": "x", "label": "a\x00b"}], "line 1: the label is a word without blanks"),
+        ([{"text": "x", "label": "\ud83d"}], "line 1: the label is a word without blanks"),
+        ([{"text": "x", "label": ""}], "line 1: the label is a word without blanks"),
         ([{"text": "x", "label": "a"}] * 30, "there are 30 a; 20 of each of two labels"),
     ],
 )
