@@ -6,6 +6,7 @@ nothing of what a row means.
 """
 
 import errno
+import os
 import subprocess
 import sys
 import tempfile
@@ -126,6 +127,7 @@ def _send(file: BinaryIO, fields: Sequence[str], sink: BinaryIO) -> None:
     _require_equal(parquet.metadata.num_rows, rows)
     if writer:
         writer.close()
+    sink.flush()
 
 
 def _name(parquet: pq.ParquetFile, number: int) -> str:
@@ -164,4 +166,4 @@ def main(fields: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    os._exit(main(sys.argv[1:]))  # at an ordinary exit Arrow's threads abort now and then
