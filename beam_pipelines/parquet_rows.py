@@ -123,11 +123,9 @@ def _send(file: BinaryIO, fields: Sequence[str], sink: BinaryIO) -> None:
         batch = batch.replace_schema_metadata(None)
         writer = writer or pa.ipc.new_stream(sink, batch.schema)
         writer.write_batch(batch)
+        sink.flush()  # these rows are sound, even if the next are not
         rows += len(batch)
     _require_equal(parquet.metadata.num_rows, rows)
-    if writer:
-        writer.close()
-    sink.flush()
 
 
 def _name(parquet: pq.ParquetFile, number: int) -> str:

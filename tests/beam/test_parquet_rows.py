@@ -90,6 +90,17 @@ def test_rows_are_held_against_what_the_file_says(tmp_path):
     assert noticed >= 3  # the file's number of rows, the row group's, the column's
 
 
+def test_rows_before_the_damage_are_read(tmp_path):
+    path = tmp_path / "a.parquet"
+    count = parquet_rows.BATCH_ROWS
+    texts = [random_text(number) for number in range(2 * count)]
+    settings = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
+    pq.write_table(pa.table({"text": texts}), path, row_group_size=count, **settings)
+    content = path.read_bytes()
+    found = read(path, content.replace(texts[-9].encode(), b"x" * 600))
+    assert found == [*texts[:count], DeadLetterReason.DAMAGED_FILE]
+
+
 def test_pages_are_held_against_their_checksums(tmp_path):
     path = tmp_path / "a.parquet"
     settings = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
