@@ -2,12 +2,12 @@
 
 Exact: md5 over the text without blanks and punctuation, as the paper. Near: texts that share a band
 of their signatures are candidates, and their sketches decide. Of two duplicates the one of lower
-rank stays: the longer, then the one of smaller id, so the outcome depends on no order of arrival.
-A contaminated document comes after all others, for it will be dropped: no clean one is lost to it.
-The other is dropped if and only if one of its verified near duplicates has a lower rank (where a
-band has more than _MAX_RIVALS documents, one of so many). Records travel as arrays, dealt into
-parts in which those that concern one another meet. Knows nothing of files beyond a place (file,
-row) per key, nor of how a signature is made.
+rank stays: the longer, then the one of smaller id, so the outcome depends on no order of arrival;
+the other is dropped if and only if one of its verified near duplicates has a lower rank (where a
+band has more than _MAX_RIVALS documents, one of so many). A contaminated document, which a later
+stage drops, ranks after all clean ones, so that none of them is lost to it. Records travel as
+arrays, dealt into parts in which those that concern one another meet. Knows nothing of files beyond
+a place (file, row) per key, nor of how a signature is made.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from beam_pipelines.characters import folded, owners
 from beam_pipelines.near_signatures import Signature
 
 MIN_NEAR_CHARACTERS = 60  # folded; shorter texts share too many n-grams by chance
-_CONTAMINATED = 1 << 40  # less worth than any text has characters
+_CONTAMINATED = 1 << 40  # taken from the worth of a contaminated text: more than any has characters
 _MAX_RIVALS = 64  # of one bucket, so that a page found a million times costs no million squared
 
 ID = (np.uint64, 2)  # of a document: its 128 bits

@@ -11,7 +11,7 @@ drawn from the texts, deleted, or followed by one drawn; anew, until the exact s
 the copy. Verified pairs: among 60 texts for each one asked for, and copies of a tenth with 0.5 to
 30 % of edits, evenly drawn. A pair is false if the true Jaccard similarity J of its sets of folded
 3-grams is below .5: asked for is .65, and a sketch's standard error is .06. Contamination: runs of
-evaluation text in texts that share no 17-gram with any, where no neighbour happens to prolong the
+evaluation text, mostly Han, in texts that share none with any, where no neighbour prolongs the
 run; a disguise is of the whole text. Language: the others are Django's messages, placeholders and
 all, in the 20 languages of most bytes. Offensive words: texts are those that pass the rules; the
 list is ours, words that published lists hold, for this figure only: the project ships none.
@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.table import Table
 
 from beam_pipelines import clean_rules, decontaminate, dedup, offensive_text
-from beam_pipelines.characters import Kind, TextBatch, folded
+from beam_pipelines.characters import KINDS, Kind, TextBatch, folded
 from beam_pipelines.document import document_id
 from beam_pipelines.filters import FilterConfig
 from beam_pipelines.language import identify_languages
@@ -200,9 +200,11 @@ def near_precision(corpus: Corpus, texts: int, draw: Draw) -> Bars:
 
 
 def planted(host: str, text: str, length: int, draw: Draw) -> str:
-    """The host with a run of so many counted characters of the text in it."""
+    """The host with a run of so many counted characters of the text in it, mostly Han."""
     places = np.flatnonzero(folded(list(text))[1])
-    first = int(draw.integers(len(places) - length + 1))
+    is_han = KINDS[list(map(ord, text))][places] == Kind.HAN
+    han = np.convolve(is_han, np.ones(length, int), "valid")
+    first = int(draw.choice(np.flatnonzero(han >= min(han.max(), length // 2 + 1))))
     begin, end = int(places[first]), int(places[first + length - 1]) + 1
     while True:
         at = int(draw.integers(len(host) + 1))
