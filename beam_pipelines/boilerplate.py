@@ -43,12 +43,14 @@ _LINES = re.compile(
     re.IGNORECASE,
 )
 # Notices of a page that could not be shown are sentences, but begin as no other sentence does.
-NOTICES = re.compile(
-    r"^\W*(请|您?需要|please|you need to)\s*(先|在(您的|你的)?浏览器中?)?\s*(启用|开启|打开|enable)\s*javascript"
+_NOTICES = re.compile(
+    r"^\W*(请|您?需要|please|you need to)\s*(先|在(您的|你的)?浏览器中?)?\s*"
+    r"(启用|开启|打开|enable)\s*javascript"
     r"|^\W*[您你]的浏览器(不支持|版本过低|版本太低|已禁用|禁用了)"
     r"|^\W*javascript is (disabled|required|not enabled)",
     re.IGNORECASE | re.MULTILINE,
 )
+_REGISTRATION = re.compile(r"icp[备证](案号?)?[:：\s]*(字)?第?\d{5,}", re.IGNORECASE)
 _SENTENCE_ENDS = tuple("。；，、")
 
 
@@ -68,6 +70,15 @@ def is_boilerplate(line: str) -> bool:
     line = line.strip()
     if len(line) > LONGEST_LINE or not _HINTS.search(line):
         return False
-    if NOTICES.match(line):
+    if _NOTICES.match(line):
         return True
     return not line.endswith(_SENTENCE_ENDS) and _LINES.fullmatch(line) is not None
+
+
+def count_notices(text: str) -> int:
+    """How often a text says that a page cannot be shown, or under which number it is registered."""
+    lowered = text.lower()
+    notices = "浏览器" in lowered or "javascript" in lowered
+    return (len(_NOTICES.findall(text)) if notices else 0) + (
+        len(_REGISTRATION.findall(text)) if "icp" in lowered else 0
+    )

@@ -134,7 +134,9 @@ def spread_sample(text: str) -> str:
     """The text, or of a long one parts that lie evenly over the whole of it."""
     if len(text) <= SAMPLE_PARTS * SAMPLE_PART:
         return text
-    places = ((len(text) - SAMPLE_PART) * part // (SAMPLE_PARTS - 1) for part in range(SAMPLE_PARTS))
+    places = (
+        (len(text) - SAMPLE_PART) * part // (SAMPLE_PARTS - 1) for part in range(SAMPLE_PARTS)
+    )
     return " ".join(text[place : place + SAMPLE_PART] for place in places)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from beam_pipelines.boilerplate import NOTICES
+from beam_pipelines.boilerplate import count_notices
 from beam_pipelines.characters import KINDS, Kind, TextBatch, hash_ngrams, owners
 from beam_pipelines.document import DropReason
 from beam_pipelines.mojibake import are_garbled
@@ -23,7 +23,9 @@ _BULLETS_BEFORE_BLANK = np.array(list(map(ord, "-*+")), np.uint32)  # else a min
 _LONGEST_BULLET = 30  # characters; a longer one is a paragraph
 _SHORTEST_TEASER = 20  # characters; shorter lines that end in an ellipsis are spoken
 _VERSE_CLAUSES = 4  # of a quatrain
-_SPOKEN = re.compile("[我你您他她这那了就也都很不没还吗呢吧啊]")  # in clauses, but in few titles
+_SPOKEN = re.compile(
+    "我(?!们)|[你您他她这那了就也都很不没还再会吗呢吧啊]"
+)  # seldom three in a title
 _HAN_OF_AN_ARTICLE = 300  # or a fifth of what is visible: with more, a text explains its code
 _WHOLE_TEXT = 4000  # characters; a longer text may repeat itself once it has said half as much
 _TAG = re.compile(
@@ -35,15 +37,23 @@ _TAG = re.compile(
 )
 _SIGNS_OF_MOJIBAKE = ("\ufffd", "锟斤拷", "烫烫烫", "屯屯屯")  # and fresh memory, read as GBK
 _PLACEHOLDERS = ("loremipsum", "此处填写", "在此输入", "测试测试测试")
-_REGISTRATION = re.compile(r"icp[备证](?:案号?)?[:：\s]*(?:字)?第?\d{5,}", re.IGNORECASE)
 # Names of gambling sites and their goods, of shops for accounts, and what pages that are written
 # for search engines alone call their parts. None is said twice where a text only speaks of these.
-_SPAM = re.compile(
-    "现金网|申博|贵宾会|真人娱乐|太阳城(?:网|集团|上网)|幸运(?:8|28|飞艇)|金沙(?:网|线路|娱乐)|威尼斯人.{0,4}网|"
-    "体育(?:app|官网|官方)|yabo|亚博|欧宝|爱游戏|ope体育|"
-    "(?:账号|帐号|抖音号|等级号|成品号|首充号)(?:购买|出售|交易)|"
-    "本文(?:关键词|摘要)[:：]",
-    re.IGNORECASE,
+_SPAM = (
+    *(
+        "现金网",
+        "申博",
+        "贵宾会",
+        "真人娱乐",
+        "太阳城网",
+        "太阳城集团",
+        "太阳城上网",
+        "金沙网",
+        "金沙线路",
+    ),
+    *("金沙娱乐", "幸运8", "幸运28", "幸运飞艇", "体育app", "体育官网", "体育官方", "亚博", "yabo"),
+    *("账号购买", "账号出售", "账号交易", "帐号交易", "抖音号出售", "等级号出售"),
+    *("成品号", "首充号", "本文关键词", "本文摘要"),
 )
 
 
@@ -55,7 +65,7 @@ class Thresholds:
 
     Attributes:
       min_characters: not blank; those of a text of four clauses, as verse is, count one and a half.
-      min_clause_marks: the least punctuation that ends a clause, or spoken clauses between blanks.
+      min_clause_marks: the least punctuation that ends a clause, or spoken words, three for a mark.
       min_letter_share: of letters and Han.
       min_line_length: characters of a line on average.
       max_bullet_lines: share of the lines that are short and begin with a bullet.
@@ -63,13 +73,13 @@ class Thresholds:
       max_brace_share: of { and }, in what looks like code.
       max_markup_share: of tags, in a text that lies between them.
       max_tag_share: of # and of 【】.
-      max_repeated_share: of 13-character runs that occurred in the text before; of a long text, what
-        4,000 characters lack in new ones.
+      max_repeated_share: of 13-character runs that occurred in the text before; of a long text,
+        what 4,000 characters lack in new ones.
       max_mojibake: signs of a wrong encoding per thousand characters.
       max_placeholders: phrases that stand for a text to come, per thousand.
       max_boilerplate: notices of a page about itself, per thousand.
-      max_spam: phrases of gambling sites, account shops and pages for search engines, but the first,
-        per thousand.
+      max_spam: phrases of gambling sites, account shops and pages for search engines, per
+        thousand, the first one forgiven.
     """
 
     min_characters: int | float = 30
@@ -80,7 +90,7 @@ class Thresholds:
     max_cut_lines: int | float = 0.3
     max_brace_share: int | float = 0.02
     max_markup_share: int | float = 0.2
-    max_tag_share: int | float = 0.1
+    max_tag_share: int | float = 0.2
     max_repeated_share: int | float = 0.5
     max_mojibake: int | float = 1
     max_placeholders: int | float = 1
@@ -91,21 +101,22 @@ class Thresholds:
 def characters(batch: TextBatch) -> np.ndarray:
     """Too little is on the page; verse is whole in fewer characters."""
     is_verse = batch.kinds[:, Kind.CLAUSE_MARK] >= _VERSE_CLAUSES
-    # A row of exclamation marks is no verse: three in four of its characters are letters.
-    is_verse &= 4 * batch.kinds[:, _LETTERS].sum(axis=1) >= 3 * batch.visible
+    # A row of exclamation marks is not verse: three in four of its characters are Han.
+    is_verse &= 4 * batch.kinds[:, Kind.HAN] >= 3 * batch.visible
     return np.where(is_verse, 1.5, 1) * batch.visible
 
 
 def clause_marks(batch: TextBatch) -> np.ndarray:
     """Titles, menus and lists of keywords: text in which not even a clause ends.
 
-    Who writes as he speaks may put blanks between clauses: three or more of which two are spoken.
+    Who writes as he speaks may leave the marks out: three spoken words stand for a clause, and up
+    to two blanks count as such words beside one.
     """
     marks = batch.kinds[:, Kind.CLAUSE_MARK].copy()
     for index in np.flatnonzero((marks < _VERSE_CLAUSES) & (batch.kinds[:, Kind.HAN] > 0)):
-        clauses = batch.texts[index].split()
-        spoken = sum(_SPOKEN.search(clause) is not None for clause in clauses)
-        marks[index] += spoken if len(clauses) >= 3 and spoken >= 2 else 0
+        spoken = len(_SPOKEN.findall(batch.texts[index]))
+        blanks = min(len(batch.texts[index].split()) - 1, 2)
+        marks[index] += (spoken + blanks) // 3 if spoken else 0
     return marks
 
 
@@ -145,7 +156,7 @@ def brace_share(batch: TextBatch) -> np.ndarray:
 
 
 def markup_share(batch: TextBatch) -> np.ndarray:
-    """The source of a page: text between tags, where an article that shows tags goes on by itself."""
+    """The source of a page: text between tags; an article that shows tags has text of its own."""
     return np.array([_markup_share(text) for text in batch.texts], np.float64)
 
 
@@ -196,21 +207,18 @@ def placeholders(batch: TextBatch) -> np.ndarray:
 
     A masked name or number (xxxxx, 某某) is no placeholder: the text around it is there.
     """
-    squeezed = (text.lower().replace(" ", "") for text in batch.texts)
-    return _per_thousand(_counts(_PLACEHOLDERS, squeezed), batch)
+    return _per_thousand(_counts(_PLACEHOLDERS, _squeezed(batch)), batch)
 
 
 def boilerplate(batch: TextBatch) -> np.ndarray:
     """Pages about themselves: scripts that are off, browsers that are old, registration numbers."""
-    return _per_thousand(
-        [len(NOTICES.findall(text)) + len(_REGISTRATION.findall(text)) for text in batch.texts],
-        batch,
-    )
+    return _per_thousand(list(map(count_notices, batch.texts)), batch)
 
 
 def spam(batch: TextBatch) -> np.ndarray:
     """Pages of gambling sites and account shops, and articles that are spun around their names."""
-    return _per_thousand([max(len(_SPAM.findall(text)) - 1, 0) for text in batch.texts], batch)
+    hits = _counts(_SPAM, _squeezed(batch))
+    return _per_thousand([max(count - 1, 0) for count in hits], batch)
 
 
 def _share(batch: TextBatch, *kinds: Kind) -> np.ndarray:
@@ -223,6 +231,10 @@ def _by_lines(batch: TextBatch, values: np.ndarray, of_few: float = 0) -> np.nda
     lines = np.bincount(batch.lines.texts, minlength=texts)
     sums = np.bincount(batch.lines.texts, values, minlength=texts)
     return np.where(lines >= _MIN_LINES, sums / np.maximum(lines, 1), of_few)
+
+
+def _squeezed(batch: TextBatch) -> Iterable[str]:
+    return (text.lower().replace(" ", "") for text in batch.texts)
 
 
 def _occurrences(batch: TextBatch, characters: str) -> np.ndarray:
@@ -248,8 +260,8 @@ RULES: tuple[tuple[DropReason, str, Callable[[TextBatch], np.ndarray]], ...] = (
     (DropReason.BULLETS, "max_bullet_lines", bullet_lines),
     (DropReason.CUT_SHORT, "max_cut_lines", cut_lines),
     (DropReason.CODE, "max_brace_share", brace_share),
-    (DropReason.TAGS, "max_tag_share", tag_share),
     (DropReason.MARKUP, "max_markup_share", markup_share),
+    (DropReason.TAGS, "max_tag_share", tag_share),
     (DropReason.REPETITIVE, "max_repeated_share", repeated_share),
     (DropReason.PLACEHOLDER, "max_placeholders", placeholders),
     (DropReason.BOILERPLATE, "max_boilerplate", boilerplate),

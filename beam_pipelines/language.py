@@ -58,9 +58,7 @@ def _by_script(texts: Sequence[str]) -> list[str]:
         kinds[:, kind] for kind in (Kind.HAN, Kind.KANA, Kind.HANGUL, Kind.LATIN)
     )
     letters = han + kana + hangul + latin + kinds[:, Kind.OTHER_LETTER]
-    is_chinese = (
-        (han >= 10) & (10 * han >= letters) & (20 * kana <= han + kana) & (hangul <= han)
-    )
+    is_chinese = (han >= 10) & (10 * han >= letters) & (20 * kana <= han + kana) & (hangul <= han)
     is_japanese = (kana >= 10) & (4 * (han + kana) >= letters) & (hangul <= han + kana)
     is_korean = (hangul >= 10) & (4 * hangul >= letters)
     is_latin = (latin >= 10) & (10 * latin >= 9 * letters)

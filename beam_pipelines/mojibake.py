@@ -69,7 +69,7 @@ def are_garbled(batch: TextBatch) -> np.ndarray:
 
 
 def _can_be_undone(text: str) -> bool:
-    """Whether one misreading, undone, gives usual Chinese for at least half of what is not ASCII."""
+    """Whether one misreading, undone, gives usual Chinese for half of what is not ASCII."""
     foreign = "".join(one if ord(one) >= 0x80 else " " for one in text)
     characters = len(foreign) - foreign.count(" ")
     for wrong, right in _MISREADINGS:
