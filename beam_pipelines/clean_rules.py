@@ -51,9 +51,9 @@ _SPAM = (
         "金沙网",
         "金沙线路",
     ),
-    *("金沙娱乐", "幸运8", "幸运28", "幸运飞艇", "体育app", "体育官网", "体育官方", "亚博", "yabo"),
-    *("账号购买", "账号出售", "账号交易", "帐号交易", "抖音号出售", "等级号出售"),
-    *("成品号", "首充号", "本文关键词", "本文摘要"),
+    *("金沙娱乐", "幸运8", "幸运28", "幸运飞艇", "体育官网", "体育官方", "欧宝体育", "爱游戏体育"),
+    *("海德体育", "华体会", "亚博", "yabo", "账号购买", "账号出售", "账号交易", "帐号交易"),
+    *("抖音号出售", "等级号出售", "成品号", "首充号", "本文关键词", "本文摘要"),
 )
 
 
@@ -85,7 +85,7 @@ class Thresholds:
     min_characters: int | float = 30
     min_clause_marks: int | float = 1
     min_letter_share: int | float = 0.4
-    min_line_length: int | float = 5
+    min_line_length: int | float = 4
     max_bullet_lines: int | float = 0.9
     max_cut_lines: int | float = 0.3
     max_brace_share: int | float = 0.02
@@ -149,7 +149,7 @@ def cut_lines(batch: TextBatch) -> np.ndarray:
 
 def brace_share(batch: TextBatch) -> np.ndarray:
     """Code, which a text in Chinese may show, and footnotes or formulas are not."""
-    braces, signs = _occurrences(batch, "{}"), _occurrences(batch, "();=")
+    braces, signs = _occurrences(batch, "{}"), _occurrences(batch, "();=:")
     article = np.minimum(batch.visible / 5, _HAN_OF_AN_ARTICLE)
     is_code = (signs >= braces) & (batch.kinds[:, Kind.HAN] < article)
     return np.where(is_code, braces, 0) / np.maximum(batch.visible, 1)

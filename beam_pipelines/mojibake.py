@@ -36,7 +36,7 @@ _WINDOWS_1252 = {
     for byte in range(0x80, 0xA0)
     if byte not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)
 }
-_MIN_CHARACTERS = 10
+_MIN_CHARACTERS, _MIN_COMMON = 10, 4  # fewer may be chance
 
 
 def _flags(codes: Sequence[int]) -> np.ndarray:
@@ -69,16 +69,21 @@ def are_garbled(batch: TextBatch) -> np.ndarray:
 
 
 def _can_be_undone(text: str) -> bool:
-    """Whether one misreading, undone, gives usual Chinese for half of what is not ASCII."""
+    """Whether a misreading, undone, gives usual Chinese for a third of what is not ASCII."""
     foreign = "".join(one if ord(one) >= 0x80 else " " for one in text)
     characters = len(foreign) - foreign.count(" ")
+    read_han, read_common = _count(foreign)
     for wrong, right in _MISREADINGS:
         read = foreign.translate(_WINDOWS_1252) if wrong == "latin-1" else foreign
-        undone = read.encode(wrong, "ignore").decode(right, "ignore")
-        codes = np.frombuffer(undone.encode("utf-32-le"), np.uint32)
-        han = int(np.count_nonzero(KINDS[codes] == Kind.HAN))
-        common = int(np.count_nonzero(_IS_COMMON[codes]))
-        covers_half = 2 * han * _WIDTHS[right] >= characters * _WIDTHS[wrong]
-        if han >= _MIN_CHARACTERS and covers_half and 100 * common >= 25 * han:
+        han, common = _count(read.encode(wrong, "ignore").decode(right, "ignore"))
+        covers = 3 * han * _WIDTHS[right] >= characters * _WIDTHS[wrong]  # what broke is lost
+        is_usual = 100 * common >= 15 * han and common * read_han >= 2 * read_common * han
+        if common >= _MIN_COMMON and covers and is_usual:
             return True
     return False
+
+
+def _count(text: str) -> tuple[int, int]:
+    """How many Han a text has, and how many of the commonest."""
+    codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    return int(np.count_nonzero(KINDS[codes] == Kind.HAN)), int(_IS_COMMON[codes].sum())

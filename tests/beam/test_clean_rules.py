@@ -85,7 +85,7 @@ EXAMPLES = {
         ARTICLE,
     ),
     DropReason.SPAM: (
-        SITE + "欧宝体育app下载后注册即可，" + REVIEW,
+        SITE + "华体会下载后注册即可，" + REVIEW,
         SITE + "记者提醒，这是一个骗局，不要点开这样的链接，已经上当的请尽快报警。",
     ),
 }
@@ -162,6 +162,11 @@ def test_few_or_full_lines_are_no_list_and_no_teasers(text):
     assert apply_rules([text], Thresholds(max_repeated_share=1)) == [None]
 
 
+def test_verse_of_four_characters_a_line_is_no_menu():
+    verse = "无题\n春风又来，\n柳色初新。\n旧友不见，\n独坐空庭。\n夜雨忽至，\n灯火三更。"
+    assert apply_rules([verse], DEFAULTS) == [None]
+
+
 @pytest.mark.parametrize("dots", ["…", "……", "...", "......"])
 def test_every_ellipsis_cuts_a_line(dots):
     assert apply_rules([EXAMPLES[DropReason.CUT_SHORT][0].replace("…", dots)], DEFAULTS) == [
@@ -186,6 +191,7 @@ def test_braces_around_notes_and_formulas_are_no_code(text):
     "text",
     [
         "public static int add(int a, int b) { return a + b; } // 相加，返回和。",
+        "body { color: red; margin: 0; } p { font-size: 12px; } a:hover { color: blue; }.",
         "if (this.parent) { this.parent.removeChild(this); } else { this.parent = null; }.",
     ],
 )
