@@ -1,12 +1,22 @@
 """Faults that run without an error, each shown to break the law that is there to catch it."""
 
 import dataclasses
+import re
 
 import jax
 import numpy as np
 import pytest
 
+from beam_pipelines import boilerplate, clean_rules, language, mojibake
+from beam_pipelines.document import DropReason
 from tests import tiny_corpus
+from tests.beam import (
+    test_boilerplate,
+    test_clean_rules,
+    test_filters,
+    test_language,
+    test_mojibake,
+)
 from tests.evaluate import test_planted_models
 from tests.model import test_decoder, test_gpt_neox_parity
 from tests.tasks import test_judgement, test_prompted, test_scores
@@ -114,3 +124,53 @@ def test_demonstrations_that_hold_the_question_break_the_law_against_them(monkey
         test_prompted.test_no_question_is_among_its_demonstrations(
             Tokenizer(tiny_corpus.tokenizer_file())
         )
+
+
+def test_a_mask_that_counts_as_a_placeholder_breaks_the_text_around_it(monkeypatch):
+    monkeypatch.setattr(clean_rules, "_PLACEHOLDERS", (*clean_rules._PLACEHOLDERS, "xxxxx"))
+    with pytest.raises(AssertionError, match="DropReason.PLACEHOLDER"):
+        test_clean_rules.test_a_rule_drops_its_example_and_keeps_the_nearest_good_text(
+            DropReason.PLACEHOLDER
+        )
+
+
+def test_a_share_of_one_line_breaks_texts_without_a_list(monkeypatch):
+    monkeypatch.setattr(clean_rules, "_MIN_LINES", 1)
+    with pytest.raises(AssertionError):
+        test_clean_rules.test_few_or_full_lines_are_no_list_and_no_teasers(
+            "多年以后，他又回到那条巷子里，老屋还在，门前的树却已经没有了，只剩下一口井……"
+        )
+
+
+def test_a_phrase_that_makes_a_line_boilerplate_breaks_sentences_about_it(monkeypatch):
+    monkeypatch.setattr(boilerplate, "_LINES", re.compile(".*"))
+    monkeypatch.setattr(boilerplate, "_SENTENCE_ENDS", ())
+    with pytest.raises(AssertionError):
+        test_boilerplate.test_a_line_that_speaks_of_such_things_is_text("隐私政策")
+
+
+def test_undoing_into_any_characters_breaks_real_text(monkeypatch):
+    monkeypatch.setattr(mojibake, "_can_be_undone", lambda text: True)
+    with pytest.raises(AssertionError):
+        test_mojibake.test_texts_are_judged_each_alone()
+
+
+def test_the_middle_of_a_long_text_breaks_its_language(monkeypatch):
+    def middle(text):
+        begin = max(len(text) - 2000, 0) // 2
+        return text[begin : begin + 2000]
+
+    monkeypatch.setattr(language, "spread_sample", middle)
+    with pytest.raises(AssertionError):
+        test_language.test_a_long_text_is_judged_by_all_of_it()
+
+
+def test_a_share_of_the_whole_batch_breaks_the_law_of_batches(monkeypatch):
+    def of_batch(batch, *kinds):
+        return batch.kinds[:, kinds].sum(axis=1) / max(batch.visible.sum(), 1)
+
+    monkeypatch.setattr(clean_rules, "_share", of_batch)
+    with pytest.raises(AssertionError):
+        test_clean_rules.test_verdicts_do_not_hang_on_how_texts_are_batched()
+    with pytest.raises(AssertionError):
+        test_filters.test_verdicts_do_not_hang_on_how_records_are_batched()
