@@ -22,6 +22,7 @@ _BULLETS = np.array(list(map(ord, "·•●○■□◆◇★☆※►▶")), np
 _BULLETS_BEFORE_BLANK = np.array(list(map(ord, "-*+")), np.uint32)  # else a minus, a mask, a dash
 _LONGEST_BULLET = 30  # characters; a longer one is a paragraph
 _SHORTEST_TEASER = 20  # characters; shorter lines that end in an ellipsis are spoken
+_MIN_TEASERS = 3  # a writer may trail off twice
 _VERSE_CLAUSES = 4  # of a quatrain
 _SPOKEN = re.compile(
     "我(?!们)|[你您他她这那了就也都很不没还再会吗呢吧啊]"
@@ -144,7 +145,9 @@ def cut_lines(batch: TextBatch) -> np.ndarray:
     is_long, last = batch.lines.lengths >= _SHORTEST_TEASER, batch.lines.last
     is_dots = np.isin(batch.codes[last], list(map(ord, ".…")))
     is_dots &= (batch.codes[last] == ord("…")) | (batch.codes[last - 1] == ord("."))
-    return _by_lines(batch, is_long & is_dots)
+    is_teaser = is_long & is_dots
+    teasers = np.bincount(batch.lines.texts, is_teaser, minlength=len(batch.lengths))
+    return np.where(teasers >= _MIN_TEASERS, _by_lines(batch, is_teaser), 0)
 
 
 def brace_share(batch: TextBatch) -> np.ndarray:
