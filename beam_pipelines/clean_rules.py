@@ -24,9 +24,8 @@ _LONGEST_BULLET = 30  # characters; a longer one is a paragraph
 _SHORTEST_TEASER = 20  # characters; shorter lines that end in an ellipsis are spoken
 _MIN_TEASERS = 3  # a writer may trail off twice
 _VERSE_CLAUSES = 4  # of a quatrain
-_SPOKEN = re.compile(
-    "我(?!们)|[你您他她这那了就也都很不没还再会吗呢吧啊]"
-)  # seldom three in a title
+# Of spoken words a title seldom has three.
+_SPOKEN = re.compile("我(?!们)|[你您他她这那了就也都很不没还再会吗呢吧啊]")
 _HAN_OF_AN_ARTICLE = 300  # or a fifth of what is visible: with more, a text explains its code
 _WHOLE_TEXT = 4000  # characters; a longer text may repeat itself once it has said half as much
 _TAG = re.compile(
@@ -39,23 +38,12 @@ _TAG = re.compile(
 _SIGNS_OF_MOJIBAKE = ("\ufffd", "锟斤拷", "烫烫烫", "屯屯屯")  # and fresh memory, read as GBK
 _PLACEHOLDERS = ("loremipsum", "此处填写", "在此输入", "测试测试测试")
 # Names of gambling sites and their goods, of shops for accounts, and what pages that are written
-# for search engines alone call their parts. None is said twice where a text only speaks of these.
+# for search engines alone call their parts. A text that only speaks of these seldom says two.
 _SPAM = (
-    *(
-        "现金网",
-        "申博",
-        "贵宾会",
-        "真人娱乐",
-        "太阳城网",
-        "太阳城集团",
-        "太阳城上网",
-        "金沙网",
-        "金沙线路",
-    ),
-    *("金沙娱乐", "幸运8", "幸运28", "幸运飞艇", "体育官网", "体育官方", "欧宝体育", "爱游戏体育"),
-    *("海德体育", "华体会", "亚博", "yabo", "账号购买", "账号出售", "账号交易", "帐号交易"),
-    *("抖音号出售", "等级号出售", "成品号", "首充号", "本文关键词", "本文摘要"),
-)
+    "现金网 贵宾会 真人娱乐 太阳城网 太阳城上网 金沙网 金沙线路 金沙娱乐 幸运8 幸运28 幸运飞艇 "
+    "体育官网 体育官方 欧宝体育 爱游戏体育 海德体育 华体会 亚博 yabo 账号购买 账号出售 账号交易 "
+    "帐号交易 抖音号出售 等级号出售 成品号 首充号 本文关键词 本文摘要"
+).split()
 
 
 @dataclass(frozen=True, kw_only=True)
