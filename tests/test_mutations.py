@@ -138,7 +138,7 @@ def test_a_share_of_one_line_breaks_texts_without_a_list(monkeypatch):
     monkeypatch.setattr(clean_rules, "_MIN_LINES", 1)
     with pytest.raises(AssertionError):
         test_clean_rules.test_few_or_full_lines_are_no_list_and_no_teasers(
-            "多年以后，他又回到那条巷子里，老屋还在，门前的树却已经没有了，只剩下一口井……"
+            "· 鸡蛋十个，看好日期再买\n· 酱油一瓶，不要太咸的\n· 米五公斤，要东北产的"
         )
 
 
