@@ -108,7 +108,7 @@ class TextBatch:
         full = last >= first
         first, last = shown[first[full]], shown[last[full]]
         texts = np.searchsorted(ends, first, side="right")
-        return Lines(texts, self.codes[first], self.codes[last], last - first + 1)
+        return Lines(texts, first, last)
 
 
 class Lines(NamedTuple):
@@ -116,15 +116,31 @@ class Lines(NamedTuple):
 
     Attributes:
       texts: the index of each line's text, int64 [lines].
-      first: its first visible character, uint32 [lines].
-      last: its last.
-      lengths: characters from the one to the other, int64 [lines].
+      first: the place of its first visible character in the batch's codes, int64 [lines].
+      last: the place of its last.
     """
 
     texts: np.ndarray
     first: np.ndarray
     last: np.ndarray
-    lengths: np.ndarray
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Characters from the first to the last, int64 [lines]."""
+        return self.last - self.first + 1
+
+
+SAMPLE_PARTS, SAMPLE_PART = 20, 200  # of a long text, and characters of each
+
+
+def spread_sample(text: str) -> str:
+    """The text, or of a long one parts that lie evenly over the whole of it."""
+    if len(text) <= SAMPLE_PARTS * SAMPLE_PART:
+        return text
+    places = (
+        (len(text) - SAMPLE_PART) * part // (SAMPLE_PARTS - 1) for part in range(SAMPLE_PARTS)
+    )
+    return " ".join(text[place : place + SAMPLE_PART] for place in places)
 
 
 def owners(lengths: np.ndarray) -> np.ndarray:

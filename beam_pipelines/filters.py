@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from beam_pipelines import clean_classifier, offensive_text, topics
-from beam_pipelines.clean_rules import Thresholds, apply_rules, without_boilerplate_lines
+from beam_pipelines.boilerplate import without_boilerplate_lines
+from beam_pipelines.characters import TextBatch
+from beam_pipelines.clean_rules import Thresholds, apply_rules, mojibake
 from beam_pipelines.document import DropReason
 from beam_pipelines.language import LANGUAGES, identify_languages
 from beam_pipelines.ledger import PASSED, Counts, Ledger
@@ -79,10 +81,7 @@ def judge(records: list[Record], source: str, ledger: Ledger, config: FilterConf
     """
     records = ledger.sift(source, "read", records, [record.failure for record in records])
     ledger.measure(source, "read", [len(text) for text in _texts(records)])
-    languages = identify_languages(_texts(records), config.language_detector)
-    records = [_with(one, language=name) for one, name in zip(records, languages, strict=True)]
-    wanted = set(config.languages)
-    reasons = [None if one in wanted else DropReason(f"language_{one}") for one in languages]
+    records, reasons = _foreign(records, source, config)
     records = ledger.sift(source, "language", records, reasons)
     none = [None] * len(records)
     if config.applies_rules:
@@ -100,6 +99,24 @@ def judge(records: list[Record], source: str, ledger: Ledger, config: FilterConf
         return records
     named = topics.name_topics(topics.load(config.topics), _texts(records))
     return [_attributed(one, topic=topic) for one, topic in zip(records, named, strict=True)]
+
+
+def _foreign(
+    records: list[Record], source: str, config: FilterConfig
+) -> tuple[list[Record], list[DropReason | None]]:
+    """Names each text's language; a text that is in none for its encoding is mojibake."""
+    languages = identify_languages(_texts(records), config.language_detector)
+    records = [_with(one, language=name) for one, name in zip(records, languages, strict=True)]
+    reasons = [
+        None if one in config.languages else DropReason(f"language_{one}") for one in languages
+    ]
+    if config.applies_rules:
+        foreign = [index for index, reason in enumerate(reasons) if reason]
+        signs = mojibake(TextBatch.of([records[index].outcome.text for index in foreign]))
+        for index, value in zip(foreign, signs, strict=True):
+            if value > config.thresholds(source).max_mojibake:
+                reasons[index] = DropReason.MOJIBAKE
+    return records, reasons
 
 
 def _without_lines(records: list[Record], source: str, ledger: Ledger) -> list[Record]:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from beam_pipelines.characters import Kind, TextBatch
+from beam_pipelines.characters import Kind, TextBatch, spread_sample
 
 LANGUAGES = ("zh", "en", "ja", "ko", "other")
 
@@ -22,7 +22,6 @@ LANGUAGES = ("zh", "en", "ja", "ko", "other")
 _ENGLISH = frozenset("the and that this these with from which you they were their would".split())
 _CHINESE = {"zh", "yue", "wuu", "lzh", "gan", "hak", "zh-cn", "zh-tw"}
 _WORD = re.compile("[a-z]+")
-_SAMPLE_CHARACTERS = 2000
 _MIN_ENGLISH_SHARE = 0.03
 _SHORT_LATIN = 200  # letters; longer English without its commonest words there is none
 
@@ -47,44 +46,41 @@ def identify_languages(
 def _by_script(texts: Sequence[str]) -> list[str]:
     """Names the language of each text by its scripts.
 
-    zh: at least 10 Han characters that make up at least a tenth of the text, kana at most 5 % of
+    zh: at least 10 Han characters that make up at least a tenth of the letters, kana at most 5 % of
     Han and kana together, and no more Hangul than Han. Latin letters are not held against it:
     code-switching is wanted. en: nine letters in ten are Latin, and English function words abound.
-    Grey, and for the model to tell, is what has Han but no claim, or Latin letters and few words.
+    Grey, and for the model to tell, is what has Han but no claim, or Latin letters and either few
+    words or few of the English ones. Letters are counted in the whole text, words in a sample that
+    is spread over it.
     """
     kinds = TextBatch.of(texts).kinds
     han, kana, hangul, latin = (
         kinds[:, kind] for kind in (Kind.HAN, Kind.KANA, Kind.HANGUL, Kind.LATIN)
     )
     letters = han + kana + hangul + latin + kinds[:, Kind.OTHER_LETTER]
-    is_chinese = (
-        (han >= 10) & (10 * han >= kinds.sum(axis=1)) & (20 * kana <= han + kana) & (hangul <= han)
-    )
+    is_chinese = (han >= 10) & (10 * han >= letters) & (20 * kana <= han + kana) & (hangul <= han)
     is_japanese = (kana >= 10) & (4 * (han + kana) >= letters) & (hangul <= han + kana)
     is_korean = (hangul >= 10) & (4 * hangul >= letters)
     is_latin = (latin >= 10) & (10 * latin >= 9 * letters)
-    is_grey = (han > 0) | (is_latin & (latin < _SHORT_LATIN))
     claims = np.select([is_chinese, is_japanese, is_korean, is_latin], ["zh", "ja", "ko", "en"], "")
     languages = []
-    for text, claim, grey in zip(texts, claims, is_grey, strict=True):
-        if claim and (claim != "en" or _reads_as_english(text)):
+    for text, claim, is_mixed, is_short in zip(
+        texts, claims, han > 0, latin < _SHORT_LATIN, strict=True
+    ):
+        if claim and claim != "en":
             languages.append(str(claim))
+            continue
+        sample = spread_sample(text) if claim or is_mixed else ""
+        words = _WORD.findall(sample.lower()) if claim else []
+        english = [word for word in words if word in _ENGLISH]
+        # More than one of them: the name of a field may say "from" again and again.
+        if len(set(english)) > 1 and len(english) >= _MIN_ENGLISH_SHARE * len(words):
+            languages.append("en")
+        elif is_mixed or (claim and (is_short or english)):
+            languages.append(_named(_model()(sample)))
         else:
-            languages.append(_named(_model()(_middle(text))) if grey else "other")
+            languages.append("other")
     return languages
-
-
-def _reads_as_english(text: str) -> bool:
-    words = _WORD.findall(_middle(text).lower())
-    english = [word for word in words if word in _ENGLISH]
-    # More than one of them: the name of a field may say "from" again and again.
-    return len(set(english)) > 1 and len(english) >= _MIN_ENGLISH_SHARE * len(words)
-
-
-def _middle(text: str) -> str:
-    """What is looked at of a long text: less often boilerplate than its beginning."""
-    begin = max(len(text) - _SAMPLE_CHARACTERS, 0) // 2
-    return text[begin : begin + _SAMPLE_CHARACTERS]
 
 
 def _named(code: str) -> str:

@@ -43,7 +43,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from beam_pipelines import clean_rules, curate, dedup, document_passes, filters
+from beam_pipelines import boilerplate, clean_rules, curate, dedup, document_passes, filters
 from beam_pipelines.characters import Kind, TextBatch
 from beam_pipelines.document import Document
 from beam_pipelines.language import identify_languages
@@ -109,7 +109,7 @@ def ours(records: Sequence[Record]) -> Counter:
         with clocked(spent, "language"):
             identify_languages(texts, "script")
         with clocked(spent, "rules"):
-            texts = clean_rules.without_boilerplate_lines(texts)
+            texts = boilerplate.without_boilerplate_lines(texts)
             clean_rules.apply_rules(texts, clean_rules.Thresholds())
         with clocked(spent, "exact key"):
             dedup.make_keys(texts, ids, 0, 0, signature)

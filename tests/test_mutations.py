@@ -1,6 +1,7 @@
 """Faults that run without an error, each shown to break the law that is there to catch it."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import jax
@@ -8,22 +9,32 @@ import numpy as np
 import pytest
 
 from beam_pipelines import (
+    boilerplate,
     characters,
+    clean_rules,
     curate,
     decontaminate,
     dedup,
     ideographs,
+    language,
+    mojibake,
     parquet_rows,
     text_classifier,
     text_encoding,
     warc,
 )
+from beam_pipelines.document import DropReason
 from tests import golden_run, test_golden_run, tiny_corpus
 from tests.beam import (
+    test_boilerplate,
     test_clean_classifier,
+    test_clean_rules,
     test_curate,
     test_decontaminate,
     test_dedup,
+    test_filters,
+    test_language,
+    test_mojibake,
     test_offensive_text,
     test_parquet_rows,
     test_runner,
@@ -302,3 +313,53 @@ def test_a_failure_that_keeps_its_class_is_not_that_of_the_command(capfd, monkey
         test_runner.test_a_failure_in_a_step_is_the_failure_of_the_command(
             capfd, error, failures.StopAndLook, "[Errno 28] No space"
         )
+
+
+def test_a_mask_that_counts_as_a_placeholder_breaks_the_text_around_it(monkeypatch):
+    monkeypatch.setattr(clean_rules, "_PLACEHOLDERS", (*clean_rules._PLACEHOLDERS, "xxxxx"))
+    with pytest.raises(AssertionError, match="DropReason.PLACEHOLDER"):
+        test_clean_rules.test_a_rule_drops_its_example_and_keeps_the_nearest_good_text(
+            DropReason.PLACEHOLDER
+        )
+
+
+def test_a_share_of_one_line_breaks_texts_without_a_list(monkeypatch):
+    monkeypatch.setattr(clean_rules, "_MIN_LINES", 1)
+    with pytest.raises(AssertionError):
+        test_clean_rules.test_few_or_full_lines_are_no_list_and_no_teasers(
+            "· 鸡蛋十个，看好日期再买\n· 酱油一瓶，不要太咸的\n· 米五公斤，要东北产的"
+        )
+
+
+def test_a_phrase_that_makes_a_line_boilerplate_breaks_sentences_about_it(monkeypatch):
+    monkeypatch.setattr(boilerplate, "_LINES", re.compile(".*"))
+    monkeypatch.setattr(boilerplate, "_SENTENCE_ENDS", ())
+    with pytest.raises(AssertionError):
+        test_boilerplate.test_a_line_that_speaks_of_such_things_is_text("隐私政策")
+
+
+def test_undoing_into_any_characters_breaks_real_text(monkeypatch):
+    monkeypatch.setattr(mojibake, "_can_be_undone", lambda text: True)
+    with pytest.raises(AssertionError):
+        test_mojibake.test_texts_are_judged_each_alone()
+
+
+def test_the_middle_of_a_long_text_breaks_its_language(monkeypatch):
+    def middle(text):
+        begin = max(len(text) - 2000, 0) // 2
+        return text[begin : begin + 2000]
+
+    monkeypatch.setattr(language, "spread_sample", middle)
+    with pytest.raises(AssertionError):
+        test_language.test_a_long_text_is_judged_by_all_of_it()
+
+
+def test_a_share_of_the_whole_batch_breaks_the_law_of_batches(monkeypatch):
+    def of_batch(batch, *kinds):
+        return batch.kinds[:, kinds].sum(axis=1) / max(batch.visible.sum(), 1)
+
+    monkeypatch.setattr(clean_rules, "_share", of_batch)
+    with pytest.raises(AssertionError):
+        test_clean_rules.test_verdicts_do_not_hang_on_how_texts_are_batched()
+    with pytest.raises(AssertionError):
+        test_filters.test_verdicts_do_not_hang_on_how_records_are_batched()

@@ -2,7 +2,8 @@ from dataclasses import fields
 
 import pytest
 
-from beam_pipelines.clean_rules import RULES, Thresholds, apply_rules, without_boilerplate_lines
+from beam_pipelines.characters import TextBatch
+from beam_pipelines.clean_rules import RULES, Thresholds, apply_rules, letter_share
 from beam_pipelines.document import DropReason
 
 REVIEW = "价格好，机器做工好，能用这个价位买到小黑，太值了，其他品牌根本不考虑"
@@ -27,9 +28,18 @@ MENU = "首页， 新闻 体育 财经！ 娱乐 科技 汽车 房产 教育 健
 POEMS = "床前明月光， 疑是地上霜。 举头望明月， 低头思故乡。 白日依山尽， 黄河入海流。".split()
 ITEMS = ["苹果两斤，要红的", "酱油一瓶，不要太咸", "鸡蛋十个，看好日期", "米五公斤，东北产的"]
 
+QUATRAIN = "山行\n无名氏\n石路入云深，松风满客襟。\n归来人不见，明月在空林。"
+ROWS = "".join(f"<tr><td>第{n}行</td><td>{n * n}分，及格</td></tr>\n" for n in range(9))
+TEASER = "，今年将在城南新建三座图书馆和一座体育馆，其中最大的一座…"
+SITE = "夺冠热门球队公布新赛季名单，更多赛果请登录欧宝体育app查看。"
+
 # reason -> (a text that the rule drops, the nearest kind of text that it must keep)
 EXAMPLES = {
-    DropReason.TOO_SHORT: ("质量还不错，内容只适合边上厕所便消遣了。", REVIEW),
+    DropReason.MOJIBAKE: (
+        "锟斤拷锟斤拷，今天的天气很好，我们一起去公园散步，看到了很多花。",
+        NOVEL,
+    ),
+    DropReason.TOO_SHORT: ("质量还不错，内容只适合边上厕所便消遣了。", QUATRAIN),
     DropReason.NO_CLAUSE: (
         "免费注册 网站导航 宾馆索引 服务说明 关于携程 诚聘英才 代理合作 广告业务 联系我们",
         "凝眸岁月，粒砂成海；那是他们如雷似火、震天动地的脚步声在山谷里回响",
@@ -44,14 +54,19 @@ EXAMPLES = {
         "今天去买东西，单子如下：\n" + "\n".join(f"· {item}" for item in ITEMS[:3]) + "\n就这些。",
     ),
     DropReason.CUT_SHORT: (
-        "记者昨日从市政府获悉，今年将新建三座…\n\n专家认为，这项技术仍需要进一步的…\n本网讯，天气转冷。",
-        "他想了想，说……\n“算了，我们还是明天再去吧。”\n她点点头，没有再说一句话。\n天色已经晚了。",
+        "\n".join(f"记者{name}昨日获悉{TEASER}" for name in "甲乙丙丁"),
+        "他想了想，说……\n“算了，我们还是明天再去吧……”\n她点点头，没有再说一句话……\n天色已经晚了……",
     ),
     DropReason.CODE: (
         "函数如下：function add(a, b) { return a + b; } function sub(a, b) { return a - b; } 完。",
         "用花括号 { 和 } 把函数的主体括起来，这是许多语言的习惯，也有人更喜欢用缩进来表示，"
         "各有各的道理，初学的人不必为此争论，先把程序写对，再把它写得好看一些。"
         "等到和别人一起写的时候，照着大家的样子写就好，因为读代码的时间总比写代码的时间要长得多。",
+    ),
+    DropReason.MARKUP: (
+        f"<html><body><table>\n{ROWS}</table></body></html>",
+        "表格用 <table> 写，一行是 <tr>，一格是 <td>：\n" + ROWS[:50] + "写完以后在浏览器里打开，"
+        "就能看到排好的表格。初学的人常常忘记写结束的标记，浏览器一般也能猜出来，但最好不要依赖它。",
     ),
     DropReason.TAGS: (
         "【热卖】【包邮】【新款】【特价】春季外套，【买一送一】，【限时】#女装##外套##春装#",
@@ -61,18 +76,17 @@ EXAMPLES = {
         "外观漂亮，电池很牛！" * 6,
         "敲起鼓来，唱起歌来！我们的队伍向太阳。敲起鼓来，唱起歌来！脚踏着祖国的大地。",
     ),
-    DropReason.MOJIBAKE: (
-        "锟斤拷锟斤拷，今天的天气很好，我们一起去公园散步，看到了很多花。",
-        NOVEL,
-    ),
     DropReason.PLACEHOLDER: (
         "标题：XXXXXX。作者：XXXXXX。在此输入正文，在此输入正文的第二段，谢谢您的使用。",
-        "他在表格的姓名一栏里写了XXXXX，工作人员看了看他，请他重新填写一份。"
-        + "".join(f"第{n}次提起时，讲法又有不同，人也换了。" for n in range(60)),
+        "被告人某某某某驾驶赣AXXXXXX号货车，持卡号为6222xxxxxxxxxxxx的银行卡取走现金，电话1380xxxxxxx。",
     ),
     DropReason.BOILERPLATE: (
         "Please Enable JavaScript in your browser to view this page, then reload it and go on.",
         ARTICLE,
+    ),
+    DropReason.SPAM: (
+        SITE + "华体会下载后注册即可，" + REVIEW,
+        SITE + "记者提醒，这是一个骗局，不要点开这样的链接，已经上当的请尽快报警。",
     ),
 }
 
@@ -126,8 +140,101 @@ def test_no_texts_have_no_reasons():
     assert apply_rules([], DEFAULTS) == []
 
 
-def test_short_lines_of_boilerplate_are_taken_out_and_all_else_is_left():
-    text = "　　第一段。\r\n\n上一篇：春天　下一篇：秋天\n\t第二段，\n版权所有 ICP备12345号\n"
-    assert without_boilerplate_lines([text, NOVEL]) == ["　　第一段。\r\n\n\t第二段，\n", NOVEL]
-    long = "版权所有，" + "这是一个很长的段落，" * 8
-    assert without_boilerplate_lines([long, ""]) == [long, ""]
+def test_verdicts_do_not_hang_on_how_texts_are_batched():
+    texts = [text for example in EXAMPLES.values() for text in example]
+    together = apply_rules(texts, DEFAULTS)
+    assert together == [reason for text in texts for reason in apply_rules([text], DEFAULTS)]
+    assert apply_rules(texts[::-1], DEFAULTS) == together[::-1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "*号标注的菜不参加满减，其余的都可以用券，到月底为止，先到先得，请大家早点来。",
+        "-3度的早晨，送奶的师傅照样准时到了，奶还是温的，真是辛苦他了，下次还订他家的。",
+        "**的快递，等了半个月才到，包装破了，里面的杯子也碎了，客服到现在都没有回话。",
+        "多年以后，他又回到那条巷子里，老屋还在，门前的树却已经没有了，只剩下一口井……",
+        "报社的网站只放了开头几句，剩下的要登录以后才能看到，读者对此抱怨已经很久了...",
+        "他们的故事\n本报记者\n三百元钱不算什么，对他来说却是半年省吃俭用才攒下来的……\n"
+        "同学们都不知道，这个衣着朴素的青年，还有许多不平凡的往事……\n他说，这没有什么。",
+        "· 鸡蛋十个，看好日期再买\n· 酱油一瓶，不要太咸的\n· 米五公斤，要东北产的",
+        "- 第一条，说得很长，因为它不是清单里的一个词，而是一段完整的话，读起来和正文一样。\n" * 4,
+    ],
+)
+def test_few_or_full_lines_are_no_list_and_no_teasers(text):
+    assert apply_rules([text], Thresholds(max_repeated_share=1)) == [None]
+
+
+def test_verse_of_four_characters_a_line_is_no_menu():
+    verse = "无题\n春风又来，\n柳色初新。\n旧友不见，\n独坐空庭。\n夜雨忽至，\n灯火三更。"
+    assert apply_rules([verse], DEFAULTS) == [None]
+
+
+@pytest.mark.parametrize("dots", ["…", "……", "...", "......"])
+def test_every_ellipsis_cuts_a_line(dots):
+    assert apply_rules([EXAMPLES[DropReason.CUT_SHORT][0].replace("…", dots)], DEFAULTS) == [
+        DropReason.CUT_SHORT
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{髟贊}儿歌\n无名氏\n{糹丐}衣落日前山晚，{飠卂}饭炊烟隔水迟。\n一路看花人不见，归来犹记去年诗。",
+        "设 {Xn,n≥0} 为随机序列,证明了 {fn(x0,…,xn),n≥1} 的强极限定理,并给出集合 {0,1} 上的推论.",
+        "The stage direction {Enter the king} and the note {12} stand where the scribe put them.",
+        "在数据里写成 {data:[1],image:'1_png'}，然后在回调里解析，就能显示出来，和以前不一样。",
+    ],
+)
+def test_braces_around_notes_and_formulas_are_no_code(text):
+    assert apply_rules([text], DEFAULTS) == [None]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "public static int add(int a, int b) { return a + b; } // 相加，返回和。",
+        "body { color: red; margin: 0; } p { font-size: 12px; } a:hover { color: blue; }.",
+        "if (this.parent) { this.parent.removeChild(this); } else { this.parent = null; }.",
+    ],
+)
+def test_code_is_code_with_a_word_of_chinese_too(text):
+    assert apply_rules([text], DEFAULTS) == [DropReason.CODE]
+
+
+def test_a_long_text_may_repeat_itself_once_it_has_said_enough():
+    # Half of _WHOLE_TEXT is 2,000 new runs: more than 1,800 characters have, fewer than 2,200.
+    new = "".join(chr(0x4E00 + (number * 7919) % 20000) for number in range(2400)) + "。"
+    for length, reason in ((1800, DropReason.REPETITIVE), (2200, None)):
+        assert apply_rules([new[-length:] * 4], DEFAULTS) == [reason]
+
+
+def test_tables_in_a_result_are_text():
+    abstract = (
+        "测得公羊绒细度为(14.25±2.67)μm，母羊为(14.36±2.57)μm，伸度39.33%～40.87%，绒毛比37:63，"
+        "表明这一品种的绒毛品质良好。"
+    )
+    share = letter_share(TextBatch.of([abstract]))
+    assert 0.4 < share < 0.5
+    assert apply_rules([abstract], DEFAULTS) == [None]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("灯没有想的那么亮 照得也不远 掉电有点快 放一天再用就剩一半了 而且盒子里没有线", None),
+        ("中国队最强阵容集结仅剩一将缺席 主帅宣布周五飞赴东京备战世界杯首轮", DropReason.NO_CLAUSE),
+    ],
+)
+def test_spoken_words_stand_for_the_marks_that_are_left_out(text, reason):
+    assert apply_rules([text], DEFAULTS) == [reason]
+
+
+def test_an_indented_page_is_markup_and_an_article_about_tags_is_not():
+    page = (
+        "<div class='main'>\n<p style='color:red'>\n今天的天气很好，我们去了公园。\n</p>\n</div>\n"
+        * 3
+    )
+    assert apply_rules([page], Thresholds(max_repeated_share=1)) == [DropReason.MARKUP]
+    answer = "怎么取输入框的值？给它编号：<input type='text' id='a'><br>，再按编号去取就可以了。"
+    assert apply_rules([answer], DEFAULTS) == [None]

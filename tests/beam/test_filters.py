@@ -60,3 +60,25 @@ def test_offensive_text_is_dropped_and_its_share_is_kept_with_the_rest(tmp_path)
 def test_a_config_that_cannot_be_meant_is_refused(change, message):
     with pytest.raises(InputError, match=message):
         FilterConfig(**change)
+
+
+def test_a_text_in_no_language_for_its_encoding_is_mojibake():
+    misread = GOOD.encode().decode("latin-1")
+    for applies_rules, reason in ((True, "mojibake"), (False, "language_other")):
+        ledger = Ledger()
+        config = FilterConfig(applies_rules=applies_rules)
+        assert judge(records(misread, GOOD), "news", ledger, config)[0].outcome.text == GOOD
+        assert ledger.verdicts("news", "language")[reason].documents == 1
+    config = FilterConfig(rules={"news": {"max_mojibake": 1000}})
+    judge(records(misread), "news", ledger := Ledger(), config)
+    assert ledger.verdicts("news", "language")["language_other"].documents == 1
+
+
+def test_verdicts_do_not_hang_on_how_records_are_batched():
+    texts = [GOOD, GOOD.encode().decode("latin-1"), GOOD.encode().decode("gbk", "ignore"), "短文。"]
+    texts += ["Nur ein Satz auf Deutsch, der hier nichts zu suchen hat.", f"{GOOD}\n上一篇：春天"]
+    alone, together = Ledger(), Ledger()
+    for record in records(*texts):
+        judge([record], "news", alone, FilterConfig())
+    judge(records(*texts), "news", together, FilterConfig())
+    assert alone.counts == together.counts

@@ -41,6 +41,32 @@ def test_texts_are_judged_each_alone():
     assert identify_languages(texts, "script") == list(languages)
 
 
+def test_blanks_and_symbols_are_not_held_against_chinese():
+    table = "这是一张表格，里面的空格比字还多。\n" + "| --- |" * 40 + " " * 400
+    assert identify_languages([table], "script") == ["zh"]
+    # 10 Han are a tenth of 100 letters; of 410 they are not, and the model sees English.
+    for latin, language in ((ENGLISH[:113], "zh"), (ENGLISH * 3, "en")):
+        assert identify_languages([latin + "这一句话有十个汉字呀"], "script") == [language]
+
+
+def test_a_long_text_is_judged_by_all_of_it():
+    table = (
+        "Oslo 1.2 Bergen 3.4 Trondheim 5.6 Stavanger 7.8 Kristiansand 9.1 Fredrikstad 2.3\n" * 60
+    )
+    assert identify_languages([ENGLISH * 20 + table + ENGLISH * 20], "script") == ["en"]
+    german = "Die Männer aus dem Norden kamen mit allem, was sie tragen konnten, zum Fluss. "
+    assert identify_languages([german * 60 + ENGLISH + german * 60], "script") == ["other"]
+
+
+def test_english_without_its_commonest_words_is_for_the_model_to_tell():
+    recipe = (
+        "Combine oats, raisins and chopped nuts in large bowl. Heat honey in small pan until it "
+        "boils; stir in butter until melted. Pour over oats; mix well. Press into greased square "
+        "baking dish. When cool cut into small bars, wrap each bar tightly, store in cool place."
+    )
+    assert identify_languages([recipe], "script") == ["en"]
+
+
 def test_no_texts_have_no_languages():
     assert identify_languages([], "script") == []
 

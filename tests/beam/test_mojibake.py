@@ -1,0 +1,65 @@
+import pytest
+
+from beam_pipelines.characters import TextBatch
+from beam_pipelines.mojibake import are_garbled
+
+MODERN = (
+    "今年的雨水比往年多，山里的茶农把收成送到集市上，路上遇见的人都停下来问好。大家都说，这样的日子虽然平常，"
+    "却让人心里踏实。孩子们放学以后也来帮忙，一直到月亮升上来才回家。"
+)
+TRADITIONAL = (
+    "今年的雨水比往年多，山裡的茶農把收成送到集市上，路上遇見的人都停下來問好。大家都說，這樣的日子雖然平常，"
+    "卻讓人心裡踏實。孩子們放學以後也來幫忙，一直到月亮升上來才回家。"
+)
+CLASSICAL = "昔者庄周梦为胡蝶，栩栩然胡蝶也，自喻适志与，不知周也。俄然觉，则蘧蘧然周也。"
+REAL = [
+    MODERN,
+    TRADITIONAL,
+    CLASSICAL,
+    "饕餮、貔貅、猰貐、梼杌、穷奇、狻猊、睚眦、蒲牢、狴犴、赑屃、螭吻、麒麟、夔牛、獬豸。",
+    "欧阳璟、司徒霆、诸葛玥、慕容翀、上官婧、尉迟灏、宇文赟、澹台煜、令狐骁、轩辕翊。",
+    "佢哋琴日喺嗰度食咗嘢，啲餸好好味，不過啱啱落雨，嚟唔切返屋企攞遮。",
+    "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。",
+    "나라의 말이 중국과 달라 한자와는 서로 통하지 아니하므로 이런 까닭으로.",
+    "Les élèves français ont été très étonnés d'apprendre où s'était passée la fête du collège.",
+    "Don\u2019t read it as \u00e2\u20ac\u2122: the apostrophe was Windows\u2019 own.",
+    "网页打开以后全是 浣犲ソ锛屼笘鐣岋紒 这样的字，多半是编码弄错了，换一种编码就能看到原来的字。",
+    "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóôõöøùúûüýþÿ",
+    "",
+]
+MISREAD = [
+    (MODERN, "utf-8", "gbk"),
+    (MODERN, "utf-8", "big5"),
+    (MODERN, "utf-8", "latin-1"),
+    (MODERN, "utf-8", "cp1252"),
+    (MODERN, "gbk", "big5"),
+    (MODERN, "gbk", "latin-1"),
+    (MODERN, "gbk", "cp1252"),
+    (TRADITIONAL, "utf-8", "gbk"),
+    (TRADITIONAL, "big5", "gbk"),
+    (TRADITIONAL, "big5", "latin-1"),
+]
+
+
+def misread(text, right, wrong):
+    return text.encode(right).decode(wrong, "ignore")
+
+
+@pytest.mark.parametrize(("text", "right", "wrong"), MISREAD)
+def test_a_text_in_the_wrong_encoding_is_garbled(text, right, wrong):
+    assert are_garbled(TextBatch.of([misread(text, right, wrong)])).all()
+    assert are_garbled(TextBatch.of(["A title in English\n" + misread(text, right, wrong)])).all()
+
+
+@pytest.mark.parametrize("text", REAL)
+def test_rare_characters_and_other_languages_are_not(text):
+    assert not are_garbled(TextBatch.of([text])).any()
+
+
+def test_texts_are_judged_each_alone():
+    texts = REAL + [misread(*one) for one in MISREAD]
+    assert are_garbled(TextBatch.of(texts)).tolist() == [False] * len(REAL) + [True] * len(MISREAD)
+
+
+def test_a_long_text_is_judged_by_all_of_it():
+    assert are_garbled(TextBatch.of([MODERN + misread(MODERN, "utf-8", "gbk") * 60])).all()
