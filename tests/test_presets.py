@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+from tests.conftest import xla_flags
+
 MESHES = {
     "welm_1b3": {"data": 128, "fsdp": 1, "tensor": 1},
     "welm_2b7": {"data": 16, "fsdp": 8, "tensor": 1},
@@ -37,10 +39,9 @@ for preset in sys.argv[1:]:
 
 
 def test_presets_compile_on_their_meshes_and_no_large_parameter_is_left_whole():
-    flags = "--xla_force_host_platform_device_count=128 --xla_backend_optimization_level=0"
     done = subprocess.run(
         [sys.executable, "-c", COMPILE, *MESHES],
-        env=os.environ | {"XLA_FLAGS": flags},
+        env=os.environ | {"XLA_FLAGS": xla_flags(128)},
         capture_output=True,
         text=True,
     )

@@ -102,15 +102,21 @@ def test_it_ends_bit_for_bit_as_a_run_that_was_given_its_journal(recovered, tmp_
     assert ends[0].read_bytes() == ends[1].read_bytes()
 
 
-def test_dying_at_the_write_boundaries_of_a_recovery_changes_nothing(recovered, tmp_path):
-    """Three of them, with real checkpoints; test_recovery_crashes.py dies at each."""
+# Of a life each: how many are passed before it dies, and at which. The first passes two for each of
+# the checkpoints 50 to 300.
+CRASHES = (
+    (14, "record 1 is written"),
+    (1, "checkpoint 300 of 0 is deleted"),
+    (3, "checkpoint 250 of 1 is being written"),
+)
+
+
+@pytest.mark.parametrize("lives", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_dying_at_the_write_boundaries_of_a_recovery_changes_nothing(recovered, tmp_path, lives):
+    """Some of them, with real checkpoints; test_recovery_crashes.py dies at each."""
     (tmp_path / "run.gin").write_text(spiked("cursor"))
     train = ("train", "--gin_file", tmp_path / "run.gin", "--run_dir", tmp_path / "run")
-    for boundary, name in (
-        (14, "record 1 is written"),  # after two for each of the checkpoints 50 to 300
-        (1, "checkpoint 300 of 0 is deleted"),
-        (3, "checkpoint 250 of 1 is being written"),
-    ):
+    for boundary, name in CRASHES[:lives]:
         status, out, _ = welm(*train, WELM_CRASH_AT=str(boundary))
         assert status == -signal.SIGKILL and out.endswith(f"dying at {name}\n"), out
         assert f"WELM_CRASH_AT = {boundary}: this process kills itself" in out

@@ -33,11 +33,12 @@ def gin_file(tmp_path_factory):
     return str(file)
 
 
-def welm(*arguments, **how):
-    """A command as a process of its own, which keeps what it compiled in its run folder."""
+def welm(*arguments, compiled=""):
+    """A command as a process of its own, with a folder of programs, or else that of its run."""
     line = [sys.executable, "-c", "from welm_jax.launch import main; main()", *map(str, arguments)]
-    how["env"] = os.environ | {"JAX_COMPILATION_CACHE_DIR": ""} | how.get("env", {})
-    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how)
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(compiled)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(line, env=environment, text=True, **pipes)
 
 
 def finished(process):
@@ -45,8 +46,8 @@ def finished(process):
     return process.returncode, out, err
 
 
-def train(gin_file, folder, *more):
-    return welm("train", "--gin_file", gin_file, "--run_dir", folder, *more)
+def train(gin_file, folder, *more, **how):
+    return welm("train", "--gin_file", gin_file, "--run_dir", folder, *more, **how)
 
 
 def losses(folder):
@@ -105,13 +106,14 @@ def test_the_loss_falls_and_the_folder_holds_what_it_promises(undisturbed):
 def test_killed_at_a_random_step_it_ends_bit_for_bit_the_same(undisturbed, gin_file, tmp_path):
     folder = tmp_path / "run"
     step = random.Random(time.time_ns()).randint(1, STEPS - 4)
-    process = train(gin_file, folder)
+    compiled = undisturbed[0] / "compiled"
+    process = train(gin_file, folder, compiled=compiled)
     kill_at(process, step, signal.SIGKILL)
     assert finished(process)[0] == -signal.SIGKILL
     saved = [
         int(path.name) for path in (folder / "checkpoints").glob("[0-9]*") if path.name.isdigit()
     ]
-    status, out, err = finished(train(gin_file, folder))
+    status, out, err = finished(train(gin_file, folder, compiled=compiled))
     assert status == 0, err
     begun = f"going on from step {max(saved)} " if saved else "from the beginning"
     assert begun in out, f"killed at step {step}"
@@ -125,7 +127,7 @@ def test_sigterm_saves_and_says_start_me_again_and_eight_devices_go_on(
     undisturbed, gin_file, tmp_path
 ):
     folder = tmp_path / "run"
-    process = train(gin_file, folder)
+    process = train(gin_file, folder, compiled=undisturbed[0] / "compiled")
     kill_at(process, 6, signal.SIGTERM)
     status, _, err = finished(process)
     assert status == 75

@@ -458,7 +458,8 @@ def seen(folder, pattern):
         return set()
 
 
-def test_a_job_killed_in_every_pass_is_gone_on_with_and_ends_the_same(tmp_path):
+@pytest.mark.parametrize("moments", [MOMENTS[2::2], pytest.param(MOMENTS, marks=pytest.mark.slow)])
+def test_a_job_killed_in_any_pass_is_gone_on_with_and_ends_the_same(tmp_path, moments):
     write_corpus(tmp_path / "raw")
     big = [json.dumps({"text": passage(seed, 60)}) for seed in range(5000, 5600)]
     for number in range(3):
@@ -466,7 +467,7 @@ def test_a_job_killed_in_every_pass_is_gone_on_with_and_ends_the_same(tmp_path):
     places = [f"--gin.RAW_DIR={tmp_path / 'raw'}", f"--gin.CURATED_DIR={tmp_path / 'out'}"]
     command = [sys.executable, "-m", "beam_pipelines.curate", "--gin_file", "corpus/quickstart.gin"]
     new, done = tmp_path / ".out.partial/new", {}
-    for moment in MOMENTS:
+    for moment in moments:
         before = seen(new, moment) if "documents" not in moment else set()
         with subprocess.Popen([*command, *places], stdout=subprocess.DEVNULL) as job:
             while not seen(new, moment) - before and job.poll() is None:

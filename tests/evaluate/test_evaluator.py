@@ -19,6 +19,7 @@ from etils import epath
 from rich.console import Console
 
 from tests import tiny_corpus
+from tests.conftest import xla_flags
 from tests.tasks import small_sets
 from tests.tiny_decoder import mesh_of, placed, random_parameters
 from welm_jax import launch, run_files
@@ -458,7 +459,7 @@ def test_the_command_killed_goes_on_and_scores_each_example_once(tmp_path):
     line = [sys.executable, "-c", "from welm_jax.launch import main; main()", "evaluate"]
     line += ["--run_dir", str(tmp_path / "run"), "--data_dir", str(tmp_path / "sets")]
     line += ["--task", "c3_0shot"]
-    one_device = os.environ | {"XLA_FLAGS": ""}
+    one_device = os.environ | {"XLA_FLAGS": xla_flags(1)}
     given = tmp_path / "run/evaluation/4/c3_0shot.given.jsonl"
     first = subprocess.Popen(
         line, env=one_device, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
