@@ -4,8 +4,9 @@ Compared are 17-grams of characters without blanks and punctuation, in lower cas
 half, Traditional as Simplified: a copy in the other script is a copy. 17 letters are four words or
 a line of code, and 17 digits are two dates, which anybody may write. So a run of 17-grams counts
 only if one of them is mostly ideographs, kana or Hangul, or if it has 60 characters, some 13 words.
-That is asked of the run, in whichever text it occurs, and a longer run never counts less. Knows
-nothing of files, nor of what the evaluation is for.
+That is asked of the run, in any text, and a longer run never counts less. A 17-gram that repeats up
+to four characters, such as a ruled line, is in no index. Knows nothing of files, nor of what the
+evaluation is for.
 
 Source: WeLM section 2.1 (two 17-grams); what a run must have is our choice.
 """
@@ -25,6 +26,7 @@ NGRAM = 17
 MOST_SHARED = 1  # places in a document at which a 17-gram of an evaluation text begins
 LEAST_IDEOGRAPHS = 9  # in one 17-gram of a run; or
 LEAST_CHARACTERS = 60  # of a run
+_LONGEST_PERIOD = 4  # characters; 哈哈哈, xoxo and ruled lines are nobody's text
 _IS_IDEOGRAPH = np.isin(KINDS, (Kind.HAN, Kind.KANA, Kind.HANGUL))
 _TABLE_BITS = 27  # of a table of hashes that most lookups end at
 
@@ -67,7 +69,7 @@ def _read_index(folder: str, files: Sequence[tuple[Path, int]]) -> EvaluationInd
         starts = np.arange(len(found)) + _shifts(lengths, counts)[owners(counts)]
         dense = np.bincount(owners(counts)[_are_dense(codes, starts)], minlength=len(lengths))
         too_short[task] = int(((dense == 0) & (lengths < LEAST_CHARACTERS)).sum())
-        hashes.append(np.unique(found))
+        hashes.append(np.unique(found[~_are_periodic(codes, starts)]))
         numbers.append(np.full(len(hashes[-1]), number))
     pairs, numbers = np.concatenate(hashes), np.concatenate(numbers)
     order = np.argsort(pairs, kind="stable")
@@ -144,6 +146,15 @@ def _are_dense(codes: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Whether the 17-grams that begin there have ideographs enough, bool [starts]."""
     ideographs = np.concatenate([[0], np.cumsum(_IS_IDEOGRAPH[codes])])
     return ideographs[starts + NGRAM] - ideographs[starts] >= LEAST_IDEOGRAPHS
+
+
+def _are_periodic(codes: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Whether the 17-grams that begin there repeat a few characters, bool [starts]."""
+    are_periodic = np.zeros(len(starts), bool)
+    for period in range(1, _LONGEST_PERIOD + 1):
+        differences = np.concatenate([[0], np.cumsum(codes[period:] != codes[:-period])])
+        are_periodic |= differences[starts + NGRAM - period] == differences[starts]
+    return are_periodic
 
 
 def _tasks(hashes: np.ndarray, index: EvaluationIndex) -> dict[str, int]:

@@ -18,7 +18,8 @@ TFDS_INFO = "dataset_info.json"  # in the folder of a TFDS dataset
 FORMATS = "*.jsonl, *.json, *.tsv, *.csv, *.txt (each plain, .gz, .xz or .zst) or *.parquet"
 _READABLE = re.compile(r".+\.((jsonl?|tsv|csv|txt)(\.(gz|xz|zst))?|parquet)")
 _TRAINING = "train"  # what the names of such files begin with
-_ABOUT = re.compile(r"SOURCE\.json|(README|LICEN[CS]E).*", re.IGNORECASE)  # about a set, not of it
+# About a set, not of it.
+_ABOUT = re.compile(r"SOURCE\.json|(README|LICEN[CS]E)(\.(md|rst|txt))?", re.IGNORECASE)
 
 
 def evaluation_files(folder: str) -> list[Path]:

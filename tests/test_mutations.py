@@ -199,8 +199,8 @@ def assert_decision_breaks(folder):
 @pytest.mark.parametrize(
     ("name", "value", "run", "counts"),
     [
-        ("LEAST_CHARACTERS", 59, "x" * 59, False),
-        ("LEAST_CHARACTERS", 61, "x" * 60, True),
+        ("LEAST_CHARACTERS", 59, test_decontaminate.LETTERS[:59], False),
+        ("LEAST_CHARACTERS", 61, test_decontaminate.LETTERS[:60], True),
         ("LEAST_IDEOGRAPHS", 8, "abcdefghi一二三四五六七八", False),
         ("LEAST_IDEOGRAPHS", 10, "abcdefgh一二三四五六七八九", True),
     ],

@@ -94,6 +94,11 @@ def test_what_is_about_a_set_is_passed_over(tmp_path):
     assert read(tmp_path) == {"dev": {"甲"}} and unread_files(str(tmp_path)) == ""
 
 
+def test_a_set_may_be_named_like_a_page_about_it(tmp_path):
+    write(tmp_path, license_plates_jsonl='"甲"', readme_questions_json='"乙"')
+    assert read(tmp_path) == {"license_plates": {"甲"}, "readme_questions": {"乙"}}
+
+
 def test_of_a_tfds_dataset_nothing_is_left_unread(tmp_path):
     answers = {"text": ["因为"], "answer_start": [0]}
     record = {"id": "1", "context": "上下文", "question": TEXT, "answers": answers}

@@ -31,7 +31,11 @@ def test_a_text_is_decompressed_and_loses_only_its_mark(tmp_path, ending, compre
     [
         ("a.txt", "一\n二\n".encode() + b"\xff\n", "a.txt, line 3: not UTF-8; convert the file"),
         ("a.txt", "好".encode("utf-16"), "a.txt, line 1: not UTF-8"),
-        ("a.txt.gz", gzip.compress(b"x" * 99, mtime=0)[:-9], "cannot be decompressed .damaged_file"),
+        (
+            "a.txt.gz",
+            gzip.compress(b"x" * 99, mtime=0)[:-9],
+            "cannot be decompressed .damaged_file",
+        ),
         ("a.txt.gz", b"plain", "cannot be decompressed .damaged_file"),
     ],
 )

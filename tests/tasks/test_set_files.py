@@ -238,8 +238,14 @@ def test_parquet_alone_needs_pyarrow(tmp_path, monkeypatch):
     ("content", "words"),
     [
         (gzip.compress(b"{}" * 99, mtime=0)[:-9], "is a damaged gzip file .Compressed file ended"),
-        (gzip.compress(b"{}" * 99, mtime=0)[:-4] + b"abcd", "is a damaged gzip file .Incorrect length"),
-        (gzip.compress(b"{}" * 99, mtime=0)[:10] + b"\xff" * 20, "is a damaged gzip file .Error -3"),
+        (
+            gzip.compress(b"{}" * 99, mtime=0)[:-4] + b"abcd",
+            "is a damaged gzip file .Incorrect length",
+        ),
+        (
+            gzip.compress(b"{}" * 99, mtime=0)[:10] + b"\xff" * 20,
+            "is a damaged gzip file .Error -3",
+        ),
         ('{"question": "北京"}'.encode("gbk"), "is not UTF-8 .byte 14.; convert it"),
     ],
 )
