@@ -7,15 +7,13 @@ import tempfile
 
 # Little optimisation, and the emitters that give LLVM least to do: the same laws, compiled in half
 # the time.
-QUICK_TO_COMPILE = (
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
-    "--xla_cpu_parallel_codegen_split_count=1"
-)
+EMITTERS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
 
-def xla_flags(devices: int) -> str:
+def xla_flags(devices: int, level: int = 0) -> str:
     """What XLA_FLAGS holds for a process with some CPU devices that compiles quickly."""
-    return f"--xla_force_host_platform_device_count={devices} {QUICK_TO_COMPILE}"
+    count = f"--xla_force_host_platform_device_count={devices}"
+    return f"{count} --xla_backend_optimization_level={level} {EMITTERS}"
 
 
 # Before jax is imported anywhere: a CPU with eight devices, so that meshes are real.

@@ -107,17 +107,24 @@ def child_of(process):
     return int(found.stdout)
 
 
+INPUT = ("input", 2, "no such thing")
+DISK = ("disk", 70, "No space left on device; make room")
+BUG = ("bug", 1, "ZeroDivisionError")
+
+
 @pytest.mark.parametrize(
-    ("fault", "status", "words"),
+    ("failing", "fault", "status", "words"),
     [
-        ("input", 2, "no such thing"),
-        ("disk", 70, "No space left on device; make room"),
-        ("bug", 1, "ZeroDivisionError"),
+        (0, *INPUT),
+        (1, *INPUT),
+        (1, *DISK),
+        (0, *BUG),
+        pytest.param(0, *DISK, marks=pytest.mark.slow),
+        pytest.param(1, *BUG, marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("failing", [0, 1])
 def test_a_process_that_fails_alone_ends_the_others_with_its_status(
-    fault, status, words, failing, tmp_path
+    failing, fault, status, words, tmp_path
 ):
     """So that none asks to be started again, and a scheduler does not do so for ever."""
     faults = ["none", "none"]
@@ -144,8 +151,15 @@ def test_one_that_is_done_waits_for_the_failure_of_another(tmp_path):
         assert pair.statuses() == [70, 70]
 
 
-@pytest.mark.parametrize("lost", [0, 1])
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(
+    ("lost", "how"),
+    [
+        (0, signal.SIGKILL),
+        (1, signal.SIGSTOP),
+        pytest.param(1, signal.SIGKILL, marks=pytest.mark.slow),  # in short: test_hosts.py
+        pytest.param(0, signal.SIGSTOP, marks=pytest.mark.slow),
+    ],
+)
 def test_a_lost_process_is_noticed_after_some_heartbeats(lost, how, tmp_path):
     with Pair(tmp_path, ["none", "none"]) as pair:
         pair.wait_for("joined")

@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks.spike_drills import RUN
 from tests import tiny_corpus
+from tests.conftest import xla_flags
 from welm_jax import launch, recover, run_files, why
 from welm_jax.failures import InputError
 from welm_jax.run_files import RunFolder
@@ -26,7 +27,7 @@ from welm_jax.train.spikes import SpikeConfig
 def welm(*arguments, **environment):
     """A command as a process of its own: one device, and no run-time type checks."""
     line = [sys.executable, "-c", "from welm_jax.launch import main; main()", *map(str, arguments)]
-    environment = {"XLA_FLAGS": "--xla_backend_optimization_level=1", **environment}
+    environment = {"XLA_FLAGS": xla_flags(1, level=1), **environment}
     ended = subprocess.run(line, capture_output=True, text=True, env={**os.environ, **environment})
     return ended.returncode, ended.stdout, ended.stderr
 
@@ -45,6 +46,13 @@ def spiked(by, kind="spike", steps=400):
     rates, tokens = {"news": 0.7, "english": 0.3}, tiny_corpus.tokens_dir()
     corpus = {"tokens": tokens, "rates": rates, "vocab_size": tiny_corpus.VOCAB_SIZE}
     return RUN.format(by=by, kind=kind, steps=steps, at=330, seed=0, **corpus)
+
+
+def begun(run, folder):
+    """A run folder in which the first life has got no further than its configuration and data."""
+    folder.mkdir()
+    for file in (run.config, run.mixture, run.tokenizer):
+        shutil.copy(file, folder)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +99,7 @@ def test_going_back_compiles_nothing_anew(ended):
 
 
 def test_it_ends_bit_for_bit_as_a_run_that_was_given_its_journal(recovered, tmp_path):
+    begun(recovered, tmp_path / "run")
     shutil.copytree(recovered.journal, tmp_path / "run" / "recovery_journal")
     given, (status, _, error) = trained(tmp_path, by="cursor")
     assert status == 0, error
@@ -114,6 +123,7 @@ CRASHES = (
 @pytest.mark.parametrize("lives", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_dying_at_the_write_boundaries_of_a_recovery_changes_nothing(recovered, tmp_path, lives):
     """Some of them, with real checkpoints; test_recovery_crashes.py dies at each."""
+    begun(recovered, tmp_path / "run")
     (tmp_path / "run.gin").write_text(spiked("cursor"))
     train = ("train", "--gin_file", tmp_path / "run.gin", "--run_dir", tmp_path / "run")
     for boundary, name in CRASHES[:lives]:
