@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 _LONGEST_LINE = 64 << 10
+_LONGEST_HEADER = 1 << 20
 _BEGIN = b"WARC/1."
 # The first line of a record and a header below it, so that a text about WARC is not cut.
 _NEXT = re.compile(rb"WARC/1\.[0-9]+\r?\n(?:WARC|warc|Content|content)-[A-Za-z-]+:")
@@ -68,22 +69,25 @@ def _record(stream: "_Stream", most_content: int) -> tuple[dict[str, str], bytes
     first = stream.line()
     if not first.startswith(_BEGIN):
         return None
-    headers = _headers(stream, most_content)
+    headers = _headers(stream)
     length = headers.get("content-length", "")
     if not (length.isascii() and length.isdigit() and len(length) < 16):
         return None
-    if int(length) <= most_content:
-        content = stream.take(int(length))
-        is_whole = content is not None
-    else:
-        content, is_whole = None, stream.pass_over(int(length))
-    return (headers, content) if is_whole and stream.take_end(first) else None
+    begin, is_kept = stream.place, int(length) <= most_content
+    is_whole = stream.skip(int(length)) if is_kept else stream.pass_over(int(length))
+    if not (is_whole and stream.take_end(first)):
+        return None
+    return headers, stream.kept(begin, int(length)) if is_kept else None
 
 
-def _headers(stream: "_Stream", most_bytes: int) -> dict[str, str]:
+def _headers(stream: "_Stream") -> dict[str, str]:
     """The headers up to a blank line, none if there is none; a folded line continues the last."""
     headers, name, begin = {}, "", stream.place
     while (line := stream.line()).strip():
+        # No header is so long, or holds the beginning of another record: so that a file of many
+        # beginnings is not read anew from each.
+        if line.startswith(_BEGIN) or stream.place - begin > _LONGEST_HEADER:
+            return {}
         text = line.decode("utf-8", "replace")
         if text[0] in " \t" and name:
             headers[name] += " " + text.strip()
@@ -91,8 +95,6 @@ def _headers(stream: "_Stream", most_bytes: int) -> dict[str, str]:
             name, _, value = text.partition(":")
             name = name.strip().lower()
             headers[name] = value.strip()
-        if stream.place - begin > most_bytes:
-            return {}
     return headers if line else {}
 
 
@@ -141,13 +143,15 @@ class _Stream:
         self.place += len(line)
         return line
 
-    def take(self, count: int) -> bytes | None:
-        """Takes the next bytes, None if there are fewer."""
-        if not self._fill(count):
-            return None
-        at = self.place - self._begin
-        self.place += count
-        return bytes(self._kept[at : at + count])
+    def skip(self, count: int) -> bool:
+        """Goes over the next bytes and keeps them; False if there are fewer."""
+        is_there = self._fill(count)
+        self.place += count if is_there else 0
+        return is_there
+
+    def kept(self, begin: int, count: int) -> bytes:
+        """The bytes from a place on that was not forgotten."""
+        return bytes(self._kept[begin - self._begin : begin - self._begin + count])
 
     def pass_over(self, count: int) -> bool:
         """Passes over more bytes than are kept; False where a record begins among them.
@@ -196,12 +200,14 @@ class _Stream:
     def seek_next_record(self) -> None:
         """Goes on to where the next record seems to begin, or to the end."""
         self.place = self._next  # it may lie within what was taken for the last record
-        while self._fill(_LONGEST_NEXT):
+        found = None
+        while found is None and self._fill(_LONGEST_NEXT):
             self.forget()
-            if found := _NEXT.search(self._kept):
-                self.place += found.start()
-                return
-            self.place += len(self._kept) - _LONGEST_NEXT + 1
+            found = _NEXT.search(self._kept)
+            # What may be half of a beginning stays for the next look.
+            self.place += found.start() if found else len(self._kept) - _LONGEST_NEXT + 1
         self.forget()
-        found = _NEXT.search(self._kept)
-        self.place += found.start() if found else len(self._kept)
+        if found is None:
+            found = _NEXT.search(self._kept)
+            self.place += found.start() if found else len(self._kept)
+            self.forget()

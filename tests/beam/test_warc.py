@@ -2,7 +2,7 @@ import gzip
 
 import pytest
 
-from beam_pipelines import raw_bytes, read_sources
+from beam_pipelines import raw_bytes, read_sources, warc
 from beam_pipelines.document import DeadLetterReason, DropReason
 from beam_pipelines.read_sources import InputFile, RecordReader
 from tests.beam.raw_files import conversion, read
@@ -51,6 +51,21 @@ def test_what_does_not_reconcile_costs_no_sound_record(tmp_path, bad, line_end):
     members = b"".join(gzip.compress(one) for one in (before, bad, after))
     members = members if line_end == b"\r\n" else gzip.compress(wet)
     assert read(tmp_path / "b.wet.gz", members) == expected
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"WARC/1.0\nWARC-Type: x\n" * 2000,  # beginnings without an end
+        conversion("x" * 99, length="999999") * 200,  # lengths that reach over all that follow
+    ],
+)
+def test_many_bad_records_are_read_once_each(tmp_path, monkeypatch, bad):
+    lines, plain = [], warc._Stream.line
+    monkeypatch.setattr(warc._Stream, "line", lambda self: lines.append(1) or plain(self))
+    wet = conversion("前") + bad + conversion("后")
+    assert read(tmp_path / "a.wet", wet) == ["前", DeadLetterReason.NOT_RECONCILED, "后"]
+    assert len(lines) < 2 * wet.count(b"\n")
 
 
 def test_bytes_after_a_sound_record_do_not_cost_it(tmp_path):
