@@ -155,7 +155,9 @@ def recipe(
         | "all counts" >> beam.Flatten()
         | "ledger" >> beam.CombineGlobally(Ledger.merged)
         | "set it aside"
-        >> beam.Map(lambda ledger: _ledger_file(folder).write_bytes(pickle.dumps(ledger)))
+        >> beam.Map(
+            on_worker(lambda ledger: _ledger_file(folder).write_bytes(pickle.dumps(ledger)))
+        )
     )
 
 
@@ -291,13 +293,14 @@ def _check_dead_letters(ledger: Ledger, allowed: float, folder: Path) -> None:
         for file in sorted((folder / DEAD_LETTERS).glob("*"))
         for line in file.read_text(encoding="utf-8").splitlines()
     ]
-    damaged = len({letter["file"] for letter in letters if letter["reason"] in WHOLE_FILE})
+    damaged = {letter["file"] for letter in letters if letter["reason"] in WHOLE_FILE}
     of_bytes, of_records = _unreadable_shares(whole)
-    if max(of_bytes, of_records, damaged / max(len(ledger.inputs), 1)) > allowed:
+    if max(of_bytes, of_records, len(damaged) / max(len(ledger.inputs), 1)) > allowed:
         worst = _worst_file(letters)
         raise StopAndLook(
             f"{of_bytes:.1%} of the bytes and {of_records:.1%} of the records cannot be read, and "
-            f"{damaged} of {len(ledger.inputs)} files are damaged; CurationConfig.max_dead_letters "
+            f"{len(damaged)} of {len(ledger.inputs)} files are damaged; "
+            "CurationConfig.max_dead_letters "
             f"allows {allowed:.1%} of each: most of all in {worst[0]['file']} (dead letters: "
             f"{len(worst):,}, of {sum(letter['length'] for letter in worst):,} bytes, the first at "
             f"offset {worst[0]['offset']:,}: {worst[0]['reason']}); mend it, or allow more; "

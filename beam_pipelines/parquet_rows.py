@@ -7,6 +7,7 @@ nothing of what a row means.
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,15 +19,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 BATCH_ROWS = 256
-_DAMAGED, _UNREADABLE = 65, 74  # how the process says that it was the file, or the disk
+# How the process says that it was the file, the disk or the memory; and how a file ends it.
+_DAMAGED, _UNREADABLE, _NO_MEMORY = os.EX_DATAERR, os.EX_IOERR, os.EX_TEMPFAIL
+_CRASHES = {signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
 
 
 class DamagedParquet(Exception):
     """The file ends here: what follows cannot be read."""
 
 
+class ReaderKilled(Exception):
+    """The process that reads was ended from outside, or had too little memory."""
+
+
 class Undecodable(bytes):
-    """A string of a column of text, as it lies in the file: it is not UTF-8."""
+    """A string of a column of text, as the file has it: it is not UTF-8."""
 
 
 def read_rows(path: Path, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -36,33 +43,42 @@ def read_rows(path: Path, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
 
     Raises:
       DamagedParquet: after the last row that could be read.
+      ReaderKilled: says nothing about the file.
       OSError: the disk does not give the file.
     """
-    with path.open("rb") as file, tempfile.TemporaryFile() as said:
-        # As a script, in which nothing is imported but this file and Arrow.
-        command = [sys.executable, "-P", __file__, *fields]
-        child = subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, stderr=said)
+    with path.open("rb") as file, tempfile.TemporaryFile() as errors:
+        # As a script, in which nothing is imported but this file and Arrow; in a session of its
+        # own, so that Control-C ends the job and not the file.
+        child = subprocess.Popen(
+            [sys.executable, "-P", __file__, *fields],
+            stdin=file,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+        )
         try:
-            yield from _rows(child.stdout)
+            yield from _rows(child.stdout, fields)
         finally:
             child.stdout.close()
             status = child.wait()
         if status == _UNREADABLE:
             raise OSError(errno.EIO, "Input/output error", str(path))
-        if status == _DAMAGED or status < 0:
+        if status == _DAMAGED or -status in _CRASHES:
             raise DamagedParquet
+        if status == _NO_MEMORY or status < 0:
+            raise ReaderKilled
         if status:
-            said.seek(0)
-            raise RuntimeError(said.read().decode(errors="replace"))
+            errors.seek(0)
+            raise RuntimeError(errors.read().decode(errors="replace"))
 
 
-def _rows(stream: BinaryIO) -> Iterator[dict[str, Any]]:
+def _rows(stream: BinaryIO, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The rows that the process sends; they end where it ends."""
     try:
         for batch in pa.ipc.open_stream(stream):
             names = batch.schema.names
             columns: dict[str, list[Any]] = {}
-            for name in names:
+            for name in {*names} & {*fields}:
                 same = [
                     _values(column)
                     for column, its_name in zip(batch.columns, names, strict=True)
@@ -157,6 +173,8 @@ def main(fields: Sequence[str]) -> int:
     except OSError as error:
         # Arrow's own have no number; a broken pipe says that what was sent is not Arrow's.
         return _UNREADABLE if error.errno not in (None, errno.EPIPE) else _DAMAGED
+    except MemoryError:
+        return _NO_MEMORY
     except Exception as error:  # Arrow's words for damage are too many to name
         print(error, file=sys.stderr)
         return _DAMAGED

@@ -20,7 +20,7 @@ from beam_pipelines.ledger import Counts
 from beam_pipelines.parquet_rows import Undecodable
 from beam_pipelines.raw_bytes import COMPRESSED, RawBytes
 from beam_pipelines.text_encoding import TextEncoding
-from welm_jax.failures import InputError
+from welm_jax.failures import InputError, Preempted
 
 LAYOUT = (
     "RAW_DIR/<source>/*.jsonl, *.txt, *.wet, *.warc (each plain, .gz, .xz or .zst) or *.parquet, "
@@ -110,13 +110,15 @@ def list_inputs(raw_dir: str, encodings: Mapping[str, str]) -> list[InputFile]:
         there = [path for path in sorted(folder.iterdir()) if path.name[0] != "."]
         files = [path for path in there if _is_readable(path)]
         if unread := [path.name for path in there if path not in files and path.name != _ABOUT]:
-            print(f"{folder}: not read: {', '.join(unread[:9])}; {LAYOUT}", file=sys.stderr)
+            more = f" and {len(unread) - 9} more" if unread[9:] else ""
+            names = ", ".join(unread[:9]) + more
+            print(f"{folder}: not read: {names}; {LAYOUT}", file=sys.stderr)
         if not files:
             raise InputError(f"{folder} holds no file that can be read: the layout is {LAYOUT}")
         encoding = encodings.get(folder.name, "utf-8")
         inputs += [InputFile(path=path, source=folder.name, encoding=encoding) for path in files]
     if unknown := encodings.keys() - {one.source for one in inputs}:
-        raise InputError(f"encodings name {sorted(unknown)[0]}, which is no source of {root}")
+        raise InputError(f"encodings name {sorted(unknown)[0]}, which is not a source of {root}")
     return inputs
 
 
@@ -202,6 +204,11 @@ class RecordReader:
                 yield len(data), self._row(row, len(data))
         except parquet_rows.DamagedParquet:
             self._bytes.damage = DeadLetterReason.DAMAGED_FILE
+        except parquet_rows.ReaderKilled:
+            raise Preempted(
+                f"the process that reads {self._file.path} was killed, or has too little memory; "
+                "start again, with more memory if it happens again"
+            ) from None
 
     def _row(self, row: Mapping[str, Any], length: int) -> Outcome:
         if length > MAX_RECORD_BYTES:

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from typing import Any, TextIO
@@ -117,7 +118,8 @@ def open_pipeline(flags: Sequence[str]) -> Any:
 def on_worker(step: Callable) -> Callable:
     """Makes a step of a pipeline whose failures reach the command from any worker.
 
-    A runner passes on the text of an exception, and loses its class.
+    A runner passes on the text of an exception, and loses its class. It never answers if the text
+    cannot be written in UTF-8, as the name of a file may be.
     """
 
     @functools.wraps(step)
@@ -127,8 +129,13 @@ def on_worker(step: Callable) -> Callable:
         except Exception as error:
             failure = as_failure(error)
             if failure is None:
-                raise
-            raise RuntimeError(f"welm_failure:{failure.status}:{quote(str(failure))}") from error
+                text = "".join(traceback.format_exception(error))
+                writable = text.encode("utf-8", "backslashreplace").decode()
+                if text == writable:
+                    raise
+                raise RuntimeError(writable) from None
+            text = quote(str(failure), errors="surrogatepass")
+            raise RuntimeError(f"welm_failure:{failure.status}:{text}") from None
 
     return run
 
@@ -145,8 +152,10 @@ def running(pipeline: Any) -> Iterator[None]:
             yield
     except Exception as error:
         if sent := _SENT.search(str(error)):
-            raise failure_of_status(int(sent[1]), unquote(sent[2])) from error
-        # Beam's, for one to which it cannot add the name of the step
+            raise failure_of_status(
+                int(sent[1]), unquote(sent[2], errors="surrogatepass")
+            ) from error
+        # In one process Beam's is chained to the step's own OSError or Control-C.
         if isinstance(error.__context__, OSError | KeyboardInterrupt):
             raise error.__context__ from None
         raise

@@ -13,8 +13,9 @@ BOM = "\ufeff"
 # What a source may call the encoding that browsers read as GB18030.
 _CHINESE = {"gb2312", "gbk", "gb18030"}
 _WITH_BYTE_ORDER = {"utf-16": codecs.BOM_UTF16_BE, "utf-32": codecs.BOM_UTF32_BE}
-# Codecs that Python counts as text encodings and no text file is written in.
-_ESCAPES = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"}
+# Codecs that Python counts as text encodings, but of which no line can be read by itself.
+_ESCAPES = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape", "charmap"}
+_ESCAPES |= {"iso2022_kr"}  # whose head alone says how all lines are to be read
 _PROBE = '{"text": "\\u4e00"}\n'
 
 # Private-use code points that Python's gb18030 gives, and what browsers and GB 18030-2022 give.
@@ -40,7 +41,7 @@ def require_encoding(name: str) -> None:
         known = codecs.lookup(name).name
         _PROBE.encode(known)
         is_text = known not in _ESCAPES
-    except (LookupError, UnicodeError):
+    except (LookupError, TypeError, ValueError):
         is_text = False
     if not is_text:
         raise InputError(

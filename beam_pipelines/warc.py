@@ -6,6 +6,7 @@ reading goes on where the next record begins. Knows nothing of what a record's t
 worth.
 """
 
+import codecs
 import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -16,7 +17,6 @@ _BEGIN = b"WARC/1."
 # The first line of a record and a header below it, so that a text about WARC is not cut.
 _NEXT = re.compile(rb"WARC/1\.[0-9]+\r?\n(?:WARC|warc|Content|content)-[A-Za-z-]+:")
 _LONGEST_NEXT = 256  # bytes in which the pattern is found whole
-_BOM = b"\xef\xbb\xbf"
 
 
 class WarcRecord(NamedTuple):
@@ -65,7 +65,7 @@ def records(chunks: Iterable[bytes], most_content: int) -> Iterator[WarcRecord |
 
 def _record(stream: "_Stream", most_content: int) -> tuple[dict[str, str], bytes | None] | None:
     """Headers and content of the record that begins here; None if it does not lead to the next."""
-    stream.take_mark()
+    stream.take_head()
     first = stream.line()
     if not first.startswith(_BEGIN):
         return None
@@ -172,10 +172,11 @@ class _Stream:
             self.place = min(self.place + ahead, end)
         return True
 
-    def take_mark(self) -> None:
-        """Takes a byte order mark at the head of the stream."""
-        if self.place == 0 and self._starts_with(_BOM):
-            self.place = len(_BOM)
+    def take_head(self) -> None:
+        """Takes a byte order mark and blank lines at the head of the stream."""
+        if self.place == 0:
+            self.place = len(codecs.BOM_UTF8) if self._starts_with(codecs.BOM_UTF8) else 0
+            self._take_blank_lines()
 
     def take_end(self, first_line: bytes) -> bool:
         """Takes the blank lines that end a record; whether they do end it.
@@ -185,12 +186,15 @@ class _Stream:
         """
         line_end = b"\r\n" if first_line.endswith(b"\r\n") else b"\n"
         is_standard = self._starts_with(2 * line_end)
-        while self._starts_with(b"\r") or self._starts_with(b"\n"):
-            self.place += 1
+        self._take_blank_lines()
         self._fill(len(_BEGIN))
         at = self.place - self._begin
         # The next record may be cut by the end of the file.
         return is_standard or _BEGIN.startswith(bytes(self._kept[at : at + len(_BEGIN)]))
+
+    def _take_blank_lines(self) -> None:
+        while self._starts_with(b"\r") or self._starts_with(b"\n"):
+            self.place += 1
 
     def _starts_with(self, data: bytes) -> bool:
         """Whether these bytes are ahead."""

@@ -411,6 +411,13 @@ def test_a_source_of_which_much_cannot_be_read_is_named_where_all_in_all_it_is_l
     assert capsys.readouterr().err == "forum: 25.0% of it cannot be read, see dead_letters\n"
 
 
+def test_a_source_with_a_damaged_file_is_named_too(tmp_path, capsys):
+    write_corpus(tmp_path / "raw")
+    (tmp_path / "raw/books/cut.txt.gz").write_bytes(gzip.compress(NEWS[0].encode())[:9])
+    curate(config_for(tmp_path / "raw", tmp_path / "out", max_dead_letters=0.2), FILTERS)
+    assert capsys.readouterr().err == "books: 25.0% of it cannot be read, see dead_letters\n"
+
+
 def test_dead_letters_of_files_with_any_name_are_kept(tmp_path):
     raw = tmp_path / "raw"
     names = ["长" * 80 + end + ".jsonl" for end in "甲乙"]  # 249 bytes

@@ -8,6 +8,7 @@ from beam_pipelines import parquet_rows, read_sources
 from beam_pipelines.document import DeadLetterReason, DropReason
 from beam_pipelines.read_sources import InputFile, RecordReader
 from tests.beam.raw_files import random_text, read
+from welm_jax.failures import Preempted
 
 
 def test_rows_of_parquet_are_records(tmp_path):
@@ -54,6 +55,14 @@ os.abort()
     content = (tmp_path / "a.parquet").read_bytes()
     found = read(tmp_path / "a.parquet", content)
     assert found == ["春", "秋", DeadLetterReason.DAMAGED_FILE]
+
+
+def test_a_reader_that_is_killed_says_nothing_about_the_file(tmp_path, monkeypatch):
+    script = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    (tmp_path / "reader.py").write_text(script)
+    monkeypatch.setattr(parquet_rows, "__file__", str(tmp_path / "reader.py"))
+    with pytest.raises(Preempted, match="that reads .*a.parquet was killed, or has too little mem"):
+        read(tmp_path / "a.parquet", b"")
 
 
 def test_a_bug_in_the_process_that_reads_is_shown(tmp_path, monkeypatch):
@@ -131,8 +140,9 @@ def test_a_text_is_read_beside_a_time_that_python_cannot_express(tmp_path, value
 
 def test_other_columns_may_be_named_in_other_bytes(tmp_path):
     path = tmp_path / "a.parquet"
-    pq.write_table(pa.table({"标题": [1], "text": ["春"], "text.en": ["x"]}), path)
+    pq.write_table(pa.table({"标题": [1], "text": ["春"], "text.en": ["秋"]}), path)
     content = path.read_bytes().replace("标题".encode(), "标题".encode("gbk") + b"\xff\xff")
+    content = content.replace("秋".encode(), b"\xff" * 3)  # in a column that nobody reads
     assert read(path, content) == ["春"] and "标题".encode("gbk") in content
 
 

@@ -1,12 +1,17 @@
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from beam_pipelines.runner import on_worker, open_pipeline, running
-from tests.beam.raw_files import line
+from tests.beam.raw_files import line, random_text
 from welm_jax.failures import InputError, Preempted, StopAndLook
 
 THREADS = ["--direct_running_mode=multi_threading", "--direct_num_workers=2"]
@@ -49,14 +54,51 @@ def test_what_nobody_foresaw_is_shown_with_all_that_workers_wrote(capfd):
     assert "a worker speaks" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("flags", [[], THREADS, PROCESSES], ids=["one", "threads", "processes"])
-def test_a_disk_that_gives_no_bytes_is_one_line_on_any_worker(tmp_path, flags):
+def test_a_bug_that_speaks_of_half_a_character_reaches_the_command():
+    def step(_):
+        raise ZeroDivisionError("\udce9")
+
+    with pytest.raises(RuntimeError, match=r"ZeroDivisionError: \\udce9"):
+        run(on_worker(step))
+
+
+def job_in(folder, *flags):
+    command = [sys.executable, "-m", "beam_pipelines.curate", "--gin_file", "corpus/quickstart.gin"]
+    command += [f"--gin.RAW_DIR={folder / 'raw'}", f"--gin.CURATED_DIR={folder / 'out'}"]
+    return [*command, *flags]
+
+
+MODES = pytest.mark.parametrize("flags", [[], THREADS, PROCESSES], ids=["one", "threads", "all"])
+
+
+@MODES
+def test_a_failure_is_one_line_on_any_worker(tmp_path, flags):
+    """The file is named in GBK, of which half characters are all that Python can make."""
     (tmp_path / "raw/news").mkdir(parents=True)
     (tmp_path / "raw/news/a.jsonl").write_bytes(line("春眠不觉晓，处处闻啼鸟。"))
-    (tmp_path / "raw/news/b.jsonl").symlink_to("/proc/self/mem")
-    command = [sys.executable, "-m", "beam_pipelines.curate", "--gin_file", "corpus/quickstart.gin"]
-    command += [f"--gin.RAW_DIR={tmp_path / 'raw'}", f"--gin.CURATED_DIR={tmp_path / 'out'}"]
-    ended = subprocess.run([*command, *flags], capture_output=True, text=True)
-    assert ended.returncode == 70
+    evaluation = tmp_path / "evaluation"
+    evaluation.mkdir()
+    (evaluation / os.fsdecode("题.jsonl".encode("gbk"))).write_bytes(b"\xff")
+    flags = [f"--gin.CurationConfig.evaluation_dir={evaluation}", *flags]
+    ended = subprocess.run(job_in(tmp_path, *flags), capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 2
     [error] = ended.stderr.splitlines()
-    assert re.match(r"curate: error: \[Errno 5\] Input/output error: '.*news/b.jsonl'; ", error)
+    assert re.match(r"curate: error: .*\.jsonl, line 1: not UTF-8; convert the file", error)
+
+
+def test_an_interrupt_while_parquet_is_read_costs_no_row(tmp_path):
+    (tmp_path / "raw/news").mkdir(parents=True)
+    texts = [
+        f"第{number}回，{random_text(number)[:40]}，且听下回分解。" for number in range(30_000)
+    ]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "raw/news/a.parquet")
+    with subprocess.Popen(
+        job_in(tmp_path), stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as job:
+        aside = tmp_path / ".out.partial/new/aside"
+        while not [*aside.glob(".*")] and job.poll() is None:
+            time.sleep(0.01)
+        os.killpg(job.pid, signal.SIGINT)
+        error = job.stderr.read()
+    assert job.returncode == 75 and "interrupted; the same command goes on" in error
+    assert not [*aside.glob("*.done")]

@@ -94,6 +94,11 @@ def test_any_number_of_blank_lines_ends_a_record(tmp_path, between):
         assert read(tmp_path / "a.wet", one + between + other + end) == ["春", "秋"]
 
 
+@pytest.mark.parametrize("head", [b"\r\n", b"\xef\xbb\xbf\n\n"])
+def test_blank_lines_at_the_head_of_a_file_are_no_loss(tmp_path, head):
+    assert read(tmp_path / "a.wet", head + conversion("春") + conversion("秋")) == ["春", "秋"]
+
+
 def test_a_folded_header_goes_on_with_the_last_one(tmp_path):
     wet = conversion("春").replace(b"http://a/0\r\n", b"http://a/\r\n\t0\r\n  1\r\n")
     assert read(tmp_path / "a.wet", wet) == ["春"]
