@@ -6,6 +6,7 @@ any disk holds. Knows nothing of records.
 
 import hashlib
 import lzma
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import zstandard
 from beam_pipelines.document import DeadLetterReason
 
 _GZIP = 31  # zlib's word for a gzip member with its checksum
+_MAGIC = b"\x1f\x8b\x08"  # of a gzip member
 _LONGEST_WINDOW = 1 << 31  # bytes that zstd may look back: `zstd --long=31`
 _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
     ".gz": lambda: zlib.decompressobj(_GZIP),
@@ -36,11 +38,12 @@ class RawBytes:
 
     Attributes:
       bytes_read: how many there were so far.
-      damage: why they ended before their end, once they did.
+      damage: why they ended before their end, once they did, or where some are missing.
     """
 
-    def __init__(self, path: Path):
-        self._path = path
+    def __init__(self, path: Path, resumes: bool = False):
+        """Takes a file; `resumes` goes on at the next gzip member behind damage within one."""
+        self._path, self._resumes = path, resumes
         self._sha256 = hashlib.sha256()
         self.bytes_read = 0
         self.damage: DeadLetterReason | None = None
@@ -59,7 +62,7 @@ class RawBytes:
         most = max(_ALWAYS_READ, _MOST_RATIO * self._path.stat().st_size)
         try:
             with naming(self._path), self._path.open("rb") as file:
-                for chunk in _gathered(_pieces(file, self._path.suffix)):
+                for chunk in _gathered(self._pieces(file, self._path.suffix)):
                     self.count(chunk)
                     yield chunk
                     if self.bytes_read > most:
@@ -67,6 +70,43 @@ class RawBytes:
                         return
         except _DAMAGES:
             self.damage = DeadLetterReason.DAMAGED_FILE
+
+    def _pieces(self, file: BinaryIO, suffix: str) -> Iterator[bytes]:
+        """What a file holds: its bytes, or those of one compressed stream after the other.
+
+        The libraries' own readers pass over what follows a stream if it is not a stream itself, and
+        take a file of no bytes for one of no content: a download that never began.
+
+        Raises:
+          EOFError: a stream has no end, or there is none at all.
+        """
+        if suffix not in _DECOMPRESSORS:
+            while data := file.read(_CHUNK_BYTES):
+                yield data
+            return
+        stream, streams, begin = None, 0, 0
+        while data := file.read(_COMPRESSED_BYTES):
+            if stream is None:
+                data = data.lstrip(b"\0") if streams else data  # zeros after a stream are padding
+                if not data:
+                    continue
+                stream, begin = _DECOMPRESSORS[suffix](), file.tell() - len(data)
+                streams += 1
+            try:
+                piece = stream.decompress(data)
+            except zlib.error:
+                if not self._resumes:
+                    raise
+                self.damage = DeadLetterReason.DAMAGED_FILE
+                stream = None
+                _seek_member(file, begin + 1)
+                continue
+            yield piece
+            if stream.eof:
+                file.seek(-len(stream.unused_data), os.SEEK_CUR)
+                stream = None
+        if stream or not streams:
+            raise EOFError
 
 
 @contextmanager
@@ -97,30 +137,12 @@ def _gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(parts)
 
 
-def _pieces(file: BinaryIO, suffix: str) -> Iterator[bytes]:
-    """What a file holds: its bytes, or those of one compressed stream after the other.
-
-    The libraries' own readers pass over what follows a stream if it is not a stream itself, and
-    take a file of no bytes for one of no content: a download that never began.
-
-    Raises:
-      EOFError: a stream has no end, or there is none at all.
-    """
-    if suffix not in _DECOMPRESSORS:
-        while data := file.read(_CHUNK_BYTES):
-            yield data
-        return
-    stream, streams = None, 0
-    while data := file.read(_COMPRESSED_BYTES):
-        while data:
-            if stream is None:
-                data = data.lstrip(b"\0") if streams else data  # zeros after a stream are padding
-                if not data:
-                    break
-                stream, streams = _DECOMPRESSORS[suffix](), streams + 1
-            yield stream.decompress(data)
-            data = b""
-            if stream.eof:
-                data, stream = stream.unused_data, None
-    if stream or not streams:
-        raise EOFError
+def _seek_member(file: BinaryIO, begin: int) -> None:
+    """Goes to where a gzip member seems to begin, from a place on, or to the end."""
+    file.seek(begin)
+    tail = b""
+    while data := file.read(_CHUNK_BYTES):
+        if (at := (tail + data).find(_MAGIC)) >= 0:
+            file.seek(at - len(tail + data), os.SEEK_CUR)
+            return
+        tail = data[1 - len(_MAGIC) :]

@@ -136,7 +136,7 @@ class RecordReader:
 
     def __init__(self, file: InputFile):
         self._file = file
-        self._bytes = RawBytes(file.path)
+        self._bytes = RawBytes(file.path, resumes=file.format in ("wet", "warc"))
 
     def __iter__(self) -> Iterator[Record]:
         formats = {"jsonl": self._lines, "txt": self._whole, "parquet": self._rows}

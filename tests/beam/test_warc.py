@@ -5,7 +5,7 @@ import pytest
 from beam_pipelines import raw_bytes, read_sources, warc
 from beam_pipelines.document import DeadLetterReason, DropReason
 from beam_pipelines.read_sources import InputFile, RecordReader
-from tests.beam.raw_files import conversion, read
+from tests.beam.raw_files import conversion, random_text, read
 
 INFO = conversion("Software-Info: x\r\n").replace(b"conversion", b"warcinfo")
 # What a reader that splits by lines would cut or lose.
@@ -66,6 +66,19 @@ def test_many_bad_records_are_read_once_each(tmp_path, monkeypatch, bad):
     wet = conversion("前") + bad + conversion("后")
     assert read(tmp_path / "a.wet", wet) == ["前", DeadLetterReason.NOT_RECONCILED, "后"]
     assert len(lines) < 2 * wet.count(b"\n")
+
+
+@pytest.mark.parametrize("damage", [b"\x55\xaa\x55", b"\xff" * 80, b""])
+def test_damage_in_a_gzip_member_costs_no_other_member(tmp_path, damage):
+    """Of the damaged one nobody knows how much is missing, so the file counts as damaged."""
+    texts = [random_text(number) for number in range(4)]
+    members = [gzip.compress(conversion(text)) for text in texts]
+    at = 400  # behind the header, within the text
+    members[1] = members[1][:at] + damage + members[1][at + len(damage) + 1 :]
+    *found, last = read(tmp_path / "a.warc.wet.gz", b"".join(members))
+    assert [one for one in found if isinstance(one, str)][:1] == texts[:1]
+    assert found[-2:] == texts[2:] and last is DeadLetterReason.DAMAGED_FILE
+    assert set(found) <= {*texts, DeadLetterReason.NOT_RECONCILED}
 
 
 def test_bytes_after_a_sound_record_do_not_cost_it(tmp_path):
