@@ -106,7 +106,7 @@ def list_inputs(raw_dir: str, encodings: Mapping[str, str]) -> list[InputFile]:
     inputs = []
     for folder in folders:
         if not re.fullmatch(r"[a-z0-9_]{1,100}", folder.name):
-            raise InputError(f"source {folder.name!r}: rename it; the layout is {LAYOUT}")
+            raise InputError(f"source {folder.name!r}: rename the folder; the layout is {LAYOUT}")
         there = [path for path in sorted(folder.iterdir()) if path.name[0] != "."]
         files = [path for path in there if _is_readable(path)]
         if unread := [path.name for path in there if path not in files and path.name != _ABOUT]:
@@ -303,8 +303,11 @@ def _integer(digits: str) -> int | str:
 
 
 def _as_text(value: object) -> str | None:
-    """A field that may be anything: of Parquet also dates and bytes, in Python's words."""
-    return value if value is None or isinstance(value, str) else json.dumps(value, default=str)
+    """A field that may be anything: JSON's kinds as JSON, others, such as dates, as Python does."""
+    if value is None or isinstance(value, str):
+        return value
+    is_json = isinstance(value, dict | list | bool | int | float)
+    return json.dumps(value, default=str) if is_json else str(value)
 
 
 def _data(text: object) -> bytes:

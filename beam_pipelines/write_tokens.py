@@ -187,6 +187,8 @@ def curated_documents(file: Path) -> Iterator[tuple[str, str]]:
     try:
         names = pyarrow.parquet.ParquetFile(file).read(["doc_id"])["doc_id"].to_pylist()
     except (OSError, KeyError, ValueError) as error:  # a damaged page, no such column, not UTF-8
+        if getattr(error, "errno", None):  # of the system, not of what the file holds
+            raise
         what = str(error).partition("\n")[0]
         raise StopAndLook(f"{file} is damaged ({what}); curate again") from error
     yield from zip(names, document_texts(file), strict=True)

@@ -2,6 +2,10 @@
 # Installs lock.txt and this package into .venv, with $PYTHON or else python3, once it is known that
 # this can be done. If it cannot, ends with status 2 and one line that says what to type.
 set -eu
+case ${PYTHON-} in
+    /*) ;;
+    */*) PYTHON=$PWD/$PYTHON ;; # a path from where it was typed
+esac
 cd "$(dirname "$0")/.."
 
 fault_of() {

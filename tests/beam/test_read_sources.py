@@ -102,8 +102,8 @@ def test_inputs_are_listed_by_source_and_name(tmp_path):
         (None, "no corpus at .*/raw: give a folder laid out as RAW_DIR/<source>/"),
         ([], "holds no source folders"),
         (["loose.jsonl"], "holds no source folders"),
-        (["News-2024/a.jsonl"], "source 'News-2024': rename it"),
-        ([f"{'n' * 101}/a.jsonl"], "source 'n+': rename it; .* of at most 100 characters"),
+        (["News-2024/a.jsonl"], "source 'News-2024': rename the folder"),
+        ([f"{'n' * 101}/a.jsonl"], "source 'n+': rename the folder; .* of at most 100 characters"),
         (["news/a.csv"], "news holds no file that can be read"),
     ],
 )
