@@ -15,6 +15,7 @@ from beam_pipelines.boilerplate import count_notices
 from beam_pipelines.characters import KINDS, Kind, TextBatch, hash_ngrams, owners
 from beam_pipelines.document import DropReason
 from beam_pipelines.mojibake import are_garbled
+from beam_pipelines.spam import count_spam_words
 
 _LETTERS = (Kind.HAN, Kind.LATIN, Kind.KANA, Kind.HANGUL, Kind.OTHER_LETTER)
 _MIN_LINES = 4  # a share of fewer lines says nothing
@@ -37,13 +38,6 @@ _TAG = re.compile(
 )
 _SIGNS_OF_MOJIBAKE = ("\ufffd", "锟斤拷", "烫烫烫", "屯屯屯")  # and fresh memory, read as GBK
 _PLACEHOLDERS = ("loremipsum", "此处填写", "在此输入", "测试测试测试")
-# Names of gambling sites and their goods, of shops for accounts, and what pages that are written
-# for search engines alone call their parts. A text that only speaks of these seldom says two.
-_SPAM = (
-    "现金网 贵宾会 真人娱乐 太阳城网 太阳城上网 金沙网 金沙线路 金沙娱乐 幸运8 幸运28 幸运飞艇 "
-    "体育官网 体育官方 欧宝体育 爱游戏体育 海德体育 华体会 亚博 yabo 账号购买 账号出售 账号交易 "
-    "帐号交易 抖音号出售 等级号出售 成品号 首充号 本文关键词 本文摘要"
-).split()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +61,7 @@ class Thresholds:
       max_mojibake: signs of a wrong encoding per thousand characters.
       max_placeholders: phrases that stand for a text to come, per thousand.
       max_boilerplate: notices of a page about itself, per thousand.
-      max_spam: phrases of gambling sites, account shops and pages for search engines, per
-        thousand, the first one forgiven.
+      max_spam: different words of a gambling site or an account shop, see spam.py.
     """
 
     min_characters: int | float = 30
@@ -207,9 +200,8 @@ def boilerplate(batch: TextBatch) -> np.ndarray:
 
 
 def spam(batch: TextBatch) -> np.ndarray:
-    """Pages of gambling sites and account shops, and articles that are spun around their names."""
-    hits = _counts(_SPAM, _squeezed(batch))
-    return _per_thousand([max(count - 1, 0) for count in hits], batch)
+    """Pages of gambling sites and of shops for accounts; a report on them stays."""
+    return np.array(count_spam_words(batch.texts), np.int64)
 
 
 def _share(batch: TextBatch, *kinds: Kind) -> np.ndarray:

@@ -31,7 +31,7 @@ ITEMS = ["苹果两斤，要红的", "酱油一瓶，不要太咸", "鸡蛋十�
 QUATRAIN = "山行\n无名氏\n石路入云深，松风满客襟。\n归来人不见，明月在空林。"
 ROWS = "".join(f"<tr><td>第{n}行</td><td>{n * n}分，及格</td></tr>\n" for n in range(9))
 TEASER = "，今年将在城南新建三座图书馆和一座体育馆，其中最大的一座…"
-SITE = "夺冠热门球队公布新赛季名单，更多赛果请登录欧宝体育app查看。"
+GAMES = "本站有百家乐、老虎机和棋牌，官方网址每天更新，随时都能下注，"
 
 # reason -> (a text that the rule drops, the nearest kind of text that it must keep)
 EXAMPLES = {
@@ -85,8 +85,8 @@ EXAMPLES = {
         ARTICLE,
     ),
     DropReason.SPAM: (
-        SITE + "华体会下载后注册即可，" + REVIEW,
-        SITE + "记者提醒，这是一个骗局，不要点开这样的链接，已经上当的请尽快报警。",
+        GAMES + "注册送彩金，天天返水。",
+        GAMES + "警方提醒，这是一个骗局，已经上当的请尽快报警。",
     ),
 }
 
