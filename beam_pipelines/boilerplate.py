@@ -1,4 +1,4 @@
-"""Which lines of a text are about its page: links to its neighbours, footers, buttons, notices.
+"""What of a text is about its page: links to its neighbours, footers, buttons, notices, menus.
 
 A phrase alone makes no such line, for sentences speak of privacy policies and of the article
 before: what counts is how the line is built around it. Knows nothing of documents.
@@ -51,6 +51,22 @@ _NOTICES = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _REGISTRATION = re.compile(r"icp[备证](案号?)?[:：\s]*(字)?第?\d{5,}", re.IGNORECASE)
+_MENU = (
+    "首页 返回首页 网站首页 上一页 下一页 上页 下页 前一页 后一页 末页 尾页 第一页 最后一页 "
+    "当前位置 您的位置 您现在的位置 您当前的位置 所在位置 返回 返回顶部 回到顶部 更多 "
+    "查看更多 加载更多 登录 注册 免费注册 忘记密码 友情链接 网站地图 网站导航 版权所有 "
+    "联系我们 关于我们 加入我们 加入收藏 设为首页 收藏本站 广告服务 招聘信息 人才招聘 "
+    "诚聘英才 隐私政策 隐私声明 服务条款 用户协议 免责声明 法律声明 意见反馈 在线留言 "
+    "帮助中心 会员中心 个人中心 购物车 我的订单 站内搜索 搜索 客户端 手机版 微博 微信 分享到 "
+    "打印 关闭 关闭窗口 新闻中心 产品中心 产品展示 公司简介 企业文化 新闻动态 公司新闻 "
+    "行业动态 行业新闻 通知公告 下载中心 国内 国际 社会 军事 新闻 体育 财经 娱乐 科技 汽车 "
+    "房产 教育 健康 旅游 图片 视频 论坛 博客"
+).split()
+_MENU_ITEM = re.compile(rf"(?<!\w)({'|'.join(sorted(_MENU, key=len, reverse=True))})(?!\w)")
+_MENU_ITEMS = 4  # different ones; prose has few that stand alone
+_PART_EDGE = re.compile(r"[\s|｜>»＞]+")
+_LONGEST_PART = 30  # characters of a headline or a link
+_CLAUSE_MARKS = frozenset("。，！？；…,!?;.")
 _SENTENCE_ENDS = tuple("。；，、")
 
 
@@ -82,3 +98,21 @@ def count_notices(text: str) -> int:
     return (len(_NOTICES.findall(text)) if notices else 0) + (
         len(_REGISTRATION.findall(text)) if "icp" in lowered else 0
     )
+
+
+def navigation_share(text: str) -> float:
+    """The share of a page's menus, links and headlines, or 0 for a text with few items of a menu.
+
+    A part between blanks or bars counts if it is short, has no clause mark, and is not Latin only.
+    """
+    if len(set(_MENU_ITEM.findall(text))) < _MENU_ITEMS:
+        return 0
+    parts = _PART_EDGE.split(text)
+    links = [
+        part
+        for part in parts
+        if len(part) <= _LONGEST_PART
+        and _CLAUSE_MARKS.isdisjoint(part)
+        and (part.isdigit() or not part.isascii())
+    ]
+    return sum(map(len, links)) / sum(map(len, parts))

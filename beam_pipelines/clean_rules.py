@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from beam_pipelines.boilerplate import count_notices
+from beam_pipelines.boilerplate import count_notices, navigation_share
 from beam_pipelines.characters import KINDS, Kind, TextBatch, hash_ngrams, owners
 from beam_pipelines.document import DropReason
 from beam_pipelines.mojibake import are_garbled
@@ -61,6 +61,7 @@ class Thresholds:
       max_mojibake: signs of a wrong encoding per thousand characters.
       max_placeholders: phrases that stand for a text to come, per thousand.
       max_boilerplate: notices of a page about itself, per thousand.
+      max_navigation: share of menus, links and headlines, in a text with several items of a menu.
       max_spam: different words of a gambling site or an account shop, see spam.py.
     """
 
@@ -77,6 +78,7 @@ class Thresholds:
     max_mojibake: int | float = 1
     max_placeholders: int | float = 1
     max_boilerplate: int | float = 4
+    max_navigation: int | float = 0.5
     max_spam: int | float = 1
 
 
@@ -199,6 +201,11 @@ def boilerplate(batch: TextBatch) -> np.ndarray:
     return _per_thousand(list(map(count_notices, batch.texts)), batch)
 
 
+def navigation(batch: TextBatch) -> np.ndarray:
+    """Pages of menus, links and headlines; prose with a menu around it stays."""
+    return np.array([navigation_share(text) for text in batch.texts], np.float64)
+
+
 def spam(batch: TextBatch) -> np.ndarray:
     """Pages of gambling sites and of shops for accounts; a report on them stays."""
     return np.array(count_spam_words(batch.texts), np.int64)
@@ -248,6 +255,7 @@ RULES: tuple[tuple[DropReason, str, Callable[[TextBatch], np.ndarray]], ...] = (
     (DropReason.REPETITIVE, "max_repeated_share", repeated_share),
     (DropReason.PLACEHOLDER, "max_placeholders", placeholders),
     (DropReason.BOILERPLATE, "max_boilerplate", boilerplate),
+    (DropReason.NAVIGATION, "max_navigation", navigation),
     (DropReason.SPAM, "max_spam", spam),
 )
 

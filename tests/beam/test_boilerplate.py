@@ -1,6 +1,10 @@
 import pytest
 
-from beam_pipelines.boilerplate import is_boilerplate, without_boilerplate_lines
+from beam_pipelines.boilerplate import (
+    is_boilerplate,
+    navigation_share,
+    without_boilerplate_lines,
+)
 
 NOVEL = "第一回 宴桃园豪杰三结义\n\n　　话说天下大势，分久必合，合久必分。"
 
@@ -58,3 +62,15 @@ def test_a_line_about_its_page_is_boilerplate(line):
 )
 def test_a_line_that_speaks_of_such_things_is_text(line):
     assert not is_boilerplate(line)
+
+
+def test_the_share_of_navigation_by_hand():
+    menu = "首页 | 新闻 | 体育 | 登录"  # 8 characters and 3 bars, which are blanks here
+    assert navigation_share(menu) == 1
+    assert navigation_share(menu + " 今天下了雨。") == 8 / 14
+    assert navigation_share(menu + " 1 2 App") == 10 / 13
+    assert navigation_share(f"{menu} {'长' * 30}") == 1
+    assert navigation_share(f"{menu} {'长' * 31}") == 8 / 39
+    assert navigation_share("首页 | 新闻 | 体育 | 首页") == 0  # three different items
+    assert navigation_share("从首页登录，看新闻和体育，再注册") == 0
+    assert navigation_share("") == 0

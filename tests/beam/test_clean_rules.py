@@ -31,6 +31,7 @@ ITEMS = ["苹果两斤，要红的", "酱油一瓶，不要太咸", "鸡蛋十�
 QUATRAIN = "山行\n无名氏\n石路入云深，松风满客襟。\n归来人不见，明月在空林。"
 ROWS = "".join(f"<tr><td>第{n}行</td><td>{n * n}分，及格</td></tr>\n" for n in range(9))
 TEASER = "，今年将在城南新建三座图书馆和一座体育馆，其中最大的一座…"
+HEADLINES = "图书馆新馆本月开放 01-02\n城南公园今起免费入园 01-03\n地铁三号线试运行 01-05\n"
 GAMES = "本站有百家乐、老虎机和棋牌，官方网址每天更新，随时都能下注，"
 
 # reason -> (a text that the rule drops, the nearest kind of text that it must keep)
@@ -83,6 +84,12 @@ EXAMPLES = {
     DropReason.BOILERPLATE: (
         "Please Enable JavaScript in your browser to view this page, then reload it and go on.",
         ARTICLE,
+    ),
+    DropReason.NAVIGATION: (
+        "当前位置：首页 > 新闻中心\n"
+        + HEADLINES
+        + "共9页 首页 上一页 1 2 3 下一页 尾页，跳转到第 页",
+        "当前位置：首页 > 新闻中心\n" + NOVEL + "\n首页 上一页 1 2 3 下一页 尾页",
     ),
     DropReason.SPAM: (
         GAMES + "注册送彩金，天天返水。",
