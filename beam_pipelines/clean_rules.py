@@ -14,6 +14,7 @@ import numpy as np
 from beam_pipelines.boilerplate import count_notices, navigation_share
 from beam_pipelines.characters import KINDS, Kind, TextBatch, hash_ngrams, owners
 from beam_pipelines.document import DropReason
+from beam_pipelines.markup import markup_share
 from beam_pipelines.mojibake import are_garbled
 from beam_pipelines.spam import count_spam_words
 
@@ -29,13 +30,6 @@ _VERSE_CLAUSES = 4  # of a quatrain
 _SPOKEN = re.compile("我(?!们)|[你您他她这那了就也都很不没还再会吗呢吧啊]")
 _HAN_OF_AN_ARTICLE = 300  # or a fifth of what is visible: with more, a text explains its code
 _WHOLE_TEXT = 4000  # characters; a longer text may repeat itself once it has said half as much
-_TAG = re.compile(
-    r"<(script|style)\b.{0,5000}?</\1\s*>|<!--.{0,2000}?-->|</?(?:!doctype|html|head|title|meta|link|"
-    "body|div|span|p|a|img|br|hr|table|tbody|thead|tr|td|th|ul|ol|li|dl|dt|dd|h[1-6]|b|i|em|strong|"
-    "font|center|small|form|input|button|select|option|label|iframe|script|style|noscript|nav|main|"
-    r"section|article|aside|header|footer|figure|video|source|svg|path|g)\b[^<>]{0,500}>",
-    re.IGNORECASE | re.DOTALL,
-)
 _SIGNS_OF_MOJIBAKE = ("\ufffd", "锟斤拷", "烫烫烫", "屯屯屯")  # and fresh memory, read as GBK
 _PLACEHOLDERS = ("loremipsum", "此处填写", "在此输入", "测试测试测试")
 
@@ -54,7 +48,7 @@ class Thresholds:
       max_bullet_lines: share of the lines that are short and begin with a bullet.
       max_cut_lines: share of the lines that are long and end in an ellipsis.
       max_brace_share: of { and }, in what looks like code.
-      max_markup_share: of tags, in a text that lies between them.
+      max_markup_share: of the words that lie between tags, or twice that of entities.
       max_tag_share: of # and of 【】.
       max_repeated_share: of 13-character runs that occurred in the text before; of a long text,
         what 4,000 characters lack in new ones.
@@ -72,7 +66,7 @@ class Thresholds:
     max_bullet_lines: int | float = 0.9
     max_cut_lines: int | float = 0.3
     max_brace_share: int | float = 0.02
-    max_markup_share: int | float = 0.2
+    max_markup_share: int | float = 0.8
     max_tag_share: int | float = 0.2
     max_repeated_share: int | float = 0.5
     max_mojibake: int | float = 1
@@ -141,28 +135,9 @@ def brace_share(batch: TextBatch) -> np.ndarray:
     return np.where(is_code, braces, 0) / np.maximum(batch.visible, 1)
 
 
-def markup_share(batch: TextBatch) -> np.ndarray:
+def markup(batch: TextBatch) -> np.ndarray:
     """The source of a page: text between tags; an article that shows tags has text of its own."""
-    return np.array([_markup_share(text) for text in batch.texts], np.float64)
-
-
-def _markup_share(text: str) -> float:
-    tags = list(_TAG.finditer(text)) if text.count("<") > 1 else []
-    if not tags:
-        return 0
-    start = tags[0].start()
-    lines = _TAG.sub("<>", text[start:]).split("\n")
-    tagged_lines = [line.replace("<>", "") for line in lines if "<>" in line]
-    between = sum(map(_visible, tagged_lines))
-    alone = _visible(text[:start]) + sum(_visible(line) for line in lines if "<>" not in line)
-    is_page = len(tagged_lines) >= _MIN_LINES and 4 * alone <= between
-    is_page |= not text[:start].strip()
-    tagged = sum(_visible(tag.group()) for tag in tags)
-    return tagged / (tagged + between + alone) if is_page else 0
-
-
-def _visible(text: str) -> int:
-    return len("".join(text.split()))
+    return np.array([markup_share(text) for text in batch.texts], np.float64)
 
 
 def tag_share(batch: TextBatch) -> np.ndarray:
@@ -250,7 +225,7 @@ RULES: tuple[tuple[DropReason, str, Callable[[TextBatch], np.ndarray]], ...] = (
     (DropReason.BULLETS, "max_bullet_lines", bullet_lines),
     (DropReason.CUT_SHORT, "max_cut_lines", cut_lines),
     (DropReason.CODE, "max_brace_share", brace_share),
-    (DropReason.MARKUP, "max_markup_share", markup_share),
+    (DropReason.MARKUP, "max_markup_share", markup),
     (DropReason.TAGS, "max_tag_share", tag_share),
     (DropReason.REPETITIVE, "max_repeated_share", repeated_share),
     (DropReason.PLACEHOLDER, "max_placeholders", placeholders),
