@@ -6,7 +6,7 @@ sources, or the order in which the stages run.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from beam_pipelines.boilerplate import count_notices, navigation_share
 from beam_pipelines.characters import KINDS, Kind, TextBatch, hash_ngrams, owners
 from beam_pipelines.document import DropReason
 from beam_pipelines.markup import markup_share
-from beam_pipelines.mojibake import are_garbled
+from beam_pipelines.mojibake import are_garbled, count_signs
 from beam_pipelines.spam import count_spam_words
 
 _LETTERS = (Kind.HAN, Kind.LATIN, Kind.KANA, Kind.HANGUL, Kind.OTHER_LETTER)
@@ -30,8 +30,9 @@ _VERSE_CLAUSES = 4  # of a quatrain
 _SPOKEN = re.compile("我(?!们)|[你您他她这那了就也都很不没还再会吗呢吧啊]")
 _HAN_OF_AN_ARTICLE = 300  # or a fifth of what is visible: with more, a text explains its code
 _WHOLE_TEXT = 4000  # characters; a longer text may repeat itself once it has said half as much
-_SIGNS_OF_MOJIBAKE = ("\ufffd", "锟斤拷", "烫烫烫", "屯屯屯")  # and fresh memory, read as GBK
-_PLACEHOLDERS = ("loremipsum", "此处填写", "在此输入", "测试测试测试")
+# What the printers' Latin goes on with: who only names it says its first words.
+_LATIN = ("seddoeiusmod", "magnaaliqua", "utenimadminim")
+_PLACEHOLDERS = (*_LATIN, "此处填写", "在此输入", "测试测试测试")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,8 @@ class Thresholds:
       max_repeated_share: of 13-character runs that occurred in the text before; of a long text,
         what 4,000 characters lack in new ones.
       max_mojibake: signs of a wrong encoding per thousand characters.
-      max_placeholders: phrases that stand for a text to come, per thousand.
+      max_placeholders: phrases that stand for a text to come, per thousand, the first one
+        forgiven.
       max_boilerplate: notices of a page about itself, per thousand.
       max_navigation: share of menus, links and headlines, in a text with several items of a menu.
       max_spam: different words of a gambling site or an account shop, see spam.py.
@@ -146,7 +148,7 @@ def tag_share(batch: TextBatch) -> np.ndarray:
 
 
 def repeated_share(batch: TextBatch) -> np.ndarray:
-    """A text that mostly repeats itself, be it by lines, by phrases or by one character."""
+    """A text that mostly repeats itself: its lines, its phrases or one character."""
     hashes, counts = hash_ngrams(batch.codes, batch.lengths, 13)
     # With its text's number in the highest bits, one sort brings equal runs of one text together.
     texts = owners(counts).astype(np.uint64) << np.uint64(48)
@@ -159,16 +161,18 @@ def repeated_share(batch: TextBatch) -> np.ndarray:
 
 def mojibake(batch: TextBatch) -> np.ndarray:
     """A text that was decoded with the wrong encoding somewhere on its way, wholly or in places."""
-    signs = _per_thousand(_counts(_SIGNS_OF_MOJIBAKE, batch.texts), batch)
+    signs = _per_thousand(list(map(count_signs, batch.texts)), batch)
     return np.where(are_garbled(batch), 1000, signs)
 
 
 def placeholders(batch: TextBatch) -> np.ndarray:
-    """What stands for a text that never came; an article that mentions such a phrase stays.
+    """What stands for a text that never came; a text that mentions such a phrase once stays.
 
-    A masked name or number (xxxxx, 某某) is no placeholder: the text around it is there.
+    A masked name or number (xxxxx, 某某) is not a placeholder: the text around it is there.
     """
-    return _per_thousand(_counts(_PLACEHOLDERS, _squeezed(batch)), batch)
+    squeezed = (text.lower().replace(" ", "") for text in batch.texts)
+    counts = [max(sum(map(text.count, _PLACEHOLDERS)) - 1, 0) for text in squeezed]
+    return _per_thousand(counts, batch)
 
 
 def boilerplate(batch: TextBatch) -> np.ndarray:
@@ -198,24 +202,16 @@ def _by_lines(batch: TextBatch, values: np.ndarray, of_few: float = 0) -> np.nda
     return np.where(lines >= _MIN_LINES, sums / np.maximum(lines, 1), of_few)
 
 
-def _squeezed(batch: TextBatch) -> Iterable[str]:
-    return (text.lower().replace(" ", "") for text in batch.texts)
-
-
 def _occurrences(batch: TextBatch, characters: str) -> np.ndarray:
     found = np.isin(batch.codes, list(map(ord, characters)))
     return np.bincount(owners(batch.lengths)[found], minlength=len(batch.lengths))
-
-
-def _counts(phrases: Sequence[str], texts: Iterable[str]) -> list[int]:
-    return [sum(map(text.count, phrases)) for text in texts]
 
 
 def _per_thousand(counts: Sequence[int], batch: TextBatch) -> np.ndarray:
     return 1000 * np.array(counts, np.int64) / np.maximum(batch.lengths, 1)
 
 
-# A text is dropped for the first of these whose measure lies beyond its threshold.
+# A text is dropped for the first of these whose measure is beyond its threshold.
 RULES: tuple[tuple[DropReason, str, Callable[[TextBatch], np.ndarray]], ...] = (
     (DropReason.MOJIBAKE, "max_mojibake", mojibake),
     (DropReason.TOO_SHORT, "min_characters", characters),

@@ -125,6 +125,22 @@ def test_placeholder_pages_are_boilerplate(text):
     assert apply_rules([text], DEFAULTS) == [DropReason.BOILERPLATE]
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor "
+            "incididunt ut labore et dolore magna aliqua. Ut enim ad minim veniam.",
+            DropReason.PLACEHOLDER,
+        ),
+        ("Lorem ipsum 是排版用的占位文字。Lorem ipsum 的词出自西塞罗，打乱以后读不成句。", None),
+        ("点开搜索框，在此输入书名，再按回车，就能看到它放在哪一层的哪一个书架上。", None),
+    ],
+)
+def test_a_placeholder_that_is_only_mentioned_stays(text, reason):
+    assert apply_rules([text], DEFAULTS) == [reason]
+
+
 def test_one_bad_character_does_not_cost_a_chapter():
     assert apply_rules([NOVEL * 10 + "\ufffd"], Thresholds(max_repeated_share=1)) == [None]
     assert apply_rules([NOVEL + "\ufffd"], DEFAULTS) == [DropReason.MOJIBAKE]

@@ -1,7 +1,7 @@
 import pytest
 
 from beam_pipelines.characters import TextBatch
-from beam_pipelines.mojibake import are_garbled
+from beam_pipelines.mojibake import are_garbled, count_signs
 
 MODERN = (
     "今年的雨水比往年多，山里的茶农把收成送到集市上，路上遇见的人都停下来问好。大家都说，这样的日子虽然平常，"
@@ -63,3 +63,33 @@ def test_texts_are_judged_each_alone():
 
 def test_a_long_text_is_judged_by_all_of_it():
     assert are_garbled(TextBatch.of([MODERN + misread(MODERN, "utf-8", "gbk") * 60])).all()
+
+
+@pytest.mark.parametrize(("text", "right", "wrong"), MISREAD)
+def test_a_paragraph_in_the_wrong_encoding_spoils_its_text(text, right, wrong):
+    assert are_garbled(TextBatch.of([f"{text * 9}\n{misread(text, right, wrong)}\n{text}"])).all()
+
+
+def test_a_line_is_judged_by_itself_from_60_characters_on():
+    garbled = misread(MODERN, "utf-8", "gbk")
+    for length, is_garbled in ((60, True), (59, False)):
+        batch = TextBatch.of([f"{MODERN * 9}\n{garbled[:length]}\n"])
+        assert are_garbled(batch).tolist() == [is_garbled]
+
+
+@pytest.mark.parametrize(
+    ("text", "signs"),
+    [
+        ("\ufffd今天\ufffd", 2),
+        ("锟斤拷锟斤拷，今天锟斤拷锟叫碉拷锟斤拷，", 3),
+        ("有人问“锟斤拷”是什么。其实锟斤拷是替换字符，读作锟斤拷。", 0),
+        ("变量是烫烫烫烫烫烫烫烫，数组是屯屯屯屯屯屯屯屯。", 2),
+        ("“烫烫烫烫烫烫”是没有初始化的内存，屯屯屯也是。", 0),
+        ("汤还烫烫烫呢，他姓李，名锟，字斤山。", 0),
+        ("Itâ€™s a â€œgoodâ€ day, donâ€™t you think? The cafÃ© costs Â£2.", 4),
+        ("Donâ€™t write â€™ for an apostrophe.", 0),
+        ("São Paulo, NÃO, âne, Âme, Ãs seis, Årsta, 20 °C", 0),
+    ],
+)
+def test_signs_are_counted_but_not_mentions(text, signs):
+    assert count_signs(text) == signs
