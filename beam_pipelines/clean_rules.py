@@ -23,7 +23,8 @@ _MIN_LINES = 4  # a share of fewer lines says nothing
 _BULLETS = np.array(list(map(ord, "·•●○■□◆◇★☆※►▶")), np.uint32)
 _BULLETS_BEFORE_BLANK = np.array(list(map(ord, "-*+")), np.uint32)  # else a minus, a mask, a dash
 _LONGEST_BULLET = 30  # characters; a longer one is a paragraph
-_SHORTEST_TEASER = 20  # characters; shorter lines that end in an ellipsis are spoken
+_SENTENCE_ENDS = np.array(list(map(ord, "。！？；…!?.;")), np.uint32)
+_SHORTEST_TEASER = 50  # characters; shorter lines that end in an ellipsis are spoken or sung
 _MIN_TEASERS = 3  # a writer may trail off twice
 _VERSE_CLAUSES = 4  # of a quatrain
 # Of spoken words a title seldom has three.
@@ -46,8 +47,8 @@ class Thresholds:
       min_clause_marks: the least punctuation that ends a clause, or spoken words, three for a mark.
       min_letter_share: of letters and Han.
       min_line_length: characters of a line on average.
-      max_bullet_lines: share of the lines that are short and begin with a bullet.
-      max_cut_lines: share of the lines that are long and end in an ellipsis.
+      max_bullet_lines: share of the lines that are short bullets and do not end as a sentence.
+      max_cut_lines: share of the lines that are long and cut short by dots.
       max_brace_share: of { and }, in what looks like code.
       max_markup_share: of the words that lie between tags, or twice that of entities.
       max_tag_share: of # and of 【】.
@@ -111,20 +112,21 @@ def line_length(batch: TextBatch) -> np.ndarray:
 
 
 def bullet_lines(batch: TextBatch) -> np.ndarray:
-    """Lists without a text."""
+    """Lists of things; bullets that end as sentences do are text."""
     first = batch.lines.first
     codes, following = batch.codes[first], batch.codes[np.minimum(first + 1, batch.lines.last)]
     is_bullet = np.isin(codes, _BULLETS)
     is_bullet |= np.isin(codes, _BULLETS_BEFORE_BLANK) & (KINDS[following] == Kind.BLANK)
+    is_bullet &= ~np.isin(batch.codes[batch.lines.last], _SENTENCE_ENDS)
     return _by_lines(batch, is_bullet & (batch.lines.lengths <= _LONGEST_BULLET))
 
 
 def cut_lines(batch: TextBatch) -> np.ndarray:
-    """Pages of search results and teasers, each cut short."""
-    is_long, last = batch.lines.lengths >= _SHORTEST_TEASER, batch.lines.last
-    is_dots = np.isin(batch.codes[last], list(map(ord, ".…")))
-    is_dots &= (batch.codes[last] == ord("…")) | (batch.codes[last - 1] == ord("."))
-    is_teaser = is_long & is_dots
+    """Pages of search results and teasers, each cut short; a writer who trails off writes ……."""
+    last = batch.lines.last
+    end, before = batch.codes[last], batch.codes[last - 1]
+    is_cut = ((end == ord(".")) & (before == ord("."))) | ((end == ord("…")) & (before != ord("…")))
+    is_teaser = is_cut & (batch.lines.lengths >= _SHORTEST_TEASER)
     teasers = np.bincount(batch.lines.texts, is_teaser, minlength=len(batch.lengths))
     return np.where(teasers >= _MIN_TEASERS, _by_lines(batch, is_teaser), 0)
 

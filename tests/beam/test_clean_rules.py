@@ -30,7 +30,9 @@ ITEMS = ["苹果两斤，要红的", "酱油一瓶，不要太咸", "鸡蛋十�
 
 QUATRAIN = "山行\n无名氏\n石路入云深，松风满客襟。\n归来人不见，明月在空林。"
 ROWS = "".join(f"<tr><td>第{n}行</td><td>{n * n}分，及格</td></tr>\n" for n in range(9))
-TEASER = "，今年将在城南新建三座图书馆和一座体育馆，其中最大的一座…"
+TEASER = (
+    "，今年将在城南新建三座图书馆和一座体育馆，其中最大的一座占地三十亩，建成以后市民可以免费入内…"
+)
 HEADLINES = "图书馆新馆本月开放 01-02\n城南公园今起免费入园 01-03\n地铁三号线试运行 01-05\n"
 GAMES = "本站有百家乐、老虎机和棋牌，官方网址每天更新，随时都能下注，"
 
@@ -180,6 +182,11 @@ def test_verdicts_do_not_hang_on_how_texts_are_batched():
         "报社的网站只放了开头几句，剩下的要登录以后才能看到，读者对此抱怨已经很久了...",
         "他们的故事\n本报记者\n三百元钱不算什么，对他来说却是半年省吃俭用才攒下来的……\n"
         "同学们都不知道，这个衣着朴素的青年，还有许多不平凡的往事……\n他说，这没有什么。",
+        "- 先洗手。\n- 再切菜，切得细一些。\n- 然后下锅炒熟。\n- 装盘上桌，趁热吃！",
+        "李四：我……大家不都这么说吗……\n张三：谁跟你说的，是不是那个家伙又在背后说我坏话……\n"
+        "李四：不是他，是我自己猜的，我真的没有别的意思，你不要再问下去了……\n张三：那好吧……",
+        "用了一个月，来说说...\n屏幕还不错，就是电池不太耐用，一天要充两次电才够...\n"
+        "拍照一般，晚上噪点比较多，不如以前用的那个...\n这个价也就这样了，凑合着用吧...",
         "· 鸡蛋十个，看好日期再买\n· 酱油一瓶，不要太咸的\n· 米五公斤，要东北产的",
         "- 第一条，说得很长，因为它不是清单里的一个词，而是一段完整的话，读起来和正文一样。\n" * 4,
     ],
@@ -193,11 +200,32 @@ def test_verse_of_four_characters_a_line_is_no_menu():
     assert apply_rules([verse], DEFAULTS) == [None]
 
 
-@pytest.mark.parametrize("dots", ["…", "……", "...", "......"])
-def test_every_ellipsis_cuts_a_line(dots):
-    assert apply_rules([EXAMPLES[DropReason.CUT_SHORT][0].replace("…", dots)], DEFAULTS) == [
-        DropReason.CUT_SHORT
-    ]
+@pytest.mark.parametrize("dots", ["…", "...", "......", ".........", ".."])
+def test_dots_cut_a_line_and_a_writers_ellipsis_does_not(dots):
+    text = EXAMPLES[DropReason.CUT_SHORT][0]
+    assert apply_rules([text.replace("…", dots)], DEFAULTS) == [DropReason.CUT_SHORT]
+    assert apply_rules([text.replace("…", "……")], DEFAULTS) == [None]
+
+
+def test_a_teaser_has_50_characters_and_there_are_three():
+    line = "记者昨日获悉，" + "".join(chr(0x4E00 + 11 * number) for number in range(42)) + "…"
+    others = "今天天气很好，我们去了公园。\n" * 4
+    for text, reason in (
+        (f"{line}\n" * 3 + others, DropReason.CUT_SHORT),
+        (f"{line[1:]}\n" * 3 + others, None),
+        (f"{line}\n" * 2 + others[: len(others) // 2], None),
+    ):
+        assert apply_rules([text], Thresholds(max_repeated_share=1)) == [reason]
+
+
+def test_a_bullet_has_30_characters_and_no_end():
+    for item, reason in (
+        ("苹果，" + "红" * 25, DropReason.BULLETS),
+        ("苹果，" + "红" * 26, None),
+        ("苹果，" + "红" * 20 + "。", None),
+    ):
+        text = f"- {item}\n" * 4
+        assert apply_rules([text], Thresholds(max_repeated_share=1)) == [reason]
 
 
 @pytest.mark.parametrize(
