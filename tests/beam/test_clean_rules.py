@@ -202,9 +202,9 @@ def test_verse_of_four_characters_a_line_is_no_menu():
 
 @pytest.mark.parametrize("dots", ["…", "...", "......", ".........", ".."])
 def test_dots_cut_a_line_and_a_writers_ellipsis_does_not(dots):
-    text = EXAMPLES[DropReason.CUT_SHORT][0]
-    assert apply_rules([text.replace("…", dots)], DEFAULTS) == [DropReason.CUT_SHORT]
-    assert apply_rules([text.replace("…", "……")], DEFAULTS) == [None]
+    text, thresholds = EXAMPLES[DropReason.CUT_SHORT][0], Thresholds(max_repeated_share=1)
+    assert apply_rules([text.replace("…", dots)], thresholds) == [DropReason.CUT_SHORT]
+    assert apply_rules([text.replace("…", "……")], thresholds) == [None]
 
 
 def test_a_teaser_has_50_characters_and_there_are_three():
