@@ -26,7 +26,9 @@ _LONGEST_BULLET = 30  # characters; a longer one is a paragraph
 _SENTENCE_ENDS = np.array(list(map(ord, "。！？；…!?.;")), np.uint32)
 _SHORTEST_TEASER = 50  # characters; shorter lines that end in an ellipsis are spoken or sung
 _MIN_TEASERS = 3  # a writer may trail off twice
-_VERSE_CLAUSES = 4  # of a quatrain
+_LOUD = "！？!?"  # the marks of headlines
+_WHOLE_CLAUSES = 3  # three clauses, or two of which the last ends as a sentence does
+_MARKED_CLAUSES = 4  # who sets so many marks leaves none out
 # Of spoken words a title seldom has three.
 _SPOKEN = re.compile("我(?!们)|[你您他她这那了就也都很不没还再会吗呢吧啊]")
 _HAN_OF_AN_ARTICLE = 300  # or a fifth of what is visible: with more, a text explains its code
@@ -43,7 +45,7 @@ class Thresholds:
     Shares are of the characters that are not blank, unless said otherwise.
 
     Attributes:
-      min_characters: not blank; those of a text of four clauses, as verse is, count one and a half.
+      min_characters: not blank; those of full sentences and of verse count one and a half.
       min_clause_marks: the least punctuation that ends a clause, or spoken words, three for a mark.
       min_letter_share: of letters and Han.
       min_line_length: characters of a line on average.
@@ -80,11 +82,14 @@ class Thresholds:
 
 
 def characters(batch: TextBatch) -> np.ndarray:
-    """Too little is on the page; verse is whole in fewer characters."""
-    is_verse = batch.kinds[:, Kind.CLAUSE_MARK] >= _VERSE_CLAUSES
-    # A row of exclamation marks is not verse: three in four of its characters are Han.
-    is_verse &= 4 * batch.kinds[:, Kind.HAN] >= 3 * batch.visible
-    return np.where(is_verse, 1.5, 1) * batch.visible
+    """Too little is on the page; verse and full sentences are whole in fewer characters."""
+    marks = batch.kinds[:, Kind.CLAUSE_MARK] - _occurrences(batch, _LOUD)
+    ends = np.zeros(len(batch.lengths), np.uint32)
+    ends[batch.lines.texts] = batch.codes[batch.lines.last]  # of several lines the last
+    marks += np.isin(ends, list(map(ord, "。.")))
+    # Three in four characters are Han: a row of dots is not a sentence.
+    is_whole = (marks >= _WHOLE_CLAUSES) & (4 * batch.kinds[:, Kind.HAN] >= 3 * batch.visible)
+    return np.where(is_whole, 1.5, 1) * batch.visible
 
 
 def clause_marks(batch: TextBatch) -> np.ndarray:
@@ -94,7 +99,7 @@ def clause_marks(batch: TextBatch) -> np.ndarray:
     to two blanks count as such words beside one.
     """
     marks = batch.kinds[:, Kind.CLAUSE_MARK].copy()
-    for index in np.flatnonzero((marks < _VERSE_CLAUSES) & (batch.kinds[:, Kind.HAN] > 0)):
+    for index in np.flatnonzero((marks < _MARKED_CLAUSES) & (batch.kinds[:, Kind.HAN] > 0)):
         spoken = len(_SPOKEN.findall(batch.texts[index]))
         blanks = min(len(batch.texts[index].split()) - 1, 2)
         marks[index] += (spoken + blanks) // 3 if spoken else 0

@@ -42,7 +42,7 @@ EXAMPLES = {
         "锟斤拷锟斤拷，今天的天气很好，我们一起去公园散步，看到了很多花。",
         NOVEL,
     ),
-    DropReason.TOO_SHORT: ("质量还不错，内容只适合边上厕所便消遣了。", QUATRAIN),
+    DropReason.TOO_SHORT: ("还没拆开来看，也不知道是不是原装的。", QUATRAIN),
     DropReason.NO_CLAUSE: (
         "免费注册 网站导航 宾馆索引 服务说明 关于携程 诚聘英才 代理合作 广告业务 联系我们",
         "凝眸岁月，粒砂成海；那是他们如雷似火、震天动地的脚步声在山谷里回响",
@@ -193,6 +193,24 @@ def test_verdicts_do_not_hang_on_how_texts_are_batched():
 )
 def test_few_or_full_lines_are_no_list_and_no_teasers(text):
     assert apply_rules([text], Thresholds(max_repeated_share=1)) == [None]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("海内存知己，天涯若比邻。" * 2, None),
+        ("很好用，送货快，样子好看，就是贵了一点点吧", None),
+        ("很好用，送货快，样子好看就是贵了一点点的吧", DropReason.TOO_SHORT),
+        ("很好用，送货快样子好看就是贵了一点点的吧。", None),
+        ("很好用！送货快！样子好看！就是贵了一点点！", DropReason.TOO_SHORT),
+        ("很好用，送货快，样子好看，贵了", DropReason.TOO_SHORT),  # 15 characters
+        ("很好用，送货快，样子好看，可惜贵了一些", DropReason.TOO_SHORT),  # 19
+        ("很好用，送货快，样子好看，可惜贵了一些些", None),  # 20
+        ("9.9 9.9 9.9 9.9 9.9 9.9 好.", DropReason.TOO_SHORT),
+    ],
+)
+def test_full_sentences_are_whole_in_20_characters(text, reason):
+    assert apply_rules([text], Thresholds(max_repeated_share=1)) == [reason]
 
 
 def test_verse_of_four_characters_a_line_is_no_menu():
