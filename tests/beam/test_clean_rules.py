@@ -307,3 +307,34 @@ def test_an_indented_page_is_markup_and_an_article_about_tags_is_not():
     assert apply_rules([page], Thresholds(max_repeated_share=1)) == [DropReason.MARKUP]
     answer = "怎么取输入框的值？给它编号：<input type='text' id='a'><br>，再按编号去取就可以了。"
     assert apply_rules([answer], DEFAULTS) == [None]
+
+
+FIELD = "一条河流过平原两岸都是麦田春天麦苗刚刚返青风吹过来像水面起了波纹远处有人赶着牛慢慢走，"
+
+
+@pytest.mark.parametrize(
+    ("bad", "share", "reason"),
+    [
+        ("#" * 8 + FIELD[:31] + "，", 8 / 40, None),
+        ("#" * 9 + FIELD[:30] + "，", 9 / 40, DropReason.TAGS),
+        (f"<p>{FIELD[:16]}</p>\n<p>{FIELD[16:32]}</p>\n今天下了雨雨，。", 32 / 40, None),
+        (f"<p>{FIELD[:16]}</p>\n<p>{FIELD[16:33]}</p>\n今天下了雨，。", 33 / 40, DropReason.MARKUP),
+    ],
+)
+def test_a_fifth_of_tags_and_four_fifths_between_them_stay(bad, share, reason):
+    thresholds = Thresholds()
+    bound = thresholds.max_tag_share if "#" in bad else thresholds.max_markup_share
+    assert (share > bound) == (reason is not None)
+    assert apply_rules([bad], thresholds) == [reason]
+
+
+@pytest.mark.parametrize(("han", "reason"), [(299, DropReason.CODE), (300, None)])
+def test_300_ideographs_explain_any_code(han, reason):
+    code = "function add(a) { return a; }\n" * 90
+    assert apply_rules(["说" * han + "。\n" + code], Thresholds(max_repeated_share=1)) == [reason]
+
+
+def test_two_offers_are_spam_and_one_is_not():
+    for offers, reason in (("天天返水，首存有礼", DropReason.SPAM), ("天天返水，人人有礼", None)):
+        text = f"这里有百家乐、老虎机和六合彩，{offers}，大家都来这里看一看。"
+        assert apply_rules([text], DEFAULTS) == [reason]
