@@ -95,6 +95,9 @@ _MENU = (
     "行业动态 行业新闻 通知公告 下载中心 国内 国际 社会 军事 新闻 体育 财经 娱乐 科技 汽车 "
     "房产 教育 健康 旅游 图片 视频 论坛 博客"
 ).split()
+_COMMON_ITEMS = (
+    "首页 上一页 下一页 前一页 后一页 更多 登录 注册 返回 版权所有 联系我们 关于我们".split()
+)
 _MENU_ITEM = re.compile(rf"(?<!\w)({'|'.join(sorted(_MENU, key=len, reverse=True))})(?!\w)")
 _MENU_ITEMS = 4  # different ones; prose has few that stand alone
 _PART_EDGE = re.compile(r"[\s|｜>»＞]+")
@@ -142,6 +145,8 @@ def navigation_share(text: str) -> float:
 
     A part between blanks or bars counts if it is short, has no clause mark, and is not Latin only.
     """
+    if sum(word in text for word in _COMMON_ITEMS) < 2:  # asked first, for it is fast
+        return 0
     if len(set(_MENU_ITEM.findall(text))) < _MENU_ITEMS:
         return 0
     parts = _PART_EDGE.split(text)

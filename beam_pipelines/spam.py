@@ -9,6 +9,8 @@ sites' names would be old by next year. Words are looked for in the folded text,
 import re
 from collections.abc import Sequence
 
+import numpy as np
+
 from beam_pipelines.characters import folded
 from beam_pipelines.ideographs import simplified
 
@@ -64,22 +66,40 @@ _BUSINESS_AN_OFFER = 3  # who logs in, pays and asks is a customer of any shop
 _ENOUGH = 3  # different goods; with fewer a text is not looked at further
 
 
+def _pair(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return first.astype(np.uint64) << np.uint64(32) | second
+
+
+_GOODS = np.array([[ord(one) for one in word[:2]] for word in _GAMES + _ACCOUNTS], np.uint32)
+_GOODS_PAIRS = np.unique(_pair(*_GOODS.T))
+_BEGINS_GOODS, _GOES_ON = np.zeros((2, 0x110000), bool)
+_BEGINS_GOODS[_GOODS[:, 0]] = _GOES_ON[_GOODS[:, 1]] = True
+
+
 def count_spam_words(texts: Sequence[str]) -> list[int]:
     """How many different words of such a page each text has.
 
     They are those of its goods or of its offers, whichever are fewer, less those of who reports.
     """
     codes, lengths = folded(texts)
-    joined = simplified(codes).tobytes().decode("utf-32-le").replace("帐", "账")
-    counts, start = [], 0
-    for length in lengths.tolist():
-        text = joined[start : start + length]
+    codes = simplified(codes)
+    codes = np.where(codes == ord("帐"), np.uint32(ord("账")), codes)
+    ends = np.cumsum(lengths)
+    counts = [0] * len(texts)
+    for index in np.flatnonzero(_count_goods(codes, ends) >= _ENOUGH):
+        text = codes[ends[index] - lengths[index] : ends[index]].tobytes().decode("utf-32-le")
         accounts = _count_pairs(text, _ACCOUNTS, _ACCOUNT_OFFERS)
         if accounts and not _TRADED_ACCOUNT.search(text):
             accounts = 0
-        counts.append(max(_count_pairs(text, _GAMES, _GAMING_OFFERS), accounts))
-        start += length
+        counts[index] = max(_count_pairs(text, _GAMES, _GAMING_OFFERS), accounts)
     return counts
+
+
+def _count_goods(codes: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """At least as many as each text names: by their first two characters, for that is fast."""
+    begins = np.flatnonzero(_BEGINS_GOODS[codes[:-1]] & _GOES_ON[codes[1:]])
+    begins = begins[np.isin(_pair(codes[begins], codes[begins + 1]), _GOODS_PAIRS)]
+    return np.bincount(np.searchsorted(ends, begins, side="right"), minlength=len(ends))
 
 
 def _count_pairs(text: str, goods: Sequence[str], offers: Sequence[str]) -> int:
