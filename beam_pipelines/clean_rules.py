@@ -6,44 +6,36 @@ sources, or the order in which the stages run.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from beam_pipelines.boilerplate import count_notices
+from beam_pipelines.boilerplate import count_notices, navigation_share
 from beam_pipelines.characters import KINDS, Kind, TextBatch, hash_ngrams, owners
 from beam_pipelines.document import DropReason
-from beam_pipelines.mojibake import are_garbled
+from beam_pipelines.markup import markup_share
+from beam_pipelines.mojibake import are_garbled, count_signs
+from beam_pipelines.spam import count_spam_words
 
 _LETTERS = (Kind.HAN, Kind.LATIN, Kind.KANA, Kind.HANGUL, Kind.OTHER_LETTER)
 _MIN_LINES = 4  # a share of fewer lines says nothing
 _BULLETS = np.array(list(map(ord, "·•●○■□◆◇★☆※►▶")), np.uint32)
 _BULLETS_BEFORE_BLANK = np.array(list(map(ord, "-*+")), np.uint32)  # else a minus, a mask, a dash
 _LONGEST_BULLET = 30  # characters; a longer one is a paragraph
-_SHORTEST_TEASER = 20  # characters; shorter lines that end in an ellipsis are spoken
+_SENTENCE_ENDS = np.array(list(map(ord, "。！？；…!?.;")), np.uint32)
+_SHORTEST_TEASER = 50  # characters; shorter lines that end in an ellipsis are spoken or sung
 _MIN_TEASERS = 3  # a writer may trail off twice
-_VERSE_CLAUSES = 4  # of a quatrain
+_LOUD = "！？!?"  # the marks of headlines
+_WHOLE_CLAUSES = 3  # three clauses, or two of which the last ends as a sentence does
+_MARKED_CLAUSES = 4  # who sets so many marks leaves none out
 # Of spoken words a title seldom has three.
 _SPOKEN = re.compile("我(?!们)|[你您他她这那了就也都很不没还再会吗呢吧啊]")
 _HAN_OF_AN_ARTICLE = 300  # or a fifth of what is visible: with more, a text explains its code
 _WHOLE_TEXT = 4000  # characters; a longer text may repeat itself once it has said half as much
-_TAG = re.compile(
-    r"<(script|style)\b.{0,5000}?</\1\s*>|<!--.{0,2000}?-->|</?(?:!doctype|html|head|title|meta|link|"
-    "body|div|span|p|a|img|br|hr|table|tbody|thead|tr|td|th|ul|ol|li|dl|dt|dd|h[1-6]|b|i|em|strong|"
-    "font|center|small|form|input|button|select|option|label|iframe|script|style|noscript|nav|main|"
-    r"section|article|aside|header|footer|figure|video|source|svg|path|g)\b[^<>]{0,500}>",
-    re.IGNORECASE | re.DOTALL,
-)
-_SIGNS_OF_MOJIBAKE = ("\ufffd", "锟斤拷", "烫烫烫", "屯屯屯")  # and fresh memory, read as GBK
-_PLACEHOLDERS = ("loremipsum", "此处填写", "在此输入", "测试测试测试")
-# Names of gambling sites and their goods, of shops for accounts, and what pages that are written
-# for search engines alone call their parts. A text that only speaks of these seldom says two.
-_SPAM = (
-    "现金网 贵宾会 真人娱乐 太阳城网 太阳城上网 金沙网 金沙线路 金沙娱乐 幸运8 幸运28 幸运飞艇 "
-    "体育官网 体育官方 欧宝体育 爱游戏体育 海德体育 华体会 亚博 yabo 账号购买 账号出售 账号交易 "
-    "帐号交易 抖音号出售 等级号出售 成品号 首充号 本文关键词 本文摘要"
-).split()
+# What the printers' Latin goes on with: who only names it says its first words.
+_LATIN = ("seddoeiusmod", "magnaaliqua", "utenimadminim")
+_PLACEHOLDERS = (*_LATIN, "此处填写", "在此输入", "测试测试测试")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,22 +45,23 @@ class Thresholds:
     Shares are of the characters that are not blank, unless said otherwise.
 
     Attributes:
-      min_characters: not blank; those of a text of four clauses, as verse is, count one and a half.
+      min_characters: not blank; those of full sentences and of verse count one and a half.
       min_clause_marks: the least punctuation that ends a clause, or spoken words, three for a mark.
       min_letter_share: of letters and Han.
       min_line_length: characters of a line on average.
-      max_bullet_lines: share of the lines that are short and begin with a bullet.
-      max_cut_lines: share of the lines that are long and end in an ellipsis.
+      max_bullet_lines: share of the lines that are short bullets and do not end as a sentence.
+      max_cut_lines: share of the lines that are long and cut short by dots.
       max_brace_share: of { and }, in what looks like code.
-      max_markup_share: of tags, in a text that lies between them.
+      max_markup_share: of the words that lie between tags, or twice that of entities.
       max_tag_share: of # and of 【】.
       max_repeated_share: of 13-character runs that occurred in the text before; of a long text,
         what 4,000 characters lack in new ones.
       max_mojibake: signs of a wrong encoding per thousand characters.
-      max_placeholders: phrases that stand for a text to come, per thousand.
+      max_placeholders: phrases that stand for a text to come, per thousand, the first one
+        forgiven.
       max_boilerplate: notices of a page about itself, per thousand.
-      max_spam: phrases of gambling sites, account shops and pages for search engines, per
-        thousand, the first one forgiven.
+      max_navigation: share of menus, links and headlines, in a text with several items of a menu.
+      max_spam: different words of a gambling site or an account shop, see spam.py.
     """
 
     min_characters: int | float = 30
@@ -78,21 +71,25 @@ class Thresholds:
     max_bullet_lines: int | float = 0.9
     max_cut_lines: int | float = 0.3
     max_brace_share: int | float = 0.02
-    max_markup_share: int | float = 0.2
+    max_markup_share: int | float = 0.8
     max_tag_share: int | float = 0.2
     max_repeated_share: int | float = 0.5
     max_mojibake: int | float = 1
     max_placeholders: int | float = 1
     max_boilerplate: int | float = 4
+    max_navigation: int | float = 0.5
     max_spam: int | float = 1
 
 
 def characters(batch: TextBatch) -> np.ndarray:
-    """Too little is on the page; verse is whole in fewer characters."""
-    is_verse = batch.kinds[:, Kind.CLAUSE_MARK] >= _VERSE_CLAUSES
-    # A row of exclamation marks is not verse: three in four of its characters are Han.
-    is_verse &= 4 * batch.kinds[:, Kind.HAN] >= 3 * batch.visible
-    return np.where(is_verse, 1.5, 1) * batch.visible
+    """Too little is on the page; verse and full sentences are whole in fewer characters."""
+    marks = batch.kinds[:, Kind.CLAUSE_MARK] - _occurrences(batch, _LOUD)
+    ends = np.zeros(len(batch.lengths), np.uint32)
+    ends[batch.lines.texts] = batch.codes[batch.lines.last]  # of several lines the last
+    marks += np.isin(ends, list(map(ord, "。.")))
+    # Three in four characters are Han: a row of dots is not a sentence.
+    is_whole = (marks >= _WHOLE_CLAUSES) & (4 * batch.kinds[:, Kind.HAN] >= 3 * batch.visible)
+    return np.where(is_whole, 1.5, 1) * batch.visible
 
 
 def clause_marks(batch: TextBatch) -> np.ndarray:
@@ -102,7 +99,7 @@ def clause_marks(batch: TextBatch) -> np.ndarray:
     to two blanks count as such words beside one.
     """
     marks = batch.kinds[:, Kind.CLAUSE_MARK].copy()
-    for index in np.flatnonzero((marks < _VERSE_CLAUSES) & (batch.kinds[:, Kind.HAN] > 0)):
+    for index in np.flatnonzero((marks < _MARKED_CLAUSES) & (batch.kinds[:, Kind.HAN] > 0)):
         spoken = len(_SPOKEN.findall(batch.texts[index]))
         blanks = min(len(batch.texts[index].split()) - 1, 2)
         marks[index] += (spoken + blanks) // 3 if spoken else 0
@@ -120,20 +117,21 @@ def line_length(batch: TextBatch) -> np.ndarray:
 
 
 def bullet_lines(batch: TextBatch) -> np.ndarray:
-    """Lists without a text."""
+    """Lists of things; bullets that end as sentences do are text."""
     first = batch.lines.first
     codes, following = batch.codes[first], batch.codes[np.minimum(first + 1, batch.lines.last)]
     is_bullet = np.isin(codes, _BULLETS)
     is_bullet |= np.isin(codes, _BULLETS_BEFORE_BLANK) & (KINDS[following] == Kind.BLANK)
+    is_bullet &= ~np.isin(batch.codes[batch.lines.last], _SENTENCE_ENDS)
     return _by_lines(batch, is_bullet & (batch.lines.lengths <= _LONGEST_BULLET))
 
 
 def cut_lines(batch: TextBatch) -> np.ndarray:
-    """Pages of search results and teasers, each cut short."""
-    is_long, last = batch.lines.lengths >= _SHORTEST_TEASER, batch.lines.last
-    is_dots = np.isin(batch.codes[last], list(map(ord, ".…")))
-    is_dots &= (batch.codes[last] == ord("…")) | (batch.codes[last - 1] == ord("."))
-    is_teaser = is_long & is_dots
+    """Pages of search results and teasers, each cut short; a writer who trails off writes ……."""
+    last = batch.lines.last
+    end, before = batch.codes[last], batch.codes[last - 1]
+    is_cut = ((end == ord(".")) & (before == ord("."))) | ((end == ord("…")) & (before != ord("…")))
+    is_teaser = is_cut & (batch.lines.lengths >= _SHORTEST_TEASER)
     teasers = np.bincount(batch.lines.texts, is_teaser, minlength=len(batch.lengths))
     return np.where(teasers >= _MIN_TEASERS, _by_lines(batch, is_teaser), 0)
 
@@ -146,28 +144,9 @@ def brace_share(batch: TextBatch) -> np.ndarray:
     return np.where(is_code, braces, 0) / np.maximum(batch.visible, 1)
 
 
-def markup_share(batch: TextBatch) -> np.ndarray:
+def markup(batch: TextBatch) -> np.ndarray:
     """The source of a page: text between tags; an article that shows tags has text of its own."""
-    return np.array([_markup_share(text) for text in batch.texts], np.float64)
-
-
-def _markup_share(text: str) -> float:
-    tags = list(_TAG.finditer(text)) if text.count("<") > 1 else []
-    if not tags:
-        return 0
-    start = tags[0].start()
-    lines = _TAG.sub("<>", text[start:]).split("\n")
-    tagged_lines = [line.replace("<>", "") for line in lines if "<>" in line]
-    between = sum(map(_visible, tagged_lines))
-    alone = _visible(text[:start]) + sum(_visible(line) for line in lines if "<>" not in line)
-    is_page = len(tagged_lines) >= _MIN_LINES and 4 * alone <= between
-    is_page |= not text[:start].strip()
-    tagged = sum(_visible(tag.group()) for tag in tags)
-    return tagged / (tagged + between + alone) if is_page else 0
-
-
-def _visible(text: str) -> int:
-    return len("".join(text.split()))
+    return np.array([markup_share(text) for text in batch.texts], np.float64)
 
 
 def tag_share(batch: TextBatch) -> np.ndarray:
@@ -176,7 +155,7 @@ def tag_share(batch: TextBatch) -> np.ndarray:
 
 
 def repeated_share(batch: TextBatch) -> np.ndarray:
-    """A text that mostly repeats itself, be it by lines, by phrases or by one character."""
+    """A text that mostly repeats itself: its lines, its phrases or one character."""
     hashes, counts = hash_ngrams(batch.codes, batch.lengths, 13)
     # With its text's number in the highest bits, one sort brings equal runs of one text together.
     texts = owners(counts).astype(np.uint64) << np.uint64(48)
@@ -189,16 +168,18 @@ def repeated_share(batch: TextBatch) -> np.ndarray:
 
 def mojibake(batch: TextBatch) -> np.ndarray:
     """A text that was decoded with the wrong encoding somewhere on its way, wholly or in places."""
-    signs = _per_thousand(_counts(_SIGNS_OF_MOJIBAKE, batch.texts), batch)
+    signs = _per_thousand(list(map(count_signs, batch.texts)), batch)
     return np.where(are_garbled(batch), 1000, signs)
 
 
 def placeholders(batch: TextBatch) -> np.ndarray:
-    """What stands for a text that never came; an article that mentions such a phrase stays.
+    """What stands for a text that never came; a text that mentions such a phrase once stays.
 
-    A masked name or number (xxxxx, 某某) is no placeholder: the text around it is there.
+    A masked name or number (xxxxx, 某某) is not a placeholder: the text around it is there.
     """
-    return _per_thousand(_counts(_PLACEHOLDERS, _squeezed(batch)), batch)
+    squeezed = (text.lower().replace(" ", "") for text in batch.texts)
+    counts = [max(sum(map(text.count, _PLACEHOLDERS)) - 1, 0) for text in squeezed]
+    return _per_thousand(counts, batch)
 
 
 def boilerplate(batch: TextBatch) -> np.ndarray:
@@ -206,10 +187,14 @@ def boilerplate(batch: TextBatch) -> np.ndarray:
     return _per_thousand(list(map(count_notices, batch.texts)), batch)
 
 
+def navigation(batch: TextBatch) -> np.ndarray:
+    """Pages of menus, links and headlines; prose with a menu around it stays."""
+    return np.array([navigation_share(text) for text in batch.texts], np.float64)
+
+
 def spam(batch: TextBatch) -> np.ndarray:
-    """Pages of gambling sites and account shops, and articles that are spun around their names."""
-    hits = _counts(_SPAM, _squeezed(batch))
-    return _per_thousand([max(count - 1, 0) for count in hits], batch)
+    """Pages of gambling sites and of shops for accounts; a report on them stays."""
+    return np.array(count_spam_words(batch.texts), np.int64)
 
 
 def _share(batch: TextBatch, *kinds: Kind) -> np.ndarray:
@@ -224,24 +209,16 @@ def _by_lines(batch: TextBatch, values: np.ndarray, of_few: float = 0) -> np.nda
     return np.where(lines >= _MIN_LINES, sums / np.maximum(lines, 1), of_few)
 
 
-def _squeezed(batch: TextBatch) -> Iterable[str]:
-    return (text.lower().replace(" ", "") for text in batch.texts)
-
-
 def _occurrences(batch: TextBatch, characters: str) -> np.ndarray:
     found = np.isin(batch.codes, list(map(ord, characters)))
     return np.bincount(owners(batch.lengths)[found], minlength=len(batch.lengths))
-
-
-def _counts(phrases: Sequence[str], texts: Iterable[str]) -> list[int]:
-    return [sum(map(text.count, phrases)) for text in texts]
 
 
 def _per_thousand(counts: Sequence[int], batch: TextBatch) -> np.ndarray:
     return 1000 * np.array(counts, np.int64) / np.maximum(batch.lengths, 1)
 
 
-# A text is dropped for the first of these whose measure lies beyond its threshold.
+# A text is dropped for the first of these whose measure is beyond its threshold.
 RULES: tuple[tuple[DropReason, str, Callable[[TextBatch], np.ndarray]], ...] = (
     (DropReason.MOJIBAKE, "max_mojibake", mojibake),
     (DropReason.TOO_SHORT, "min_characters", characters),
@@ -251,11 +228,12 @@ RULES: tuple[tuple[DropReason, str, Callable[[TextBatch], np.ndarray]], ...] = (
     (DropReason.BULLETS, "max_bullet_lines", bullet_lines),
     (DropReason.CUT_SHORT, "max_cut_lines", cut_lines),
     (DropReason.CODE, "max_brace_share", brace_share),
-    (DropReason.MARKUP, "max_markup_share", markup_share),
+    (DropReason.MARKUP, "max_markup_share", markup),
     (DropReason.TAGS, "max_tag_share", tag_share),
     (DropReason.REPETITIVE, "max_repeated_share", repeated_share),
     (DropReason.PLACEHOLDER, "max_placeholders", placeholders),
     (DropReason.BOILERPLATE, "max_boilerplate", boilerplate),
+    (DropReason.NAVIGATION, "max_navigation", navigation),
     (DropReason.SPAM, "max_spam", spam),
 )
 

@@ -72,6 +72,7 @@ class DropReason(StrEnum):
     MOJIBAKE = "mojibake"
     PLACEHOLDER = "placeholder"
     BOILERPLATE = "boilerplate"
+    NAVIGATION = "navigation"
     SPAM = "spam"
     BOILERPLATE_LINE = "boilerplate_line"
     OFFENSIVE = "offensive"

@@ -1,10 +1,12 @@
-"""Which texts were decoded with the wrong encoding as a whole, so that no line can be read.
+"""Which texts were decoded with the wrong encoding, wholly or in places.
 
-Such a text is undone: encoded as it was wrongly read and decoded as it should have been. Real text
-of rare characters (names, verse, dictionaries) turns into nothing that way, or into characters that
-are rarer still. Knows nothing of replacement characters and other signs inside a readable text.
+Chinese that cannot be read is undone: encoded as it was wrongly read and decoded as it should have
+been. Real text of rare characters (names, verse, dictionaries) turns into nothing that way, or into
+characters that are rarer still. Inside a text that can be read, signs are counted: replacement
+characters, and what becomes of them and of the marks of other languages.
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -37,6 +39,12 @@ _WINDOWS_1252 = {
     if byte not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)
 }
 _MIN_CHARACTERS, _MIN_COMMON = 10, 4  # fewer may be chance
+_LONG_LINE = 60  # characters; a paragraph, which is judged by itself
+# Two replacement characters of UTF-8 or more, and fresh memory, as GBK: who explains them quotes
+# them, or names them once. Curly marks and accents of UTF-8 as Windows-1252.
+_REPLACED = re.compile("锟[^\\W\\d_a-z]{1,3}(?=锟)|(?<![“‘「『\"'《])(?:烫{6,}|屯{6,})")
+_ACCENTS = re.compile("â€|Ã[\x80-\xbf\u0152-\u2122]|Â[\xa0-\xbf]")
+_MENTIONS = 2  # of accents; so many may be quoted
 
 
 def _flags(codes: Sequence[int]) -> np.ndarray:
@@ -50,7 +58,31 @@ _IS_HIGH_BYTE = _flags([*range(0x80, 0x100), *_WINDOWS_1252])
 
 
 def are_garbled(batch: TextBatch) -> np.ndarray:
-    """Whether each text is Chinese in the wrong encoding, bool [texts]."""
+    """Whether each text, or a long line of it, is Chinese in the wrong encoding, bool [texts]."""
+    garbled = _are_garbled(batch)
+    lines = [
+        (index, line)
+        for index, text in enumerate(batch.texts)
+        if "\n" in text
+        for line in text.split("\n")
+        if len(line) >= _LONG_LINE
+    ]
+    found = _are_garbled(TextBatch.of([line for _, line in lines]))
+    garbled[[index for (index, _), is_found in zip(lines, found, strict=True) if is_found]] = True
+    return garbled
+
+
+def count_signs(text: str) -> int:
+    """How many signs of a wrong encoding a text has that can be read otherwise."""
+    signs = text.count("\ufffd")
+    if "锟" in text or "烫烫" in text or "屯屯" in text:
+        signs += len(_REPLACED.findall(text))
+    if "â" in text or "Ã" in text or "Â" in text:
+        signs += max(len(_ACCENTS.findall(text)) - _MENTIONS, 0)
+    return signs
+
+
+def _are_garbled(batch: TextBatch) -> np.ndarray:
     texts, count = owners(batch.lengths), len(batch.lengths)
 
     def counted(are: np.ndarray) -> np.ndarray:

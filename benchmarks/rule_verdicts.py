@@ -24,7 +24,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from beam_pipelines.characters import Kind, TextBatch
+from beam_pipelines.characters import Kind, TextBatch, spread_sample
 from beam_pipelines.document import draw
 from beam_pipelines.filters import FilterConfig, judge
 from beam_pipelines.ledger import Ledger
@@ -43,7 +43,6 @@ MISREADINGS = (  # the encoding of a text, and as what it is read
     *(("gbk", "big5"), ("gbk", "latin-1"), ("gbk", "cp1252")),
 )
 OF_MISREAD = 600
-SHOWN = 500  # characters of a text to read
 KEPT, LINES = "kept", "boilerplate_line"
 
 Texts = dict[str, list[tuple[str, str]]]  # source -> id and text, or the lines that are lost
@@ -53,8 +52,8 @@ class Verdicts(Ledger):
     """A ledger that keeps every document that is lost, not a sample of them."""
 
     def sample(self, source: str, stage: str, reason: str, told: Iterable[tuple[str, str]]) -> None:
-        """Keeps the beginning of each of these documents."""
-        shown = [(doc_id, text[:SHOWN]) for doc_id, text in told]
+        """Keeps these documents, of a long one parts from all of it."""
+        shown = [(doc_id, spread_sample(text)) for doc_id, text in told]
         self.samples.setdefault((source, stage, str(reason)), []).extend(shown)
 
 
@@ -67,7 +66,7 @@ def judged(raw_dir: str) -> tuple[Counter, dict[str, Texts]]:
             kept = judge(batch, file.source, verdicts, FilterConfig())
             read[file.source] += len(batch)
             texts[KEPT].setdefault(file.source, []).extend(
-                (one.outcome.doc_id, one.outcome.text[:SHOWN]) for one in kept
+                (one.outcome.doc_id, spread_sample(one.outcome.text)) for one in kept
             )
     for (source, _, reason), lost in verdicts.samples.items():
         texts.setdefault(reason, {}).setdefault(source, []).extend(lost)
@@ -104,6 +103,22 @@ def junk_share(rule: str, some: Sequence[tuple[str, str, str]], labels: Mapping)
     """The share of junk, or None if one of these has no label."""
     found = [labels.get((doc_id, rule == LINES)) for _, doc_id, _ in some]
     return None if None in found or not found else round(found.count("junk") / len(found), 3)
+
+
+def by_source(read: Counter, texts: Mapping[str, Texts], labels: Mapping) -> list[tuple]:
+    """Rule, source, drops, labels and share of junk, where a rule takes enough of a source.
+
+    All labels count, also those that an earlier draw asked for.
+    """
+    rows = []
+    for rule in sorted(texts.keys() - {KEPT}):
+        for source, lost in sorted(texts[rule].items()):
+            if len(lost) > ASKED_ABOUT * read[source]:
+                marks = [labels.get((doc_id, rule == LINES)) for doc_id, _ in lost]
+                marks = [label for label in marks if label]
+                share = round(marks.count("junk") / len(marks), 3) if marks else "-"
+                rows.append((rule, source, len(lost), len(marks), share))
+    return rows
 
 
 def misread(kept: Texts) -> list[tuple[str, float, str]]:
@@ -156,6 +171,9 @@ def main(arguments: Sequence[str]) -> int:
          len(asked.get(rule, [])) or "-", "-" if shares.get(rule) is None else shares[rule])
         for rule in sorted({*asked, *before["junk"]})
     ])  # fmt: skip
+    show("share of junk by source", "verdict | source | drops | labels | share", by_source(
+        read, texts, labels
+    ))  # fmt: skip
     precisions = [
         (f"precision_{rule}", share, TARGET) for rule, share in shares.items() if rule != KEPT
     ]

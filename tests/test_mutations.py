@@ -17,8 +17,10 @@ from beam_pipelines import (
     dedup,
     ideographs,
     language,
+    markup,
     mojibake,
     parquet_rows,
+    spam,
     text_classifier,
     text_encoding,
     warc,
@@ -34,10 +36,12 @@ from tests.beam import (
     test_dedup,
     test_filters,
     test_language,
+    test_markup,
     test_mojibake,
     test_offensive_text,
     test_parquet_rows,
     test_runner,
+    test_spam,
     test_text_encoding,
     test_warc,
 )
@@ -332,10 +336,33 @@ def test_a_share_of_one_line_breaks_texts_without_a_list(monkeypatch):
 
 
 def test_a_phrase_that_makes_a_line_boilerplate_breaks_sentences_about_it(monkeypatch):
-    monkeypatch.setattr(boilerplate, "_LINES", re.compile(".*"))
+    monkeypatch.setattr(boilerplate, "_FOOTERS", re.compile(".*"))
     monkeypatch.setattr(boilerplate, "_SENTENCE_ENDS", ())
     with pytest.raises(AssertionError):
         test_boilerplate.test_a_line_that_speaks_of_such_things_is_text("隐私政策")
+
+
+def test_offers_without_who_reports_them_break_the_news(monkeypatch):
+    monkeypatch.setattr(spam, "_REPORTS", ())
+    with pytest.raises(AssertionError, match="DropReason.SPAM"):
+        test_spam.test_words_in_words_and_reports_are_not(
+            "警方近日打掉一个网络赌博平台，平台设百家乐、老虎机、棋牌，以注册送彩金、返水招人下注。"
+        )
+
+
+def test_a_tag_that_encloses_wherever_it_stands_breaks_what_is_said_of_tags(monkeypatch):
+    monkeypatch.setattr(markup, "_EDGES", type("All", (), {"__contains__": lambda *_: True})())
+    with pytest.raises(AssertionError):
+        test_markup.test_the_share_between_tags_by_hand()
+
+
+def test_every_ellipsis_as_a_cut_breaks_who_trails_off(monkeypatch):
+    monkeypatch.setattr(clean_rules, "_SHORTEST_TEASER", 20)
+    with pytest.raises(AssertionError, match="DropReason.CUT_SHORT"):
+        test_clean_rules.test_few_or_full_lines_are_no_list_and_no_teasers(
+            "用了一个月，说几句...\n屏幕还不错，就是电池不太耐用，一天要充两次电才够...\n"
+            "拍照一般，晚上噪点比较多，还不如以前用的那一个...\n这个价也就这样了，凑合着用吧，毕竟便宜...",
+        )
 
 
 def test_undoing_into_any_characters_breaks_real_text(monkeypatch):

@@ -1,6 +1,11 @@
 import pytest
 
-from beam_pipelines.boilerplate import is_boilerplate, without_boilerplate_lines
+from beam_pipelines.boilerplate import (
+    count_notices,
+    is_boilerplate,
+    navigation_share,
+    without_boilerplate_lines,
+)
 
 NOVEL = "第一回 宴桃园豪杰三结义\n\n　　话说天下大势，分久必合，合久必分。"
 
@@ -27,7 +32,16 @@ def test_lines_of_boilerplate_are_taken_out_and_all_else_is_left():
         "Copyright © 2019 某某公司 版权所有",
         "版权所有 侵权必究",
         "某某公司 版权所有",
-        "Privacy Policy",
+        "Accept all cookies",
+        "Privacy Policy | Terms of Use",
+        "上一篇：这样做对吗？",
+        "上一页 1 2 3 … 9 下一页",
+        "版权所有：某某出版社",
+        "版权所有，侵权必究！",
+        "某某网 备案号：京ICP备12345678号 联系电话：12345",
+        "Please enable JavaScript to view this page.",
+        "JavaScript is disabled in your browser.",
+        "您的浏览器不支持播放此视频",
         "请启用JavaScript后刷新本页面，否则无法正常显示内容。",
         "您的浏览器版本过低，请升级后再访问本站！",
     ],
@@ -51,6 +65,31 @@ def test_a_line_about_its_page_is_boilerplate(line):
         "使用这个命令来查看更多信息：",
         "怎样在旧的浏览器里启用JavaScript",
         "隐私政策",
+        "隐私政策、用户协议",
+        "Privacy Policy",
+        "涉案网站备案号为粤ICP备2021012345号",
+        "它登记的号码是粤ICP备2021012345号",
+        "网站备案号：指网站在主管部门登记的编号",
+        "备案号：什么是备案号",
+        "下一条：第五十二条规定，侵权的人应当承担责任",
+        "下一条：他跳进水里，救起了两个孩子",
+        "下一条 消息说今晚有雨",
+        "下一页 的按钮不见了怎么办？",
+        "上一页：点左边的箭头",
+        "上一篇 是写春天的",
+        "版权所有：作者的姓名",
+        "他在扉页上写道: (C) 版权所有的意思",
+        "首页、末页怎么去掉？",
+        "请打开JavaScript控制台，输入下面的命令：",
+        "请先启用JavaScript，然后照下面做：打开设置，最后刷新页面。",
+        "请先启用JavaScript再运行例子。",
+        "您的浏览器不支持JavaScript怎么办？",
+        "您的浏览器不支持哪些标签？",
+        "你的浏览器版本过低时，请照这一节的办法升级。",
+        "JavaScript is required for this tutorial",
+        "JavaScript is required reading for whoever writes a page.",
+        "JavaScript is disabled by default in Tor.",
+        "Please enable JavaScript before you run the tests below",
         "返回首页的按钮在右上角",
         "版权所有，" + "这是一个很长的段落，" * 8,
         "",
@@ -58,3 +97,22 @@ def test_a_line_about_its_page_is_boilerplate(line):
 )
 def test_a_line_that_speaks_of_such_things_is_text(line):
     assert not is_boilerplate(line)
+
+
+def test_the_share_of_navigation_by_hand():
+    menu = "首页 | 新闻 | 体育 | 登录"  # 8 characters and 3 bars, which are blanks here
+    assert navigation_share(menu) == 1
+    assert navigation_share(menu + " 今天下了雨。") == 8 / 14
+    assert navigation_share(menu + " 1 2 App") == 10 / 13
+    assert navigation_share(f"{menu} {'长' * 30}") == 1
+    assert navigation_share(f"{menu} {'长' * 31}") == 8 / 39
+    assert navigation_share("首页 | 新闻 | 体育 | 首页") == 0  # three different items
+    assert navigation_share("从首页登录，看新闻和体育，再注册") == 0
+    assert navigation_share("") == 0
+
+
+def test_only_lines_that_are_notices_count():
+    notice, number = "请启用JavaScript后刷新本页面", "某某网 京ICP备12345678号-1"
+    assert count_notices(f"{notice}\n{NOVEL}\n{number}") == 2
+    assert count_notices(f"{NOVEL}{notice}，{number}") == 0
+    assert count_notices("读者查到，这个网站的备案号为京ICP备12345678号，主体却是另一家公司。") == 0

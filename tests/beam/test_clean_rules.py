@@ -30,8 +30,11 @@ ITEMS = ["苹果两斤，要红的", "酱油一瓶，不要太咸", "鸡蛋十�
 
 QUATRAIN = "山行\n无名氏\n石路入云深，松风满客襟。\n归来人不见，明月在空林。"
 ROWS = "".join(f"<tr><td>第{n}行</td><td>{n * n}分，及格</td></tr>\n" for n in range(9))
-TEASER = "，今年将在城南新建三座图书馆和一座体育馆，其中最大的一座…"
-SITE = "夺冠热门球队公布新赛季名单，更多赛果请登录欧宝体育app查看。"
+TEASER = (
+    "，今年将在城南新建三座图书馆和一座体育馆，其中最大的一座占地三十亩，建成以后市民可以免费入内…"
+)
+HEADLINES = "图书馆新馆本月开放 01-02\n城南公园今起免费入园 01-03\n地铁三号线试运行 01-05\n"
+GAMES = "本站有百家乐、老虎机和棋牌，官方网址每天更新，随时都能下注，"
 
 # reason -> (a text that the rule drops, the nearest kind of text that it must keep)
 EXAMPLES = {
@@ -39,7 +42,7 @@ EXAMPLES = {
         "锟斤拷锟斤拷，今天的天气很好，我们一起去公园散步，看到了很多花。",
         NOVEL,
     ),
-    DropReason.TOO_SHORT: ("质量还不错，内容只适合边上厕所便消遣了。", QUATRAIN),
+    DropReason.TOO_SHORT: ("还没拆开来看，也不知道是不是原装的。", QUATRAIN),
     DropReason.NO_CLAUSE: (
         "免费注册 网站导航 宾馆索引 服务说明 关于携程 诚聘英才 代理合作 广告业务 联系我们",
         "凝眸岁月，粒砂成海；那是他们如雷似火、震天动地的脚步声在山谷里回响",
@@ -84,9 +87,15 @@ EXAMPLES = {
         "Please Enable JavaScript in your browser to view this page, then reload it and go on.",
         ARTICLE,
     ),
+    DropReason.NAVIGATION: (
+        "当前位置：首页 > 新闻中心\n"
+        + HEADLINES
+        + "共9页 首页 上一页 1 2 3 下一页 尾页，跳转到第 页",
+        "当前位置：首页 > 新闻中心\n" + NOVEL + "\n首页 上一页 1 2 3 下一页 尾页",
+    ),
     DropReason.SPAM: (
-        SITE + "华体会下载后注册即可，" + REVIEW,
-        SITE + "记者提醒，这是一个骗局，不要点开这样的链接，已经上当的请尽快报警。",
+        GAMES + "注册送彩金，天天返水。",
+        GAMES + "警方提醒，这是一个骗局，已经上当的请尽快报警。",
     ),
 }
 
@@ -116,6 +125,22 @@ def test_good_text_of_every_source_is_kept(text):
 )
 def test_placeholder_pages_are_boilerplate(text):
     assert apply_rules([text], DEFAULTS) == [DropReason.BOILERPLATE]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor "
+            "incididunt ut labore et dolore magna aliqua. Ut enim ad minim veniam.",
+            DropReason.PLACEHOLDER,
+        ),
+        ("Lorem ipsum 是排版用的占位文字。Lorem ipsum 的词出自西塞罗，打乱以后读不成句。", None),
+        ("点开搜索框，在此输入书名，再按回车，就能看到它放在哪一层的哪一个书架上。", None),
+    ],
+)
+def test_a_placeholder_that_is_only_mentioned_stays(text, reason):
+    assert apply_rules([text], DEFAULTS) == [reason]
 
 
 def test_one_bad_character_does_not_cost_a_chapter():
@@ -157,6 +182,11 @@ def test_verdicts_do_not_hang_on_how_texts_are_batched():
         "报社的网站只放了开头几句，剩下的要登录以后才能看到，读者对此抱怨已经很久了...",
         "他们的故事\n本报记者\n三百元钱不算什么，对他来说却是半年省吃俭用才攒下来的……\n"
         "同学们都不知道，这个衣着朴素的青年，还有许多不平凡的往事……\n他说，这没有什么。",
+        "- 先洗手。\n- 再切菜，切得细一些。\n- 然后下锅炒熟。\n- 装盘上桌，趁热吃！",
+        "李四：我……大家不都这么说吗……\n张三：谁跟你说的，是不是那个家伙又在背后说我坏话……\n"
+        "李四：不是他，是我自己猜的，我真的没有别的意思，你不要再问下去了……\n张三：那好吧……",
+        "用了一个月，来说说...\n屏幕还不错，就是电池不太耐用，一天要充两次电才够...\n"
+        "拍照一般，晚上噪点比较多，不如以前用的那个...\n这个价也就这样了，凑合着用吧...",
         "· 鸡蛋十个，看好日期再买\n· 酱油一瓶，不要太咸的\n· 米五公斤，要东北产的",
         "- 第一条，说得很长，因为它不是清单里的一个词，而是一段完整的话，读起来和正文一样。\n" * 4,
     ],
@@ -165,16 +195,55 @@ def test_few_or_full_lines_are_no_list_and_no_teasers(text):
     assert apply_rules([text], Thresholds(max_repeated_share=1)) == [None]
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("海内存知己，天涯若比邻。" * 2, None),
+        ("很好用，送货快，样子好看，就是贵了一点点吧", None),
+        ("很好用，送货快，样子好看就是贵了一点点的吧", DropReason.TOO_SHORT),
+        ("很好用，送货快样子好看就是贵了一点点的吧。", None),
+        ("很好用！送货快！样子好看！就是贵了一点点！", DropReason.TOO_SHORT),
+        ("很好用，送货快，样子好看，贵了", DropReason.TOO_SHORT),  # 15 characters
+        ("很好用，送货快，样子好看，可惜贵了一些", DropReason.TOO_SHORT),  # 19
+        ("很好用，送货快，样子好看，可惜贵了一些些", None),  # 20
+        ("9.9 9.9 9.9 9.9 9.9 9.9 好.", DropReason.TOO_SHORT),
+    ],
+)
+def test_full_sentences_are_whole_in_20_characters(text, reason):
+    assert apply_rules([text], Thresholds(max_repeated_share=1)) == [reason]
+
+
 def test_verse_of_four_characters_a_line_is_no_menu():
     verse = "无题\n春风又来，\n柳色初新。\n旧友不见，\n独坐空庭。\n夜雨忽至，\n灯火三更。"
     assert apply_rules([verse], DEFAULTS) == [None]
 
 
-@pytest.mark.parametrize("dots", ["…", "……", "...", "......"])
-def test_every_ellipsis_cuts_a_line(dots):
-    assert apply_rules([EXAMPLES[DropReason.CUT_SHORT][0].replace("…", dots)], DEFAULTS) == [
-        DropReason.CUT_SHORT
-    ]
+@pytest.mark.parametrize("dots", ["…", "...", "......", ".........", ".."])
+def test_dots_cut_a_line_and_a_writers_ellipsis_does_not(dots):
+    text, thresholds = EXAMPLES[DropReason.CUT_SHORT][0], Thresholds(max_repeated_share=1)
+    assert apply_rules([text.replace("…", dots)], thresholds) == [DropReason.CUT_SHORT]
+    assert apply_rules([text.replace("…", "……")], thresholds) == [None]
+
+
+def test_a_teaser_has_50_characters_and_there_are_three():
+    line = "记者昨日获悉，" + "".join(chr(0x4E00 + 11 * number) for number in range(42)) + "…"
+    others = "今天天气很好，我们去了公园。\n" * 4
+    for text, reason in (
+        (f"{line}\n" * 3 + others, DropReason.CUT_SHORT),
+        (f"{line[1:]}\n" * 3 + others, None),
+        (f"{line}\n" * 2 + others[: len(others) // 2], None),
+    ):
+        assert apply_rules([text], Thresholds(max_repeated_share=1)) == [reason]
+
+
+def test_a_bullet_has_30_characters_and_no_end():
+    for item, reason in (
+        ("苹果，" + "红" * 25, DropReason.BULLETS),
+        ("苹果，" + "红" * 26, None),
+        ("苹果，" + "红" * 20 + "。", None),
+    ):
+        text = f"- {item}\n" * 4
+        assert apply_rules([text], Thresholds(max_repeated_share=1)) == [reason]
 
 
 @pytest.mark.parametrize(
@@ -238,3 +307,34 @@ def test_an_indented_page_is_markup_and_an_article_about_tags_is_not():
     assert apply_rules([page], Thresholds(max_repeated_share=1)) == [DropReason.MARKUP]
     answer = "怎么取输入框的值？给它编号：<input type='text' id='a'><br>，再按编号去取就可以了。"
     assert apply_rules([answer], DEFAULTS) == [None]
+
+
+FIELD = "一条河流过平原两岸都是麦田春天麦苗刚刚返青风吹过来像水面起了波纹远处有人赶着牛慢慢走，"
+
+
+@pytest.mark.parametrize(
+    ("bad", "share", "reason"),
+    [
+        ("#" * 8 + FIELD[:31] + "，", 8 / 40, None),
+        ("#" * 9 + FIELD[:30] + "，", 9 / 40, DropReason.TAGS),
+        (f"<p>{FIELD[:16]}</p>\n<p>{FIELD[16:32]}</p>\n今天下了雨雨，。", 32 / 40, None),
+        (f"<p>{FIELD[:16]}</p>\n<p>{FIELD[16:33]}</p>\n今天下了雨，。", 33 / 40, DropReason.MARKUP),
+    ],
+)
+def test_a_fifth_of_tags_and_four_fifths_between_them_stay(bad, share, reason):
+    thresholds = Thresholds()
+    bound = thresholds.max_tag_share if "#" in bad else thresholds.max_markup_share
+    assert (share > bound) == (reason is not None)
+    assert apply_rules([bad], thresholds) == [reason]
+
+
+@pytest.mark.parametrize(("han", "reason"), [(299, DropReason.CODE), (300, None)])
+def test_300_ideographs_explain_any_code(han, reason):
+    code = "function add(a) { return a; }\n" * 90
+    assert apply_rules(["说" * han + "。\n" + code], Thresholds(max_repeated_share=1)) == [reason]
+
+
+def test_two_offers_are_spam_and_one_is_not():
+    for offers, reason in (("天天返水，首存有礼", DropReason.SPAM), ("天天返水，人人有礼", None)):
+        text = f"这里有百家乐、老虎机和六合彩，{offers}，大家都来这里看一看。"
+        assert apply_rules([text], DEFAULTS) == [reason]

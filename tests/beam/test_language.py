@@ -1,5 +1,6 @@
 import pytest
 
+from beam_pipelines import language
 from beam_pipelines.language import identify_languages
 
 ENGLISH = "The graph is traced once and then it runs as it is, with all that it has seen. " * 2
@@ -45,8 +46,8 @@ def test_blanks_and_symbols_are_not_held_against_chinese():
     table = "这是一张表格，里面的空格比字还多。\n" + "| --- |" * 40 + " " * 400
     assert identify_languages([table], "script") == ["zh"]
     # 10 Han are a tenth of 100 letters; of 410 they are not, and the model sees English.
-    for latin, language in ((ENGLISH[:113], "zh"), (ENGLISH * 3, "en")):
-        assert identify_languages([latin + "这一句话有十个汉字呀"], "script") == [language]
+    for latin, name in ((ENGLISH[:113], "zh"), (ENGLISH * 3, "en")):
+        assert identify_languages([latin + "这一句话有十个汉字呀"], "script") == [name]
 
 
 def test_a_long_text_is_judged_by_all_of_it():
@@ -77,3 +78,10 @@ def test_the_papers_detector_is_seeded_and_loses_code_switched_text():
     for _ in range(3):
         assert identify_languages(texts, "langdetect") == ["zh", "en", "other"]
     assert identify_languages(texts[:2], "script") == ["zh", "zh"]
+
+
+@pytest.mark.parametrize(("latin", "expected"), [(90, "zh"), (91, "en")])
+def test_a_tenth_of_the_letters_makes_a_text_chinese(monkeypatch, latin, expected):
+    monkeypatch.setattr(language, "_model", lambda: lambda text: "en")  # asked in doubt only
+    text = "河水流过田野风吹麦浪" + " " + "x" * latin
+    assert identify_languages([text], "script") == [expected]

@@ -1,7 +1,7 @@
 import pytest
 
 from beam_pipelines.characters import TextBatch
-from beam_pipelines.mojibake import are_garbled
+from beam_pipelines.mojibake import _can_be_undone, are_garbled, count_signs
 
 MODERN = (
     "今年的雨水比往年多，山里的茶农把收成送到集市上，路上遇见的人都停下来问好。大家都说，这样的日子虽然平常，"
@@ -63,3 +63,60 @@ def test_texts_are_judged_each_alone():
 
 def test_a_long_text_is_judged_by_all_of_it():
     assert are_garbled(TextBatch.of([MODERN + misread(MODERN, "utf-8", "gbk") * 60])).all()
+
+
+@pytest.mark.parametrize(("text", "right", "wrong"), MISREAD)
+def test_a_paragraph_in_the_wrong_encoding_spoils_its_text(text, right, wrong):
+    assert are_garbled(TextBatch.of([f"{text * 9}\n{misread(text, right, wrong)}\n{text}"])).all()
+
+
+def test_a_line_is_judged_by_itself_from_60_characters_on():
+    garbled = misread(MODERN, "utf-8", "gbk")
+    for length, is_garbled in ((60, True), (59, False)):
+        batch = TextBatch.of([f"{MODERN * 9}\n{garbled[:length]}\n"])
+        assert are_garbled(batch).tolist() == [is_garbled]
+
+
+@pytest.mark.parametrize(
+    ("text", "signs"),
+    [
+        ("\ufffd今天\ufffd", 2),
+        ("锟斤拷锟斤拷，今天锟斤拷锟叫碉拷锟斤拷，", 3),
+        ("有人问“锟斤拷”是什么。其实锟斤拷是替换字符，读作锟斤拷。", 0),
+        ("变量是烫烫烫烫烫烫烫烫，数组是屯屯屯屯屯屯屯屯。", 2),
+        ("“烫烫烫烫烫烫”是没有初始化的内存，屯屯屯也是。", 0),
+        ("汤还烫烫烫呢，他姓李，名锟，字斤山。", 0),
+        ("Itâ€™s a â€œgoodâ€ day, donâ€™t you think? The cafÃ© costs Â£2.", 4),
+        ("Donâ€™t write â€™ for an apostrophe.", 0),
+        ("São Paulo, NÃO, âne, Âme, Ãs seis, Årsta, 20 °C", 0),
+    ],
+)
+def test_signs_are_counted_but_not_mentions(text, signs):
+    assert count_signs(text) == signs
+
+
+RARE = "饕餮貔貅猰貐梼杌狻猊睚眦狴犴赑屃螭吻"  # none of these is common
+
+
+@pytest.mark.parametrize(
+    ("common", "rare", "can_be_undone"),
+    [(4, 6, True), (3, 7, False), (6, 34, True), (5, 35, False)],
+)
+def test_four_common_characters_and_15_in_100_are_chinese(common, rare, can_be_undone):
+    text = "的一是不了人"[:common] + (RARE * 2)[:rare]
+    assert _can_be_undone(misread(text, "utf-8", "latin-1")) == can_be_undone
+
+
+@pytest.mark.parametrize(("others", "can_be_undone"), [(60, True), (61, False)])
+def test_what_is_undone_covers_a_third(others, can_be_undone):
+    # Ten characters are 30 bytes; 90 characters of Latin-1 could have been 30 of Chinese.
+    text = misread("的一是不了人在有我他", "utf-8", "latin-1") + " é" * others
+    assert _can_be_undone(text) == can_be_undone
+
+
+@pytest.mark.parametrize(("common", "can_be_undone"), [(30, True), (31, False)])
+def test_what_is_undone_is_twice_as_usual_as_what_was_read(common, can_be_undone):
+    # All 20 that are undone are common; of the 30 that were read, and as many more, half are.
+    text = misread("的" * 20, "utf-8", "gbk")
+    assert text == "鐨勭殑" * 10
+    assert _can_be_undone(text + "的" * common) == can_be_undone

@@ -25,6 +25,19 @@ def test_asked_about_are_rules_that_take_more_than_one_in_two_hundred():
     assert asked.keys() == {"kept", "code"}
 
 
+def test_shares_by_source_are_of_all_labels_where_a_rule_takes_enough():
+    texts = {
+        "kept": {"a": [("9", "")]},
+        "code": {"a": [("1", ""), ("2", ""), ("3", "")], "b": [("4", "")]},
+        "tags": {"a": [("5", ""), ("6", "")]},
+    }
+    labels = {("1", False): "junk", ("3", False): "good", ("4", False): "junk"}
+    assert rule_verdicts.by_source(Counter(a=300, b=200), texts, labels) == [
+        ("code", "a", 3, 2, 0.5),
+        ("tags", "a", 2, 0, "-"),
+    ]
+
+
 def test_a_text_without_a_label_leaves_its_rule_without_a_figure():
     some = [("a", "1", ""), ("a", "2", ""), ("a", "3", "")]
     labels = {("1", False): "junk", ("2", False): "junk", ("3", False): "good", ("1", True): "good"}
