@@ -52,7 +52,7 @@ class Thresholds:
       max_bullet_lines: share of the lines that are short bullets and do not end as a sentence.
       max_cut_lines: share of the lines that are long and cut short by dots.
       max_brace_share: of { and }, in what looks like code.
-      max_markup_share: of the words that lie between tags, or twice that of entities.
+      max_markup_share: of the words that elements enclose, or twice that of entities.
       max_tag_share: of # and of 【】.
       max_repeated_share: of 13-character runs that occurred in the text before; of a long text,
         what 4,000 characters lack in new ones.
@@ -173,7 +173,7 @@ def mojibake(batch: TextBatch) -> np.ndarray:
 
 
 def placeholders(batch: TextBatch) -> np.ndarray:
-    """What stands for a text that never came; a text that mentions such a phrase once stays.
+    """Phrases in place of a text that never came; a text that mentions such a phrase once stays.
 
     A masked name or number (xxxxx, 某某) is not a placeholder: the text around it is there.
     """
@@ -210,8 +210,8 @@ def _by_lines(batch: TextBatch, values: np.ndarray, of_few: float = 0) -> np.nda
 
 
 def _occurrences(batch: TextBatch, characters: str) -> np.ndarray:
-    found = np.isin(batch.codes, list(map(ord, characters)))
-    return np.bincount(owners(batch.lengths)[found], minlength=len(batch.lengths))
+    are_these = np.isin(batch.codes, list(map(ord, characters)))
+    return np.bincount(owners(batch.lengths)[are_these], minlength=len(batch.lengths))
 
 
 def _per_thousand(counts: Sequence[int], batch: TextBatch) -> np.ndarray:

@@ -18,7 +18,7 @@ _TAG = re.compile(
 _ENTITY = re.compile(
     "&(?:nbsp|emsp|ensp|lt|gt|quot|amp|#[0-9]{2,6}|#x[0-9a-f]{2,5});", re.IGNORECASE
 )
-_ENTITY_WEIGHT = 2  # it stands between the words, not around them
+_ENTITY_WEIGHT = 2  # it is between the words, not around them
 _MIN_TAGS = 4
 _EDGES = ("", "\n", "\r")  # what is next to a tag that begins or ends a line, or meets another tag
 _PAGE = ("!doctype", "html", "head", "body")
@@ -31,7 +31,7 @@ _HIDDEN = {
 
 
 def markup_share(text: str) -> float:
-    """The share of a text's words that lie between tags, or twice the share of its entities."""
+    """The share of a text's words that elements enclose, or twice the share of its entities."""
     entities = sum(map(len, _ENTITY.findall(text))) if "&" in text else 0
     share = _ENTITY_WEIGHT * entities / _visible(text) if entities else 0
     source = html.unescape(text) if entities else text

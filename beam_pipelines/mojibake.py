@@ -67,8 +67,8 @@ def are_garbled(batch: TextBatch) -> np.ndarray:
         for line in text.split("\n")
         if len(line) >= _LONG_LINE
     ]
-    found = _are_garbled(TextBatch.of([line for _, line in lines]))
-    garbled[[index for (index, _), is_found in zip(lines, found, strict=True) if is_found]] = True
+    of_lines = _are_garbled(TextBatch.of([line for _, line in lines]))
+    garbled[[lines[place][0] for place in np.flatnonzero(of_lines)]] = True
     return garbled
 
 

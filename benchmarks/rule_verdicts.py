@@ -8,9 +8,10 @@ source: 40 of what each drops (or all, if it drops fewer), and 200 of what is ke
 every source that has some, in an order that hangs on their ids alone. A label in rule_verdicts.csv
 says what a careful editor would: `junk` is not worth training on, or in no language that is asked
 for; of `boilerplate_line` it speaks of the lines that are taken out, not of their text. Precision
-is the share of junk among what a rule drops. The figures before are of the rules as they were when
-most labels were given, on the 40 that those drew. Mojibake: kept texts of which three in five
-characters are Han, misread on purpose, the bytes that no longer fit left out.
+is the share of junk among what a rule drops, in all sources; by source it is printed only. The
+figures before are of the rules as they were when most labels were given, on the 40 that those drew.
+Mojibake: kept texts of which three in five characters are Han, misread on purpose, the bytes that
+no longer fit left out.
 """
 
 import csv
@@ -101,8 +102,8 @@ def read_labels() -> dict[tuple[str, bool], str]:
 
 def junk_share(rule: str, some: Sequence[tuple[str, str, str]], labels: Mapping) -> float | None:
     """The share of junk, or None if one of these has no label."""
-    found = [labels.get((doc_id, rule == LINES)) for _, doc_id, _ in some]
-    return None if None in found or not found else round(found.count("junk") / len(found), 3)
+    marks = [labels.get((doc_id, rule == LINES)) for _, doc_id, _ in some]
+    return None if None in marks or not marks else round(marks.count("junk") / len(marks), 3)
 
 
 def by_source(read: Counter, texts: Mapping[str, Texts], labels: Mapping) -> list[tuple]:
