@@ -106,7 +106,7 @@ def test_the_share_of_navigation_by_hand():
     assert navigation_share(menu + " 1 2 App") == 10 / 13
     assert navigation_share(f"{menu} {'长' * 30}") == 1
     assert navigation_share(f"{menu} {'长' * 31}") == 8 / 39
-    assert navigation_share("首页 | 新闻 | 体育 | 首页") == 0  # three different items
+    assert navigation_share("首页 | 登录 | 体育 | 首页") == 0  # three different items
     assert navigation_share("从首页登录，看新闻和体育，再注册") == 0
     assert navigation_share("") == 0
 
@@ -115,4 +115,6 @@ def test_only_lines_that_are_notices_count():
     notice, number = "请启用JavaScript后刷新本页面", "某某网 京ICP备12345678号-1"
     assert count_notices(f"{notice}\n{NOVEL}\n{number}") == 2
     assert count_notices(f"{NOVEL}{notice}，{number}") == 0
+    for length, count in ((300, 1), (301, 0)):
+        assert count_notices(number + "某" * (length - len(number))) == count
     assert count_notices("读者查到，这个网站的备案号为京ICP备12345678号，主体却是另一家公司。") == 0

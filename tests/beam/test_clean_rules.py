@@ -3,7 +3,7 @@ from dataclasses import fields
 import pytest
 
 from beam_pipelines.characters import TextBatch
-from beam_pipelines.clean_rules import RULES, Thresholds, apply_rules, letter_share
+from beam_pipelines.clean_rules import RULES, Thresholds, apply_rules, clause_marks, letter_share
 from beam_pipelines.document import DropReason
 
 REVIEW = "价格好，机器做工好，能用这个价位买到小黑，太值了，其他品牌根本不考虑"
@@ -297,6 +297,12 @@ def test_tables_in_a_result_are_text():
 )
 def test_spoken_words_stand_for_the_marks_that_are_left_out(text, reason):
     assert apply_rules([text], DEFAULTS) == [reason]
+
+
+def test_spoken_words_are_counted_where_marks_are_few():
+    # Six spoken words are two marks more, but not for who sets four.
+    texts = ["我，他，她，你这那", "我，他，她，你，这那"]
+    assert clause_marks(TextBatch.of(texts)).tolist() == [3 + 2, 4]
 
 
 def test_an_indented_page_is_markup_and_an_article_about_tags_is_not():

@@ -60,6 +60,7 @@ def test_a_text_with_tags_is_not(text):
 def test_the_share_between_tags_by_hand():
     row = "<p>一二三四</p>\n"
     assert markup_share(row) == 0  # two tags are too few
+    assert markup_share(row + "<hr>") == 0  # so are three
     assert markup_share(row * 2) == 1
     assert markup_share(row * 2 + "五六") == 8 / 10
     assert markup_share(row * 2 + "<p>五六") == 8 / 10  # what is not closed encloses nothing
