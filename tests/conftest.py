@@ -7,7 +7,8 @@ import tempfile
 from importlib.metadata import version
 
 # Little optimisation, and the emitters that give LLVM least to do: the same laws, compiled in half
-# the time. Later versions of XLA have no choice of emitters, and end at a flag that they do not know.
+# the time. Later versions of XLA have no such choice, and end at a flag that they
+# do not know.
 EMITTERS = "--xla_cpu_parallel_codegen_split_count=1"
 if version("jaxlib").startswith("0.10."):
     EMITTERS += " --xla_cpu_use_fusion_emitters=false"
