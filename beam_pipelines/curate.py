@@ -307,10 +307,11 @@ def _check_dead_letters(ledger: Ledger, allowed: float, folder: Path) -> None:
             "nothing was written"
         )
     for source, of_source in totals.items():
-        if (share := max(_unreadable_shares(of_source))) > allowed:
-            print(
-                f"{source}: {share:.1%} of it cannot be read, see {DEAD_LETTERS}", file=sys.stderr
-            )
+        files = {name for name, file in ledger.inputs.items() if file["source"] == source}
+        share = max(*_unreadable_shares(of_source), len(damaged & files) / max(len(files), 1))
+        if share > allowed:
+            text = f"{source}: {share:.1%} of its bytes, records or files cannot be read"
+            print(f"{text}, see {DEAD_LETTERS}", file=sys.stderr)
 
 
 def _worst_file(letters: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -408,14 +408,18 @@ def test_a_source_of_which_much_cannot_be_read_is_named_where_all_in_all_it_is_l
     lines = [*(json.dumps({"text": passage(seed, 60)}) for seed in range(9000, 9003)), "<html>"]
     (tmp_path / "raw/forum/a.jsonl").write_text("\n".join(lines))
     curate(config_for(tmp_path / "raw", tmp_path / "out", max_dead_letters=0.1), FILTERS)
-    assert capsys.readouterr().err == "forum: 25.0% of it cannot be read, see dead_letters\n"
+    assert (
+        capsys.readouterr().err
+        == "forum: 25.0% of its bytes, records or files cannot be read, see dead_letters\n"
+    )
 
 
-def test_a_source_with_a_damaged_file_is_named_too(tmp_path, capsys):
+def test_a_source_with_a_damaged_file_is_named_though_it_lost_few_records(tmp_path, capsys):
     write_corpus(tmp_path / "raw")
-    (tmp_path / "raw/books/cut.txt.gz").write_bytes(gzip.compress(NEWS[0].encode())[:9])
+    (tmp_path / "raw/news/cut.jsonl.gz").write_bytes(gzip.compress(NEWS[0].encode())[:9])
     curate(config_for(tmp_path / "raw", tmp_path / "out", max_dead_letters=0.2), FILTERS)
-    assert capsys.readouterr().err == "books: 25.0% of it cannot be read, see dead_letters\n"
+    text = "news: 50.0% of its bytes, records or files cannot be read, see dead_letters\n"
+    assert capsys.readouterr().err == text
 
 
 def test_dead_letters_of_files_with_any_name_are_kept(tmp_path):
