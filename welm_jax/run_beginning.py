@@ -18,12 +18,14 @@ from etils import epath
 
 from welm_jax import gin_files, model_info, run_files
 from welm_jax.configurables import TRAINING
+from welm_jax.data.mixture import compile_mixture
 from welm_jax.evaluate import held_out
 from welm_jax.failures import InputError
 from welm_jax.gin_files import GinConfig
 from welm_jax.run_files import RunFolder
 from welm_jax.run_parts import IDENTITY, RunParts, own_tokenizer
 from welm_jax.text.records import TOKENIZER_FILE
+from welm_jax.text.sources import OURS
 from welm_jax.train import accelerators, faults, hosts
 from welm_jax.train.mesh import check_model
 from welm_jax.train.storage_budget import storage_budget
@@ -77,7 +79,9 @@ def changes_of(run: RunFolder, config: GinConfig) -> list[str]:
 
 
 def mixture_of(run: RunFolder, declared: Any, user_modules: Sequence[str]) -> dict[str, Any]:
-    """The run's mixture: compiled by seqio in its first life, read from the folder after that.
+    """The run's mixture: compiled in its first life, read from the folder after that.
+
+    Only modules of the user's and the Mixtures they register need seqio, which loads TensorFlow.
 
     Args:
       run: the folder.
@@ -93,10 +97,12 @@ def mixture_of(run: RunFolder, declared: Any, user_modules: Sequence[str]) -> di
         for source in mixture["sources"]:  # the data may have moved; its fingerprint may not
             source["folder"] = os.fspath(tokens_dir / source["name"])
         return mixture
-    with without_stderr():
-        from welm_jax.tasks import pretraining
-    import_modules(user_modules)
-    return pretraining.compile_mixture(declared)
+    if user_modules or declared.mixture != OURS:
+        with without_stderr():
+            from welm_jax.tasks import pretraining
+        import_modules(user_modules)
+        declared = dataclasses.replace(declared, rates=pretraining.rates_of(declared))
+    return compile_mixture(declared)
 
 
 def import_modules(names: Sequence[str]) -> None:

@@ -23,6 +23,7 @@ from tests.tiny_corpus import (
     write_curated,
 )
 from welm_jax.data.batches import BatchStream
+from welm_jax.data.mixture import compile_mixture
 from welm_jax.data.token_dataset import TokenDataset
 from welm_jax.failures import InputError, StopAndLook
 from welm_jax.text.sources import MixtureConfig
@@ -343,8 +344,6 @@ def test_module_that_cannot_be_imported_is_refused(tmp_path):
 
 
 def test_users_task_is_compiled_and_trained_on_like_ours(tmp_path, user_module):
-    from welm_jax.tasks.pretraining import compile_mixture
-
     out = tmp_path / "out"
     write_tokens(config(out, tasks=("my_stories",)), [user_module])
     mixture = compile_mixture(

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 
 from tests.tiny_corpus import SEQUENCE_TOKENS, tokens_dir
-from welm_jax.data.batches import BLOCK, BatchStream, block_pattern, quotas, row_order
+from welm_jax.data.batches import BatchStream, row_order
+from welm_jax.data.mixture import BLOCK, quotas
 from welm_jax.data.token_dataset import TokenDataset, read_metadata
 from welm_jax.failures import InputError, StopAndLook
-from welm_jax.text.sources import TABLE_1
 
 RATES = {"books": 0.3, "english": 0.217, "news": 0.483}
-PAPER = {name: source.proportion for name, source in TABLE_1.items()}
 
 
 def mixture(folder=None, seed=0, rates=RATES):
@@ -48,62 +47,6 @@ def assert_equal(one, other):
     assert one.keys() == other.keys()
     for name in one:
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
-
-
-def test_quotas_of_table_1_are_its_shares():
-    expected = {"common_crawl": 506, "books": 387, "news": 67, "forums": 35, "academic": 5}
-    assert quotas(PAPER) == expected
-
-
-@pytest.mark.parametrize("seed", range(50))
-def test_quotas_add_up_and_stay_within_one_sample_of_the_rates(seed):
-    draw = np.random.default_rng(seed)
-    shares = draw.uniform(0.01, 1, draw.integers(1, 12))
-    samples = quotas({str(name): float(share) for name, share in enumerate(shares)})
-    assert sum(samples.values()) == BLOCK
-    exact = BLOCK * shares / shares.sum()
-    assert np.abs(np.array(list(samples.values())) - exact).max() < 1
-
-
-def test_rates_need_not_add_up_to_one_and_zero_leaves_a_source_out():
-    assert quotas({"a": 3.0, "b": 1.0, "c": 0.0}) == {"a": 750, "b": 250}
-
-
-@pytest.mark.parametrize(
-    "rates, message",
-    [
-        ({"a": 1.0, "b": 0.0001}, "rate 0.0001 of b is no whole sample in 1000; raise it to 0.001"),
-        ({"a": 1.0, "b": -0.1}, "each must be at least 0 and one above 0"),
-        ({"a": 0.0}, "each must be at least 0 and one above 0"),
-        ({}, "each must be at least 0 and one above 0"),
-    ],
-)
-def test_impossible_rates_are_refused(rates, message):
-    with pytest.raises(InputError, match=message):
-        quotas(rates)
-
-
-def test_pattern_worked_by_hand():
-    # Samples of 2 lie at 1/4 and 3/4 of the block, those of 4 at 1/8, 3/8, 5/8, 7/8.
-    pattern = block_pattern([2, 4])
-    assert pattern == [(1, 0), (0, 0), (1, 1), (1, 2), (0, 1), (1, 3)]
-
-
-@pytest.mark.parametrize("start", [0, 1, 999, 123_456, 10**12 + 7])
-@pytest.mark.parametrize(
-    "rates", [PAPER, RATES, {"a": 42.9, "b": 35.0, "c": 15.0, "d": 6.4, "e": 0.7}]
-)
-def test_shares_are_exact_in_any_thousand_samples(rates, start):
-    samples = list(quotas(rates).values())
-    pattern = block_pattern(samples)
-    window = Counter(pattern[n % BLOCK][0] for n in range(start, start + BLOCK))
-    assert [window[source] for source in range(len(samples))] == samples
-
-
-def test_shares_are_even_inside_a_block_too():
-    pattern = block_pattern(list(quotas(PAPER).values()))
-    crawl = np.cumsum([source == 0 for source, _ in pattern])
-    assert np.abs(crawl - 0.506 * np.arange(1, BLOCK + 1)).max() < 2
 
 
 @pytest.mark.parametrize("first_sample", [0, 987_654_321_000])

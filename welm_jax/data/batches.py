@@ -4,76 +4,24 @@ Owns the order in which rows are trained on and the shape of a batch. A sample's
 a fixed pattern of 1,000 samples says from which source it comes, grain's seeded shuffle says which
 row of that source. So seeking is free, any number of hosts sees the same stream, another batch size
 keeps the order, and shares are exact within any 1,000 consecutive samples. Deliberately does not
-know where rates come from (tasks.pretraining), nor devices (train.mesh).
+know where rates come from (mixture), nor devices (train.mesh).
 """
 
 import hashlib
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from fractions import Fraction
 from typing import Any
 
 import grain
 import numpy as np
 from jaxtyping import Int32
 
+from welm_jax.data.mixture import BLOCK, block_pattern
 from welm_jax.data.token_dataset import open_source
-from welm_jax.failures import InputError
 
-BLOCK = 1_000
 PREFETCHED_BATCHES = 4
 NO_END = 2**62  # the stream has none; grain wants a number
 
 Batch = dict[str, np.ndarray]
-
-
-def quotas(rates: Mapping[str, float]) -> dict[str, int]:
-    """Turns rates into whole samples per 1,000, once, by largest remainder.
-
-    Args:
-      rates: source -> relative rate, at least 0; need not add up to 1.
-
-    Returns:
-      source -> samples in a block, adding up to 1,000; sources of rate 0 are left out.
-
-    Raises:
-      InputError: a negative rate, none above 0, or one too small for a single sample in 1,000.
-    """
-    total = sum(rates.values())
-    if min(rates.values(), default=0) < 0 or not 0 < total < math.inf:
-        raise InputError(f"rates {dict(rates)}: each must be at least 0 and one above 0")
-    exact = {name: BLOCK * rate / total for name, rate in rates.items() if rate}
-    whole = {name: int(share) for name, share in exact.items()}
-    by_remainder = sorted(exact, key=lambda name: whole[name] - exact[name])
-    for name in by_remainder[: BLOCK - sum(whole.values())]:
-        whole[name] += 1
-    for name, quota in whole.items():
-        if quota == 0:
-            raise InputError(
-                f"rate {rates[name]} of {name} is no whole sample in {BLOCK}; raise it to "
-                f"{total / BLOCK:g} or set it to 0"
-            )
-    return whole
-
-
-def block_pattern(samples: list[int]) -> list[tuple[int, int]]:
-    """Spreads the sources evenly over one block.
-
-    grain's own mix cuts its weights to whole numbers, so that its shares drift (429 of 1,000
-    became 430); here they are exact by construction.
-
-    Args:
-      samples: how many of a block each source has.
-
-    Returns:
-      For each place of a block: which source, and which of the source's samples in this block.
-    """
-    spread = sorted(
-        (Fraction(2 * rank + 1, quota), source, rank)
-        for source, quota in enumerate(samples)
-        for rank in range(quota)
-    )
-    return [(source, rank) for _, source, rank in spread]
 
 
 class BatchStream:

@@ -1,29 +1,26 @@
-"""The mixture: a seqio Task per source, rates from gin, compiled to the mixture.json that trains.
+"""Pre-training's sources as seqio sees them: a Task for each, and their Mixture.
 
-Owns the rates' way from config to quotas. Once compiled, training needs no seqio: data.batches
-executes the file. Deliberately does not know batches or devices.
+Owns what is registered with seqio, and how a Mixture of the user's gives its rates to data.mixture.
+Deliberately does not know batches or devices.
 """
 
-import difflib
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import seqio
 import tensorflow as tf
 from etils import epath
 
-from welm_jax.data.batches import BLOCK, quotas
+from welm_jax.data.mixture import quotas, source_folder
 from welm_jax.data.token_dataset import TokenDataset, read_metadata
 from welm_jax.failures import InputError
 from welm_jax.tasks.vocabulary import WelmVocabulary
-from welm_jax.text.records import METADATA_FILE, TOKENIZER_FILE, TokenMetadata
+from welm_jax.text.records import TOKENIZER_FILE
 from welm_jax.text.sources import OURS, MixtureConfig
 
 # TensorFlow only feeds seqio here; left alone, it would take every GPU's memory from jax.
 tf.config.set_visible_devices([], "GPU")
 
-MIXTURE_FORMAT = 1
 READ_ROWS = 64
 
 
@@ -97,52 +94,19 @@ def register_sources(config: MixtureConfig) -> seqio.Mixture:
     rates = {name: rate for name, rate in config.rates.items() if rate}
     quotas(rates)  # refuses what no block of samples can hold
     for name in rates:
-        _register_task(name, _folder(config.tokens_dir, name))
+        _register_task(name, source_folder(config.tokens_dir, name))
     seqio.MixtureRegistry.remove(OURS)
     return seqio.MixtureRegistry.add(OURS, list(rates.items()))
 
 
-def compile_mixture(config: MixtureConfig) -> dict[str, Any]:
-    """Turns the Mixture that the config names into the content of mixture.json.
-
-    Args:
-      config: tokens folder, Mixture, rates, seed.
-
-    Returns:
-      `format`, `mixture`, `rates` as declared, `seed`, `sequence_tokens`, `vocab_size`,
-      `tokenizer_sha256`, `block` and, by name, `sources` of `name`, `folder`, `quota` (samples in
-      a block), `rows` and `fingerprint` (sha256 of its token_metadata.json).
+def rates_of(config: MixtureConfig) -> dict[str, float]:
+    """Returns the rate of each Task of the Mixture that the config names.
 
     Raises:
-      InputError: what register_sources refuses, or two sources made by different tokenizers or
-        with rows of different lengths; names both.
+      InputError: see register_sources.
     """
     mixture = register_sources(config)
-    rates = {task.name: mixture.get_rate(task) for task in mixture.tasks}
-    samples = quotas(rates)
-    folders = {name: _folder(config.tokens_dir, name) for name in samples}
-    known = {name: read_metadata(folder) for name, folder in folders.items()}
-    first = _agreed({name: metadata for name, (metadata, _) in known.items()})
-    return {
-        "format": MIXTURE_FORMAT,
-        "mixture": config.mixture,
-        "rates": rates,
-        "seed": config.seed,
-        "sequence_tokens": first.sequence_tokens,
-        "vocab_size": first.vocab_size,
-        "tokenizer_sha256": first.tokenizer_sha256,
-        "block": BLOCK,
-        "sources": [
-            {
-                "name": name,
-                "folder": folders[name],
-                "quota": quota,
-                "rows": known[name][0].splits["train"].rows,
-                "fingerprint": known[name][1],
-            }
-            for name, quota in samples.items()
-        ],
-    }
+    return {task.name: mixture.get_rate(task) for task in mixture.tasks}
 
 
 def _register_task(name: str, folder: str) -> None:
@@ -157,32 +121,3 @@ def _register_task(name: str, folder: str) -> None:
         preprocessors=[],
         output_features={"targets": seqio.Feature(vocabulary, add_eos=False)},
     )
-
-
-def _folder(tokens_dir: str, source: str) -> str:
-    """Where a source's token dataset lies; refuses a source that has none."""
-    folder = epath.Path(tokens_dir) / source
-    if not folder.is_dir():
-        files = epath.Path(tokens_dir).glob(f"*/{METADATA_FILE}")
-        known = sorted(file.parent.name for file in files)
-        near = difflib.get_close_matches(source, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known) or 'none'};"
-        raise InputError(
-            f"source {source} has a rate but no token dataset in {tokens_dir}; {hint} "
-            "set MixtureConfig.rates, or write it with python -m beam_pipelines.write_tokens"
-        )
-    return os.fspath(folder.resolve())
-
-
-def _agreed(metadata: Mapping[str, TokenMetadata]) -> TokenMetadata:
-    """The metadata that all sources share in what a model depends on."""
-    (first_name, first), *others = metadata.items()
-    for name, other in others:
-        for field in ("tokenizer_sha256", "sequence_tokens"):
-            if getattr(first, field) != getattr(other, field):
-                raise InputError(
-                    f"sources {first_name} and {name} do not go together: {field} is "
-                    f"{getattr(first, field)} and {getattr(other, field)}; write both again with "
-                    "one tokenizer and one sequence_tokens"
-                )
-    return first
