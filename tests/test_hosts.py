@@ -1,19 +1,17 @@
 """One run in several real processes: the same losses, other numbers of them, a lost one."""
 
 import json
-import os
 import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
 
 from tests import tiny_corpus
 from tests.conftest import SHARDED_RTOL, xla_flags
+from tests.forked import WELM, Forked
 from tests.tasks import small_sets
 from welm_jax import launch, processes
 from welm_jax.evaluate import result_files
@@ -49,18 +47,13 @@ class Processes:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
-        environment = os.environ | {"XLA_FLAGS": xla_flags(devices)}
-        line = [sys.executable, "-c", "from welm_jax.launch import main; main()", "train"]
-        line += ["--run_dir", str(folder)]
+        environment = {"XLA_FLAGS": xla_flags(devices)}
         self.logs = [folder.parent / f"{folder.name}.{number}.log" for number in range(count)]
         self.running = []
         for number, log in enumerate(self.logs):
-            which = ["--gin_file", str(gin_files[number % len(gin_files)])]
-            which += ["--processes", f"{address},{count},{number}"] if count > 1 else []
-            with log.open("w") as out:
-                self.running.append(
-                    subprocess.Popen([*line, *which], stdout=out, stderr=out, env=environment)
-                )
+            train = ["train", "--run_dir", folder, "--gin_file", gin_files[number % len(gin_files)]]
+            train += ["--processes", f"{address},{count},{number}"] if count > 1 else []
+            self.running.append(Forked(WELM, train, log, environment=environment))
 
     def __enter__(self):
         return self
@@ -186,18 +179,15 @@ for shape in ((8, 1, 1), (4, 1, 2)):
 """
 
 
-def test_each_process_reads_the_rows_that_its_devices_work_on(free_address):
+def test_each_process_reads_the_rows_that_its_devices_work_on(free_address, tmp_path):
+    four = {"XLA_FLAGS": xla_flags(4)}
     running = [
-        subprocess.Popen(
-            [sys.executable, "-c", OWN_ROWS, free_address, str(number)],
-            stdout=subprocess.PIPE,
-            env=os.environ | {"XLA_FLAGS": xla_flags(4)},
-            text=True,
-        )
+        Forked(OWN_ROWS, [free_address, number], tmp_path / f"{number}.log", environment=four)
         for number in (0, 1)
     ]
+    assert [one.wait(timeout=120) for one in running] == [0, 0]
     first, second = (
-        [*map(json.loads, one.communicate(timeout=120)[0].splitlines()[-5:])] for one in running
+        [*map(json.loads, one.output.read_text().splitlines()[-5:])] for one in running
     )
     halves, whole = [list(range(8)), list(range(8, 16))], list(range(16))
     by_twos = [row for row in whole if row % 4 < 2], [row for row in whole if row % 4 >= 2]

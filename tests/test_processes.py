@@ -5,11 +5,11 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 
 import pytest
 
+from tests.forked import Forked
 from welm_jax import processes
 from welm_jax.failures import InputError
 
@@ -68,10 +68,7 @@ class Pair:
         for number, (fault, log) in enumerate(zip(faults, self.logs, strict=True)):
             if fault == "absent":
                 continue
-            line = [sys.executable, "-c", LOOP, address, str(number), fault]
-            with log.open("w") as out:
-                started = subprocess.Popen(line, stdout=out, stderr=out, start_new_session=True)
-            self.running.append(started)
+            self.running.append(Forked(LOOP, [address, number, fault], log))
 
     def __enter__(self):
         return self

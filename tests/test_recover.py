@@ -3,12 +3,9 @@
 import csv
 import json
 import math
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,6 +13,7 @@ import pytest
 from benchmarks.spike_drills import RUN
 from tests import tiny_corpus
 from tests.conftest import xla_flags
+from tests.forked import WELM, Forked
 from welm_jax import launch, recover, run_files, why
 from welm_jax.failures import InputError
 from welm_jax.run_files import RunFolder
@@ -24,21 +22,18 @@ from welm_jax.train.recovery import Journal
 from welm_jax.train.spikes import SpikeConfig
 
 
-def welm(*arguments, **environment):
+def welm(folder, *arguments, **environment):
     """A command as a process of its own: one device, and no run-time type checks."""
-    line = [sys.executable, "-c", "from welm_jax.launch import main; main()", *map(str, arguments)]
     environment = {"XLA_FLAGS": xla_flags(1, level=1), **environment}
-    ended = subprocess.run(line, capture_output=True, text=True, env={**os.environ, **environment})
-    return ended.returncode, ended.stdout, ended.stderr
+    process = Forked(WELM, arguments, folder / "out", folder / "err", environment)
+    return process.wait(timeout=300), process.output.read_text(), process.errors.read_text()
 
 
 def trained(folder, by, kind="spike", steps=400, **environment):
     """A run folder of a run that met a spike at 330, and how its training ended."""
     (folder / "run.gin").write_text(spiked(by, kind, steps))
-    ended = welm(
-        "train", "--gin_file", folder / "run.gin", "--run_dir", folder / "run", **environment
-    )
-    return RunFolder(folder / "run"), ended
+    train = ("train", "--gin_file", folder / "run.gin", "--run_dir", folder / "run")
+    return RunFolder(folder / "run"), welm(folder, *train, **environment)
 
 
 def spiked(by, kind="spike", steps=400):
@@ -127,10 +122,10 @@ def test_dying_at_the_write_boundaries_of_a_recovery_changes_nothing(recovered, 
     (tmp_path / "run.gin").write_text(spiked("cursor"))
     train = ("train", "--gin_file", tmp_path / "run.gin", "--run_dir", tmp_path / "run")
     for boundary, name in CRASHES[:lives]:
-        status, out, _ = welm(*train, WELM_CRASH_AT=str(boundary))
+        status, out, _ = welm(tmp_path, *train, WELM_CRASH_AT=str(boundary))
         assert status == -signal.SIGKILL and out.endswith(f"dying at {name}\n"), out
         assert f"WELM_CRASH_AT = {boundary}: this process kills itself" in out
-    status, _, error = welm(*train)
+    status, _, error = welm(tmp_path, *train)
     assert status == 0, error
     ends = [
         folder / "checkpoints/400/host/metadata" for folder in (recovered.path, tmp_path / "run")
@@ -161,8 +156,8 @@ def test_the_rise_is_that_of_what_stood_out_above_what_was_around_it():
     assert why._rise({3: 8.0}, {3}, 7.0) == 1.0
 
 
-def test_why_names_the_data(recovered):
-    status, out, error = welm("recover", "why", "1", "--run_dir", recovered.path)
+def test_why_names_the_data(recovered, tmp_path):
+    status, out, error = welm(tmp_path, "recover", "why", "1", "--run_dir", recovered.path)
     assert status == 0 and "It was the data" in out, error
     answer = run_files.read_json(recovered.suspects / "000001_why.json")
     assert answer["verdict"] == "data" and answer["elsewhere_step"] in (150, 250)
@@ -170,8 +165,8 @@ def test_why_names_the_data(recovered):
     assert answer["rise_again"] == pytest.approx(answer["rise"], abs=1e-6)
 
 
-def test_why_names_the_state(stopped):
-    status, out, error = welm("recover", "why", "1", "--run_dir", stopped.path)
+def test_why_names_the_state(stopped, tmp_path):
+    status, out, error = welm(tmp_path, "recover", "why", "1", "--run_dir", stopped.path)
     assert status == 0 and "It was the state of the model" in out, error
 
 

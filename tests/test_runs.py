@@ -1,13 +1,10 @@
 """Whole training runs in processes of their own, killed for real."""
 
 import json
-import os
 import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -15,17 +12,17 @@ import orbax.checkpoint as ocp
 import pytest
 
 from tests import tiny_corpus
+from tests.forked import WELM, Forked
 from welm_jax import launch
 from welm_jax.failures import InputError
 
 STEPS = 24
 
 # Training needs neither of these, from its first life on.
-MAIN = """
+WITHOUT_TENSORFLOW = f"""
 import atexit, os, sys
-from welm_jax.launch import main
-atexit.register(lambda: {"seqio", "tensorflow"} & sys.modules.keys() and os._exit(99))
-main()
+atexit.register(lambda: {{"seqio", "tensorflow"}} & sys.modules.keys() and os._exit(99))
+{WELM}
 """
 
 
@@ -41,21 +38,20 @@ def gin_file(tmp_path_factory):
     return str(file)
 
 
-def welm(*arguments, compiled=""):
-    """A command as a process of its own, with a folder of programs, or else that of its run."""
-    line = [sys.executable, "-c", MAIN, *map(str, arguments)]
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(compiled)}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(line, env=environment, text=True, **pipes)
+def train(gin_file, folder, *more, main=WELM, compiled=""):
+    """A run as a process of its own, with a folder of programs, or else that of its run."""
+    return Forked(
+        main,
+        ["train", "--gin_file", gin_file, "--run_dir", folder, *more],
+        folder.parent / "out",
+        folder.parent / "err",
+        {"JAX_COMPILATION_CACHE_DIR": str(compiled)},
+    )
 
 
 def finished(process):
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
-
-
-def train(gin_file, folder, *more, **how):
-    return welm("train", "--gin_file", gin_file, "--run_dir", folder, *more, **how)
+    status = process.wait(timeout=300)
+    return status, process.output.read_text(), process.errors.read_text()
 
 
 def losses(folder):
@@ -74,17 +70,16 @@ def final_parameters(folder):
 
 def kill_at(process, step, number):
     """Sends a signal once the run says that it has made a step."""
-    for line in process.stdout:
-        if re.match(rf"step {step}/", line):
-            process.send_signal(number)
-            return
-    raise AssertionError(f"never reached step {step}: {process.stderr.read()}")
+    while not re.search(rf"^step {step}/", process.output.read_text(), re.MULTILINE):
+        assert process.poll() is None, f"ended before step {step}: {process.errors.read_text()}"
+        time.sleep(0.01)
+    process.send_signal(number)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(gin_file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
-    status, out, err = finished(train(gin_file, folder))
+    status, out, err = finished(train(gin_file, folder, main=WITHOUT_TENSORFLOW))
     assert status == 0, err
     return folder, out
 

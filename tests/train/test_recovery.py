@@ -1,12 +1,10 @@
-import contextlib
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 from etils import epath
 
+from tests.forked import Forked
 from welm_jax.failures import StopAndLook
 from welm_jax.train.lineage import Recovery
 from welm_jax.train.recovery import Journal
@@ -150,17 +148,16 @@ except Failure as error:
 
 def in_two_processes(saw, port, folder):
     """What each of two processes printed at last, given what each of them saw."""
-    with contextlib.ExitStack() as stack:
-        processes = []
-        for process, one in enumerate(saw):
-            line = [sys.executable, "-c", TWO_PROCESSES, str(process), port, one, str(folder)]
-            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-            processes.append(stack.enter_context(subprocess.Popen(line, **pipes)))
-            stack.callback(processes[-1].kill)
-        ended = [one.communicate(timeout=120) for one in processes]
-    for out, err in ended:
-        assert out.endswith("\n"), err
-    return [out.splitlines()[-1] for out, _ in ended]  # gloo speaks first
+    running = [
+        Forked(TWO_PROCESSES, [number, port, one, folder], folder / f"{number}.log")
+        for number, one in enumerate(saw)
+    ]
+    try:
+        assert [one.wait(timeout=120) for one in running] == [0, 0], running[0].output.read_text()
+    finally:
+        for one in running:
+            one.kill()
+    return [one.output.read_text().splitlines()[-1] for one in running]  # gloo speaks first
 
 
 def test_two_processes_recover_as_one_and_one_of_them_writes(free_port, tmp_path):
