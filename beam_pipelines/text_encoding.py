@@ -12,7 +12,6 @@ from welm_jax.failures import InputError
 BOM = "\ufeff"
 # What a source may call the encoding that browsers read as GB18030.
 _CHINESE = {"gb2312", "gbk", "gb18030"}
-_WITH_BYTE_ORDER = {"utf-16": codecs.BOM_UTF16_BE, "utf-32": codecs.BOM_UTF32_BE}
 # Codecs that Python counts as text encodings, but of which no line can be read by itself.
 _ESCAPES = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape", "charmap"}
 _ESCAPES |= {"iso2022_kr"}  # whose head alone says how all lines are to be read
@@ -58,10 +57,15 @@ class TextEncoding:
     """
 
     def __init__(self, name: str, head: bytes):
-        """Settles the encoding: `head`, the file's first bytes, may say its byte order."""
+        """Settles the encoding; a mark in `head`, the first bytes, decides its byte order."""
         codec = codecs.lookup(name).name.removesuffix("-sig")
-        if big_endian := _WITH_BYTE_ORDER.get(codec):
-            codec += "-be" if head.startswith(big_endian) else "-le"
+        family = codec.removesuffix("-le").removesuffix("-be")
+        if family in ("utf-16", "utf-32"):
+            little, big = f"{family}-le", f"{family}-be"
+            if head.startswith(BOM.encode(big)):
+                codec = big
+            elif codec == family or head.startswith(BOM.encode(little)):
+                codec = little
         self._codec = "gb18030" if codec in _CHINESE else codec
         self.newline = "\n".encode(self._codec)
 

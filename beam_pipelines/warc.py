@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 _LONGEST_LINE = 64 << 10
 _LONGEST_HEADER = 1 << 20
-_BEGIN = b"WARC/1."
+_BEGIN = b"WARC/"  # of any version: those of 2008 are laid out alike
 # The first line of a record and a header below it, so that a text about WARC is not cut.
-_NEXT = re.compile(rb"WARC/1\.[0-9]+\r?\n(?:WARC|warc|Content|content)-[A-Za-z-]+:")
+_NEXT = re.compile(rb"WARC/[0-9]\.[0-9]+\r?\n(?:WARC|warc|Content|content)-[A-Za-z-]+:")
 _LONGEST_NEXT = 256  # bytes in which the pattern is found whole
 
 

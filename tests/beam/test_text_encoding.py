@@ -47,10 +47,11 @@ def test_a_byte_order_mark_at_the_head_is_not_text(tmp_path, name, mark):
     assert read(tmp_path / "a.wet", mark.encode() + conversion("春")) == ["春"]
 
 
-def test_both_byte_orders_of_utf_16_are_read(tmp_path):
-    for order in ("le", "be"):
-        content = ("\ufeff" + line("上").decode()).encode(f"utf-16-{order}")
-        assert read(tmp_path / "a.jsonl", content, "utf-16") == ["上"]
+@pytest.mark.parametrize("order", ["le", "be"])
+@pytest.mark.parametrize("name", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
+def test_a_byte_order_mark_decides_the_byte_order(tmp_path, name, order):
+    content = ("\ufeff" + line("上").decode()).encode(f"{name[:6]}-{order}")
+    assert read(tmp_path / "a.jsonl", content, name) == ["上"]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,13 @@ def test_records_of_a_wet_file_are_documents(tmp_path):
     assert (record.outcome.url, record.outcome.timestamp) == ("http://a/1", "2021-10-15T00:00:00Z")
 
 
+@pytest.mark.parametrize("version", [b"0.17", b"0.18", b"1.1"])
+def test_records_of_any_version_are_read(tmp_path, version):
+    good, bad = conversion("春"), conversion("秋", length="60")
+    wet = (good + bad + good).replace(b"WARC/1.0", b"WARC/" + version)
+    assert read(tmp_path / "a.wet", wet) == ["春", DeadLetterReason.NOT_RECONCILED, "春"]
+
+
 @pytest.mark.parametrize(
     "bad",
     [
