@@ -308,7 +308,8 @@ def wet(corpus: Corpus, texts: int, draw: Draw) -> Bars:
                 for number, (trap, text) in enumerate(zip(itertools.cycle(TRAPS), real)):
                     kind = "warcinfo" if number % 10 == 0 else "conversion"
                     data = io.BytesIO(trap.format(text).encode())
-                    writer.write_record(writer.create_warc_record("http://a/", kind, data))
+                    how = {"payload": data, "warc_content_type": "text/plain"}
+                    writer.write_record(writer.create_warc_record("http://a/", kind, **how))
             with path.open("rb") as stream:
                 archive = warcio.ArchiveIterator(stream)
                 read = [(one.rec_type, one.content_stream().read()) for one in archive]
