@@ -316,6 +316,7 @@ def wet(corpus: Corpus, texts: int, draw: Draw) -> Bars:
             file = InputFile(path=path, source="wet")
             ours = [getattr(record.outcome, "text", "") for record in RecordReader(file)]
         theirs = [data.decode() if kind == "conversion" else "" for kind, data in read]
+        theirs = [text.removeprefix("\ufeff") for text in theirs]  # a byte order mark is not text
         both = itertools.zip_longest(ours, (text if text.strip() else "" for text in theirs))
         rows.append([name, len(read), sum(map(bool, ours)), share([a == b for a, b in both])])
     show("6. WET files written by warcio", "file | records | texts | read as warcio does", rows)
