@@ -12,35 +12,21 @@ import pytest
 import safetensors.flax
 
 from tests import byte_level, tiny_corpus
+from tests.begun_run import begun_run
 from tests.tasks import small_sets
-from tests.tiny_decoder import mesh_of, random_parameters
-from welm_jax import convert_gpt_neox, gin_files, launch, loaded_run, run_beginning
-from welm_jax.configurables import TRAINING
+from tests.tiny_decoder import random_parameters
+from welm_jax import convert_gpt_neox, launch, loaded_run
 from welm_jax.failures import InputError
 from welm_jax.gpt_neox_layout import as_gpt_neox, their_settings
 from welm_jax.model import axes
 from welm_jax.model.config import ModelConfig
 from welm_jax.run_files import RunFolder
-from welm_jax.run_parts import RunParts
 from welm_jax.text.fast_tokenizer import FastTokenizer
-from welm_jax.train.checkpoints import Checkpoints, Progress
 
 
 @pytest.fixture(scope="module")
 def a_run(tmp_path_factory):
-    """Begun, with random weights and our tokenizer."""
-    folder = tmp_path_factory.mktemp("a_run")
-    gin_file = tiny_corpus.run_gin(folder / "run.gin", 4)
-    config = gin_files.load([str(gin_file)], [], TRAINING)
-    run, mesh = RunFolder(folder / "run"), mesh_of()
-    mixture = run_beginning.mixture_of(run, config["MixtureConfig"], [])
-    parts = RunParts(config=config, mixture=mixture, mesh=mesh)
-    run.path.mkdir()
-    run_beginning.write_beginning(run, parts)
-    kept = config["CheckpointConfig"]
-    with jax.set_mesh(mesh), Checkpoints(run.checkpoints, kept, parts.identity) as checkpoints:
-        checkpoints.save(parts.new_state(), Progress())
-    return folder / "run"
+    return begun_run(tmp_path_factory.mktemp("a_run"))
 
 
 def weights_of(run):
