@@ -4,6 +4,7 @@ benchmarks.interop has transformers and lm-eval open what is written here.
 """
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -88,11 +89,9 @@ GENERAL = ModelConfig(
 )
 
 
-@pytest.fixture
-def general(tmp_path):
-    """A folder with a model of all that ours is not, in bfloat16; its weights by our names."""
-    folder = tmp_path / "general"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def general_written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("general")
     ours = convert_gpt_neox._by_name(random_parameters(GENERAL), GENERAL)
     theirs = {name: jnp.asarray(one, jnp.bfloat16) for name, one in as_gpt_neox(ours)}
     safetensors.flax.save_file(theirs, folder / "model.safetensors")
@@ -100,6 +99,13 @@ def general(tmp_path):
     settings = their_settings(GENERAL, 64, tokenizer.eod_id, tokenizer.pad_id)
     (folder / "config.json").write_text(json.dumps(settings))
     return folder, ours
+
+
+@pytest.fixture
+def general(general_written, tmp_path):
+    """A folder with a model of all that ours is not, in bfloat16; its weights by our names."""
+    folder, ours = general_written
+    return shutil.copytree(folder, tmp_path / "general"), ours
 
 
 def test_a_general_gpt_neox_is_read_as_it_is(general, tmp_path):

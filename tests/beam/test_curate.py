@@ -302,15 +302,15 @@ def test_a_folder_that_is_no_curated_corpus_is_not_replaced(tmp_path):
     assert (tmp_path / "raw/books/0.txt").is_file()
 
 
-@pytest.mark.parametrize("first", range(0, 2000, 100))
 @pytest.mark.parametrize("documents", [2, 3, 120])
 @pytest.mark.parametrize("fraction", [0.001, 0.05, 0.9])
-def test_neither_split_is_ever_empty(first, documents, fraction):
+def test_neither_split_is_ever_empty(documents, fraction):
     dealing = Dealing(shards=1, held_out_fraction=fraction)
-    ids = [f"{number:032x}" for number in range(first, first + documents)]
-    draws = [draw(doc_id, "held out") for doc_id in ids]
-    splits = [dealing.split(doc_id, (min(draws), max(draws))) for doc_id in ids]
-    assert {"train", "heldout"} == set(splits)
+    for first in range(0, 2000, 100):
+        ids = [f"{number:032x}" for number in range(first, first + documents)]
+        draws = [draw(doc_id, "held out") for doc_id in ids]
+        splits = [dealing.split(doc_id, (min(draws), max(draws))) for doc_id in ids]
+        assert {"train", "heldout"} == set(splits), first
 
 
 def test_a_single_document_is_for_training():
@@ -476,7 +476,8 @@ def test_a_job_killed_in_any_pass_is_gone_on_with_and_ends_the_same(tmp_path, mo
     for number in range(3):
         (tmp_path / f"raw/books/slow{number}.jsonl").write_text("\n".join(big[number::3]))
     places = [f"--gin.RAW_DIR={tmp_path / 'raw'}", f"--gin.CURATED_DIR={tmp_path / 'out'}"]
-    command = [sys.executable, "-m", "beam_pipelines.curate", "--gin_file", "corpus/quickstart.gin"]
+    flags = ["--gin_file", "corpus/quickstart.gin"]
+    command = [sys.executable, "-m", "beam_pipelines.curate", *flags]
     new, done = tmp_path / ".out.partial/new", {}
     for moment in moments:
         before = seen(new, moment) if "documents" not in moment else set()
@@ -488,10 +489,10 @@ def test_a_job_killed_in_any_pass_is_gone_on_with_and_ends_the_same(tmp_path, mo
         now = {file.name: file.stat().st_mtime_ns for file in (new / "aside").glob("*.done")}
         assert now.items() >= done.items()  # not one was made anew
         done = now
-    subprocess.run([*command, *places], check=True, stdout=subprocess.DEVNULL)
+    recipe.main([*flags, *places])
     assert [path.name for path in tmp_path.glob(".*")] == []
     assert [path.name for path in (tmp_path / "out").rglob(".*")] == []
-    subprocess.run([*command, *places[:1], f"--gin.CURATED_DIR={tmp_path / 'whole'}"], check=True)
+    recipe.main([*flags, *places[:1], f"--gin.CURATED_DIR={tmp_path / 'whole'}"])
     for name in ("ledger.json", "samples.json"):
         out, whole = (tmp_path / folder / name for folder in ("out", "whole"))
         assert out.read_bytes() == whole.read_bytes()
