@@ -13,9 +13,9 @@ from welm_jax.run_parts import RunParts
 from welm_jax.train.checkpoints import Checkpoints, Progress
 
 
-def begun_run(folder: Path, step: int = 0) -> Path:
-    """Writes a run folder that holds one checkpoint, filed under a step."""
-    gin_file = tiny_corpus.run_gin(folder / "run.gin", 4)
+def begun_run(folder: Path, step: int = 0, *more: str) -> Path:
+    """Writes a run folder that holds one checkpoint, filed under a step; `more` as in run_gin."""
+    gin_file = tiny_corpus.run_gin(folder / "run.gin", 4, *more)
     config = gin_files.load([str(gin_file)], [], TRAINING)
     run, mesh = RunFolder(folder / "run"), mesh_of()
     mixture = run_beginning.mixture_of(run, config["MixtureConfig"], [])

@@ -455,7 +455,8 @@ def test_the_command_killed_goes_on_and_scores_each_example_once(tmp_path, capfd
     small_sets.write(
         tmp_path / "sets/c3", "validation", [small_sets.dialogue(at) for at in range(200)]
     )
-    run = begun_run(tmp_path, step=4)
+    # More devices than there are: both processes use their first.
+    run = begun_run(tmp_path, 4, "MeshConfig.data = 16")
     line = ["evaluate", "--run_dir", str(run), "--data_dir", str(tmp_path / "sets")]
     line += ["--task", "c3_0shot"]
     given = run / "evaluation/4/c3_0shot.given.jsonl"
