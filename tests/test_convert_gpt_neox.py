@@ -4,6 +4,7 @@ benchmarks.interop has transformers and lm-eval open what is written here.
 """
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -12,35 +13,21 @@ import pytest
 import safetensors.flax
 
 from tests import byte_level, tiny_corpus
+from tests.begun_run import begun_run
 from tests.tasks import small_sets
-from tests.tiny_decoder import mesh_of, random_parameters
-from welm_jax import convert_gpt_neox, gin_files, launch, loaded_run, run_beginning
-from welm_jax.configurables import TRAINING
+from tests.tiny_decoder import random_parameters
+from welm_jax import convert_gpt_neox, launch, loaded_run
 from welm_jax.failures import InputError
 from welm_jax.gpt_neox_layout import as_gpt_neox, their_settings
 from welm_jax.model import axes
 from welm_jax.model.config import ModelConfig
 from welm_jax.run_files import RunFolder
-from welm_jax.run_parts import RunParts
 from welm_jax.text.fast_tokenizer import FastTokenizer
-from welm_jax.train.checkpoints import Checkpoints, Progress
 
 
 @pytest.fixture(scope="module")
 def a_run(tmp_path_factory):
-    """Begun, with random weights and our tokenizer."""
-    folder = tmp_path_factory.mktemp("a_run")
-    gin_file = tiny_corpus.run_gin(folder / "run.gin", 4)
-    config = gin_files.load([str(gin_file)], [], TRAINING)
-    run, mesh = RunFolder(folder / "run"), mesh_of()
-    mixture = run_beginning.mixture_of(run, config["MixtureConfig"], [])
-    parts = RunParts(config=config, mixture=mixture, mesh=mesh)
-    run.path.mkdir()
-    run_beginning.write_beginning(run, parts)
-    kept = config["CheckpointConfig"]
-    with jax.set_mesh(mesh), Checkpoints(run.checkpoints, kept, parts.identity) as checkpoints:
-        checkpoints.save(parts.new_state(), Progress())
-    return folder / "run"
+    return begun_run(tmp_path_factory.mktemp("a_run"))
 
 
 def weights_of(run):
@@ -102,11 +89,9 @@ GENERAL = ModelConfig(
 )
 
 
-@pytest.fixture
-def general(tmp_path):
-    """A folder with a model of all that ours is not, in bfloat16; its weights by our names."""
-    folder = tmp_path / "general"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def general_written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("general")
     ours = convert_gpt_neox._by_name(random_parameters(GENERAL), GENERAL)
     theirs = {name: jnp.asarray(one, jnp.bfloat16) for name, one in as_gpt_neox(ours)}
     safetensors.flax.save_file(theirs, folder / "model.safetensors")
@@ -114,6 +99,13 @@ def general(tmp_path):
     settings = their_settings(GENERAL, 64, tokenizer.eod_id, tokenizer.pad_id)
     (folder / "config.json").write_text(json.dumps(settings))
     return folder, ours
+
+
+@pytest.fixture
+def general(general_written, tmp_path):
+    """A folder with a model of all that ours is not, in bfloat16; its weights by our names."""
+    folder, ours = general_written
+    return shutil.copytree(folder, tmp_path / "general"), ours
 
 
 def test_a_general_gpt_neox_is_read_as_it_is(general, tmp_path):

@@ -3,6 +3,8 @@
 Every weight is random, biases and LayerNorms too: at their initial values many faults are silent.
 """
 
+import functools
+
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
@@ -29,17 +31,21 @@ def mesh_of(data: int = 1, fsdp: int = 1, tensor: int = 1) -> Mesh:
     return make_mesh(config, jax.devices()[: data * fsdp * tensor])
 
 
+@functools.cache
+def shapes_of(config: ModelConfig) -> dict:
+    with jax.set_mesh(mesh_of()):
+        return jax.eval_shape(lambda: initial_parameters(config, 0))
+
+
 def random_parameters(config: ModelConfig, seed: int = 0) -> dict:
     """Numpy weights whose logits spread by about 1, so that no softmax is flat."""
     random = np.random.default_rng(seed)
-    with jax.set_mesh(mesh_of()):
-        shapes = jax.eval_shape(lambda: initial_parameters(config, 0))
 
     def draw(path, leaf):
         centre = 1.0 if path[-1].key == "scale" else 0.0
         return random.normal(centre, 0.2, leaf.shape).astype(np.float32)
 
-    return jax.tree_util.tree_map_with_path(draw, shapes)
+    return jax.tree_util.tree_map_with_path(draw, shapes_of(config))
 
 
 def placed(parameters: dict, mesh: Mesh) -> dict:

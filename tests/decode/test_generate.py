@@ -90,19 +90,22 @@ def test_meshes_give_the_ids_of_one_device():
 
 
 def test_neither_the_batch_nor_the_length_that_prompts_are_filled_up_to_matters():
-    prompts = [[1, *range(5, 5 + length)] for length in (40, 3, 33, 0, 70)]
+    prompts = [[1, *range(5, 5 + length)] for length in (33, 3, 5, 0)]
     expected = continuations(prompts, temperature=1.0)
     assert continuations(prompts, temperature=1.0, batch_tokens=1) == expected
-    alone = [continuations(prompts[:at] + [[1]] * 4, temperature=1.0)[0] for at in (1,)]
-    assert alone == expected[:1]
+    assert continuations(prompts[:1] + [[1]] * 4, temperature=1.0)[0] == expected[0]
 
 
-def test_few_programs_serve_all_lengths():
+@pytest.mark.parametrize(
+    "slots", [(32, 40), pytest.param((32, 40, 48, 56, 64), marks=pytest.mark.slow)]
+)
+def test_few_programs_serve_all_lengths(slots):
+    new = 5 + len(slots)  # as no other test has it: nothing is compiled yet
     with jax.set_mesh(mesh_of()):
-        before, most = programs(64)
-    continuations([[1] * length for length in range(1, 60)], new=5)
+        before, most = programs(slots[-1])
+    continuations([[1] * length for length in range(1, slots[-1] - 3)], new=new)
     with jax.set_mesh(mesh_of()):
-        assert programs(64)[0] - before == 5 <= most  # of 32, 40, 48, 56 and 64 slots
+        assert programs(slots[-1])[0] - before == len(slots) <= most
 
 
 def test_a_stop_ends_a_row_after_the_token_that_completed_it():
@@ -120,25 +123,33 @@ def test_a_stop_ends_a_row_after_the_token_that_completed_it():
 
 
 def test_only_the_likeliest_ids_are_drawn_if_so_asked():
-    """Of the first token, over many seeds: top_k 1 is greedy, top_k 3 knows three ids."""
-    greedy = [row[0] for row in continuations(PROMPTS, new=1, eod_id=0)]
-    draws = {"new": 1, "temperature": 5.0, "eod_id": 0}
+    """Over many seeds: top_k 1 is greedy, top_k 3 knows three first ids."""
+    greedy = continuations(PROMPTS, eod_id=0)
+    draws = {"temperature": 5.0, "eod_id": 0}
     for limits in (Limits(top_k=1), Limits(top_p=1e-6)):
-        assert [row[0] for row in continuations(PROMPTS, limits=limits, **draws)] == greedy
-    many = [PROMPTS[0]] * 64
-    three = {row[0] for row in continuations(many, limits=Limits(top_k=3), **draws)}
-    assert len(three) == 3 and greedy[0] in three
-    assert len({row[0] for row in continuations(many, **draws)}) > 20
+        assert continuations(PROMPTS, limits=limits, **draws) == greedy
+
+    def first_ids(limits):
+        return {
+            token
+            for seed in range(16)
+            for row in continuations([PROMPTS[0]] * 4, limits=limits, seed=seed, **draws)
+            for token in row[:1]
+        }
+
+    three = first_ids(Limits(top_k=3))
+    assert len(three) == 3 and greedy[0][0] in three
+    assert len(first_ids(Limits())) > 20
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 2)])
 def test_processors_decide_what_may_be_chosen(shape):
     """No id twice, the prompt's included; the plain continuation has some twice."""
-    prompts, once = PROMPTS * 2, (NoRepeatedNgrams(size=1),)
-    new = continuations(prompts, new=12, eod_id=0, processors=once, mesh=mesh_of(*shape))
-    for prompt, row in zip(prompts, new, strict=True):
-        assert len({*prompt, *row}) == len(prompt) + len(row) == len(prompt) + 12
-    plain = continuations(prompts, new=12, eod_id=0)
+    once = (NoRepeatedNgrams(size=1),)
+    new = continuations(PROMPTS, eod_id=0, processors=once, mesh=mesh_of(*shape))
+    for prompt, row in zip(PROMPTS, new, strict=True):
+        assert len({*prompt, *row}) == len(prompt) + len(row) == len(prompt) + 6
+    plain = continuations(PROMPTS, eod_id=0)
     assert any(len({*row}) < len(row) for row in plain)
 
 

@@ -65,6 +65,19 @@ def save(folder, *steps, config=CONFIG, **how):
             one.save(some_state(step), Progress(step=step, cursor=step + 2, attempt=attempt))
 
 
+@pytest.fixture(scope="module")
+def steps_1_and_2(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    save(folder, 1, 2)
+    return folder
+
+
+@pytest.fixture
+def saved(steps_1_and_2, tmp_path):
+    """A folder with steps 1 and 2."""
+    return shutil.copytree(steps_1_and_2, tmp_path / "saved")
+
+
 def restored_step(folder, is_valid=always, **how):
     """The step that is restored, bit for bit, and what was said."""
     said = []
@@ -250,14 +263,13 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_is_passed_over_with_one_line(tmp_path, damage):
-    save(tmp_path, 1, 2)
+def test_a_damaged_checkpoint_is_passed_over_with_one_line(saved, damage):
     harm, reason = DAMAGES[damage]
-    harm(tmp_path / "2")
-    step, said = restored_step(tmp_path)
+    harm(saved / "2")
+    step, said = restored_step(saved)
     assert step == 1 and len(said) == 1
     assert said[0].startswith("the checkpoint of step 2 is passed over: ") and reason in said[0]
-    assert steps_in(tmp_path) == [1, 2]
+    assert steps_in(saved) == [1, 2]
 
 
 def test_if_all_are_damaged_nothing_begins_anew(tmp_path):
@@ -299,24 +311,21 @@ def test_a_checkpoint_of_another_run_is_refused_and_never_deleted(tmp_path):
     assert restored_step(tmp_path) == (1, [])
 
 
-def test_what_an_older_version_did_not_write_down_is_the_default(tmp_path):
-    save(tmp_path, 1)
+def test_what_an_older_version_did_not_write_down_is_the_default(saved):
     setting = "ModelConfig.rotary_fraction"
-    assert restored_step(tmp_path, identity=IDENTITY | {setting: "1.0"}) == (1, [])
+    assert restored_step(saved, identity=IDENTITY | {setting: "1.0"}) == (2, [])
     with pytest.raises(StopAndLook, match=f"{setting} = 1.0, not 0.25"):
-        restored_step(tmp_path, identity=IDENTITY | {setting: "0.25"})
+        restored_step(saved, identity=IDENTITY | {setting: "0.25"})
 
 
-def test_a_checkpoint_of_another_version_is_not_passed_over(tmp_path):
-    save(tmp_path, 1, 2)
-    with rewritten_host(tmp_path / "2") as host:
+def test_a_checkpoint_of_another_version_is_not_passed_over(saved):
+    with rewritten_host(saved / "2") as host:
         host["progress"]["colour"] = 3
     with pytest.raises(StopAndLook, match="2 is of another version of welm_jax .*colour"):
-        restored_step(tmp_path)
+        restored_step(saved)
 
 
-def test_other_shapes_and_types_are_refused_by_name_and_not_cast(tmp_path):
-    save(tmp_path, 1)
+def test_other_shapes_and_types_are_refused_by_name_and_not_cast(saved):
     plain = like(mesh_of())
 
     def narrowed(leaf):
@@ -329,13 +338,12 @@ def test_other_shapes_and_types_are_refused_by_name_and_not_cast(tmp_path):
         ({"step": plain["step"]}, "adam/count is int32.*, wanted nothing;"),
     ]
     for target, words in wanted:
-        with opened(tmp_path, None) as one:
-            with pytest.raises(StopAndLook, match=f"1 does not fit this configuration: .*{words}"):
+        with opened(saved, None) as one:
+            with pytest.raises(StopAndLook, match=f"2 does not fit this configuration: .*{words}"):
                 one.restore(target, always)
 
 
-def test_a_read_error_passes_over_and_deletes_nothing(tmp_path, monkeypatch):
-    save(tmp_path, 1, 2)
+def test_a_read_error_passes_over_and_deletes_nothing(saved, monkeypatch):
     read = type(epath.Path("/")).read_bytes
 
     def failing(path):
@@ -344,14 +352,14 @@ def test_a_read_error_passes_over_and_deletes_nothing(tmp_path, monkeypatch):
         return read(path)
 
     monkeypatch.setattr(type(epath.Path("/")), "read_bytes", failing)
-    with opened(tmp_path) as one:
+    with opened(saved) as one:
         one.delete_invalid(lambda step, attempt: step != 2)
-        assert steps_in(tmp_path) == [1, 2]
+        assert steps_in(saved) == [1, 2]
         one.restore(like(mesh_of()), always)
         one.save(some_state(3), Progress(step=3))
-    assert steps_in(tmp_path) == [1, 2, 3]
+    assert steps_in(saved) == [1, 2, 3]
     monkeypatch.undo()
-    assert restored_step(tmp_path, lambda step, attempt: step < 3) == (2, [])
+    assert restored_step(saved, lambda step, attempt: step < 3) == (2, [])
 
 
 # What is deleted.
@@ -384,9 +392,11 @@ class Killed(BaseException):
     """Stands for a SIGKILL."""
 
 
-def test_a_deletion_cut_short_anywhere_is_finished_by_the_next_life(tmp_path, monkeypatch):
-    """Dies before the k-th file or folder goes, for all k."""
-    save(tmp_path / "kept", (1, 0), (2, 0))
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_deletion_cut_short_anywhere_is_finished_by_the_next_life(
+    steps_1_and_2, tmp_path, monkeypatch, every
+):
+    """Dies before the k-th file or folder goes, for all k or every third."""
 
     def is_valid(step, attempt):
         return step < 2
@@ -404,10 +414,10 @@ def test_a_deletion_cut_short_anywhere_is_finished_by_the_next_life(tmp_path, mo
 
         return counted
 
-    for cut_after in range(1000):
+    for cut_after in range(0, 1000, every):
         folder = tmp_path / "now"
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(tmp_path / "kept", folder)
+        shutil.copytree(steps_1_and_2, folder)
         with opened(folder) as one, monkeypatch.context() as patch:
             dying = dying_after(cut_after)
             patch.setattr(os, "unlink", dying(os.unlink))
@@ -428,20 +438,20 @@ def test_a_deletion_cut_short_anywhere_is_finished_by_the_next_life(tmp_path, mo
 
 
 def test_the_newest_the_lasting_and_the_pinned_are_kept(tmp_path):
-    config = CheckpointConfig(every_steps=1, keep=2, keep_every_steps=4)
+    config = CheckpointConfig(every_steps=1, keep=2, keep_every_steps=3)
     asked = []
 
     def pinned(steps):
         asked.append(list(steps))
-        return {3}
+        return {2}
 
     with opened(tmp_path, config, pinned=pinned) as one:
-        for step in range(1, 11):
+        for step in range(1, 9):
             one.save(some_state(), Progress(step=step))
             one.saved(always)
-    assert steps_in(tmp_path) == [3, 4, 8, 9, 10]
-    assert asked[-1] == [3, 4, 8, 9, 10]
-    assert asked[5] == [3, 4, 5, 6]
+    assert steps_in(tmp_path) == [2, 3, 6, 7, 8]
+    assert asked[-1] == [2, 3, 6, 7, 8]
+    assert asked[4] == [2, 3, 4, 5]
 
 
 def test_damaged_ones_never_count_against_good_ones(tmp_path):
@@ -548,6 +558,7 @@ def assert_a_failed_save_shows(folder, failing, seen_by, reason):
 
 
 SEEN_BY = ("check", "save", "end")
+SEEN_BY_SHORT = (SEEN_BY[0], *(pytest.param(one, marks=pytest.mark.slow) for one in SEEN_BY[1:]))
 
 
 @pytest.mark.parametrize("seen_by", SEEN_BY)
@@ -558,7 +569,7 @@ def test_a_file_that_may_not_grow_fails_the_save_within_seconds(tmp_path, seen_b
     assert threading.active_count() <= before + 1
 
 
-@pytest.mark.parametrize("seen_by", SEEN_BY)
+@pytest.mark.parametrize("seen_by", SEEN_BY_SHORT)
 def test_a_full_disk_fails_the_save_within_seconds(tmp_path, seen_by):
     folder = tmp_path / "disk"
     filler = folder / "filler"
@@ -573,7 +584,7 @@ def test_a_full_disk_fails_the_save_within_seconds(tmp_path, seen_by):
         assert_a_failed_save_shows(folder, never_better, seen_by, "No space left on device")
 
 
-@pytest.mark.parametrize("seen_by", SEEN_BY)
+@pytest.mark.parametrize("seen_by", SEEN_BY_SHORT)
 def test_a_read_only_disk_fails_the_save_at_once(tmp_path, seen_by):
     folder = tmp_path / "disk"
 
@@ -615,12 +626,11 @@ def test_check_takes_no_time(tmp_path):
         assert min(timeit.repeat(one.check, number=1000, repeat=5)) / 1000 < 20e-6
 
 
-def test_no_thread_outlives_its_checkpoints(tmp_path):
-    save(tmp_path, 1, 2)
+def test_no_thread_outlives_its_checkpoints(saved):
     before = set(threading.enumerate())
-    for step in (3, 4, 5):
-        save(tmp_path, step)
-        restored_step(tmp_path)
+    for step in (3, 4):
+        save(saved, step)
+        restored_step(saved)
     # Their pools are shut down without waiting for the threads, which then end by themselves.
     left = set(threading.enumerate()) - before
     for thread in left:
@@ -636,16 +646,19 @@ def damaged(tmp_path_factory):
     return checkpoint_damage.Damaged(tmp_path_factory.mktemp("damaged"))
 
 
-def test_no_flipped_bit_in_a_file_is_silent(damaged):
-    found = checkpoint_damage.flip_in_files(damaged, flips=26)
-    assert all(counts.total() >= 2 for counts in found.values()) and len(found) > 10
+@pytest.mark.parametrize("each", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_no_flipped_bit_in_a_file_is_silent(damaged, each):
+    found = checkpoint_damage.flip_in_files(damaged, flips=13 * each)
+    assert all(counts.total() >= each for counts in found.values()) and len(found) > 10
     assert not any(counts["SILENT"] for counts in found.values()), found
-    assert found["host/metadata"] == {"unreadable": 2}
+    assert found["host/metadata"] == {"unreadable": each}
 
 
-def test_no_flipped_bit_in_host_memory_is_silent(damaged):
-    found = checkpoint_damage.flip_in_memory(damaged, flips=10)
-    assert found == {"arrays": {"digest": 9}, "JSON": {"at the save": 1}}
+@pytest.mark.parametrize("flips", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_no_flipped_bit_in_host_memory_is_silent(damaged, monkeypatch, flips):
+    monkeypatch.setattr(checkpoint_damage, "JSON_SHARE", flips)
+    found = checkpoint_damage.flip_in_memory(damaged, flips)
+    assert found == {"arrays": {"digest": flips - 1}, "JSON": {"at the save": 1}}
 
 
 def test_without_digests_flips_would_be_silent(damaged, monkeypatch):
