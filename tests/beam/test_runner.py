@@ -3,13 +3,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from beam_pipelines import parquet_rows
 from beam_pipelines.runner import on_worker, open_pipeline, running
 from tests.beam.raw_files import line, random_text
 from welm_jax.failures import InputError, Preempted, StopAndLook
@@ -100,10 +100,10 @@ def test_an_interrupt_while_parquet_is_read_costs_no_row(tmp_path):
     with subprocess.Popen(
         job_in(tmp_path), stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as job:
-        aside = tmp_path / ".out.partial/new/aside"
-        while not [*aside.glob(".*")] and job.poll() is None:
-            time.sleep(0.01)
+        reader = ["pgrep", "-P", str(job.pid), "-f", parquet_rows.__file__]
+        while subprocess.run(reader, stdout=subprocess.DEVNULL).returncode:
+            assert job.poll() is None
         os.killpg(job.pid, signal.SIGINT)
         error = job.stderr.read()
     assert job.returncode == 75 and "interrupted; the same command goes on" in error
-    assert not [*aside.glob("*.done")]
+    assert not [*(tmp_path / ".out.partial/new/aside").glob("*.done")]
