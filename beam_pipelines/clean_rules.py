@@ -61,7 +61,7 @@ class Thresholds:
         forgiven.
       max_boilerplate: notices of a page about itself, per thousand.
       max_navigation: share of menus, links and headlines, in a text with several items of a menu.
-      max_spam: different words of a gambling site or an account shop, see spam.py.
+      max_spam: different promises and calls of a gambling site or an account shop, see spam.py.
     """
 
     min_characters: int | float = 30
@@ -78,7 +78,7 @@ class Thresholds:
     max_placeholders: int | float = 1
     max_boilerplate: int | float = 4
     max_navigation: int | float = 0.5
-    max_spam: int | float = 1
+    max_spam: int | float = 2
 
 
 def characters(batch: TextBatch) -> np.ndarray:

@@ -346,7 +346,23 @@ def test_offers_without_who_reports_them_break_the_news(monkeypatch):
     monkeypatch.setattr(spam, "_REPORTS", ())
     with pytest.raises(AssertionError, match="DropReason.SPAM"):
         test_spam.test_words_in_words_and_reports_are_not(
-            "警方近日打掉一个网络赌博平台，平台设百家乐、老虎机、棋牌，以注册送彩金、返水招人下注。"
+            "警方打掉一个赌博平台，网页上有百家乐、老虎机和轮盘，“注册送彩金”“天天返水”“立即注册”“欢迎您”。"
+        )
+
+
+def test_accounts_that_are_traded_across_clauses_break_who_registers_one(monkeypatch):
+    monkeypatch.setattr(spam, "_TRADED_ACCOUNT", re.compile("账号.{0,20}购买"))
+    with pytest.raises(AssertionError, match="DropReason.SPAM"):
+        test_spam.test_words_in_words_and_reports_are_not(
+            "先注册账号，再购买一个套餐。遇到问题可以问本店客服，售后无忧，质保一年，欢迎咨询。"
+        )
+
+
+def test_goods_in_longer_goods_break_the_count_of_them(monkeypatch):
+    monkeypatch.setattr(spam, "_ENOUGH", 2)
+    with pytest.raises(AssertionError):
+        test_spam.test_promises_and_calls_count_where_there_are_goods(
+            f"一肖、百家乐、一肖一码，{test_spam.PROMISES}，{test_spam.CALLS}", 0
         )
 
 
