@@ -15,7 +15,7 @@ from beam_pipelines.boilerplate import count_notices, navigation_share
 from beam_pipelines.characters import KINDS, Kind, TextBatch, hash_ngrams, owners
 from beam_pipelines.document import DropReason
 from beam_pipelines.markup import markup_share
-from beam_pipelines.mojibake import are_garbled, count_signs
+from beam_pipelines.mojibake import are_garbled, sign_counts
 from beam_pipelines.spam import count_spam_words
 
 _LETTERS = (Kind.HAN, Kind.LATIN, Kind.KANA, Kind.HANGUL, Kind.OTHER_LETTER)
@@ -168,7 +168,7 @@ def repeated_share(batch: TextBatch) -> np.ndarray:
 
 def mojibake(batch: TextBatch) -> np.ndarray:
     """A text that was decoded with the wrong encoding somewhere on its way, wholly or in places."""
-    signs = _per_thousand(list(map(count_signs, batch.texts)), batch)
+    signs = _per_thousand(sign_counts(batch), batch)
     return np.where(are_garbled(batch), 1000, signs)
 
 

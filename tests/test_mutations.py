@@ -387,6 +387,20 @@ def test_undoing_into_any_characters_breaks_real_text(monkeypatch):
         test_mojibake.test_texts_are_judged_each_alone()
 
 
+def test_whole_lines_as_stretches_break_half_a_line_of_mojibake(monkeypatch):
+    monkeypatch.setattr(mojibake, "_IS_EDGE", mojibake._flags([ord("\n")]))
+    with pytest.raises(AssertionError):
+        test_mojibake.test_half_of_a_line_in_the_wrong_encoding_spoils_its_text(
+            *test_mojibake.MISREAD[0]
+        )
+
+
+def test_a_misread_mark_that_counts_at_once_breaks_who_quotes_it(monkeypatch):
+    monkeypatch.setattr(mojibake, "_MENTIONS", 0)
+    with pytest.raises(AssertionError):
+        test_mojibake.test_signs_are_counted_but_not_mentions("锛、銆与鈥都是生僻字。", 1)
+
+
 def test_the_middle_of_a_long_text_breaks_its_language(monkeypatch):
     def middle(text):
         begin = max(len(text) - 2000, 0) // 2
