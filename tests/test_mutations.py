@@ -372,6 +372,20 @@ def test_a_tag_that_encloses_wherever_it_stands_breaks_what_is_said_of_tags(monk
         test_markup.test_the_share_between_tags_by_hand()
 
 
+def test_lines_of_code_that_count_break_texts_that_show_tags(monkeypatch):
+    monkeypatch.setattr(markup, "_CLAUSE_MARK", re.compile(""))
+    with pytest.raises(AssertionError):
+        test_markup.test_the_share_of_tags_by_hand()
+
+
+def test_tags_that_weigh_nothing_break_the_source_of_a_page(monkeypatch):
+    monkeypatch.setattr(markup, "_TAG_WEIGHT", 0)
+    with pytest.raises(AssertionError, match="DropReason.MARKUP"):
+        test_markup.test_the_source_of_a_page_is_markup(
+            "渡<a h=1>口的</a>老<a h=2>船夫</a>，起得很早。" * 3
+        )
+
+
 def test_every_ellipsis_as_a_cut_breaks_who_trails_off(monkeypatch):
     monkeypatch.setattr(clean_rules, "_SHORTEST_TEASER", 20)
     with pytest.raises(AssertionError, match="DropReason.CUT_SHORT"):
