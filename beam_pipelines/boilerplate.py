@@ -50,7 +50,7 @@ _ENGLISH_MENU = {
 }
 _ITEMS = "|".join(_SITE + _ENGLISH_SITE)
 # A title behind a colon: who goes on after a comma, or ends as a sentence does, says one.
-_LINKED = r"\s*[:：](?!\s*(?:我们|他|她))[^，,。；;]*"
+_LINKED = r"\s*[:：](?!\s*[他她]|.*我们)[^，,。；;]*"
 _TITLE = (
     r"[\s:：]*[^\s:：，,。是的在将会把被有没也就都很了][^\s，,。]*"  # of a link without a colon
 )

@@ -48,9 +48,10 @@ _ACCOUNTS = (
 ).split()
 _TRADES = "出售 批发 购买 交易 转让 收购 回收 出租".split()
 _ACCOUNT, _TRADE = "|".join(_ACCOUNTS), "|".join(_TRADES)
+_BETWEEN = "(?:(?![不勿禁])[\\w ]){0,6}"  # an account that must not be sold is in no shop
 # In one clause: who registers an account, and then buys something, trades in none.
 _TRADED_ACCOUNT = re.compile(
-    rf"(?:{_TRADE})[\w ]{{0,6}}(?:{_ACCOUNT})|(?:{_ACCOUNT})[\w ]{{0,6}}(?:{_TRADE})"
+    f"(?:{_TRADE}){_BETWEEN}(?:{_ACCOUNT})|(?:{_ACCOUNT}){_BETWEEN}(?:{_TRADE})"
     r"|(?:出售|批发)(?:各[种类国]|大量|全新|国外)+邮箱"
 )
 _CONTACT = re.compile(
@@ -62,8 +63,9 @@ _REPORTS = (
     "警方 警察 公安 民警 检察 法院 法律 法规 被告 嫌疑 判处 判决 徒刑 罪 涉案 案件 抓获 落网 "
     "打击 查处 破获 举报 诈骗 被骗 骗局 骗子 受害 违法 违规 非法 监管 监察 记者 提醒 处罚 赌博 "
     "赌徒 戒赌 沉迷 输光 血本无归 投诉 退款 研究 历史 起源 小说 福彩 体彩 福利彩票 体育彩票 "
-    "靠谱吗 可信吗 安全吗 输了 输掉 欠债 还债 赌债 家人 酒店 参观 游客 招揽 税 police illegal "
-    "lawsuit regulator addict"
+    "靠谱吗 可信吗 安全吗 输了 输掉 欠债 还债 赌债 家人 酒店 参观 游客 旅客 客房 订房 招揽 税 "
+    "冒充 风险 警惕 上当 规定 审核 不得 禁止 教程 指南 入门 手册 卖家 网友 不要相信 假的 police "
+    "illegal lawsuit regulator addict"
 ).split()
 _WORDS = re.compile(
     "|".join(
