@@ -21,6 +21,7 @@ _ENTITY = re.compile(
 _ENTITY_WEIGHT = 2  # it is between the words, not around them
 _TAG_WEIGHT = 2.4  # a third of a text in tags is as much as four fifths between them
 _MIN_TAGS = 4
+_MIN_SOURCE_TAGS = 6  # three elements: an answer shows how to write one, and how not to
 _EDGES = ("", "\n", "\r")  # what is next to a tag that begins or ends a line, or meets another tag
 _PAGE = ("!doctype", "html", "head", "body")
 _UNCLOSED = frozenset("p li dt dd td th tr option".split())  # the next of the name closes them
@@ -144,6 +145,8 @@ def _tag_share(text: str, tags: Sequence[Tag]) -> float:
     """The share of a text, lines of code left out, in tags that belong to the source of a page."""
     # 1. The text, with a sign for each character of a tag.
     pieces, are_source, flat = _pieces(text, tags), _are_source(text, tags), []
+    if sum(are_source) < _MIN_SOURCE_TAGS:
+        return 0
     for piece, tag, is_source in zip(pieces, tags, are_source, strict=False):
         sign = _IN_TAG if is_source else _IN_OTHER_TAG
         flat += (piece, sign * _visible(text[tag.start : tag.end]))

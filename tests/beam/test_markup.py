@@ -71,6 +71,8 @@ TEXTS = [
     "配置在 <bean id='a' class='B'></bean> 里，"
     + PROSE
     + "改完以后重启，<bean id='c' class='D'></bean> 才生效。",
+    "怎么打开新窗口？写 <a href='x.htm' target='_blank'>打开</a>，"
+    "不要写 <a href='x.htm' target='_self'>打开</a>，记住这一点就行了。",
     "用 &lt; 表示小于号，用 &amp; 表示和号，用 &nbsp; 表示空格，其余的符号可以照原样写出来。",
     "他想了想&hellip;&hellip;说：&ldquo;算了，我们还是明天再去吧&hellip;&hellip;&rdquo;大家都没有说话。",
     "若 a<b 且 b<c，则 a<c；若 a<p 而 p>c，则不能断定。这里的 a、b、c 与 p 都是正整数。",
@@ -104,21 +106,29 @@ def test_the_share_between_tags_by_hand():
     assert markup_share("") == 0
 
 
+@pytest.mark.parametrize(("words", "reason"), [(59, DropReason.MARKUP), (61, None)])
+def test_a_third_in_tags_stays(words, reason):
+    # Three elements have 30 characters in tags; twice as many words make them a third.
+    text = PROSE[: words - 9] + "，<a h=1>一</a>二" * 3
+    assert len("".join(text.split())) == 30 + words
+    assert apply_rules([text], Thresholds()) == [reason]
+
+
 def test_the_share_of_tags_by_hand():
     # <a h=1> and </a> have 6 and 4 characters; a third in tags is as much as four fifths enclosed.
     link = "一二<a h=1>三四</a>五六"
-    assert markup_share(link) == 0  # two tags are too few
-    assert markup_share(link * 2) == pytest.approx(2.4 * 20 / 32)
-    assert markup_share(link * 2 + "七" * 28) == pytest.approx(2.4 * 20 / 60)
-    assert markup_share(link * 2 + "\n" + "<hr>" * 2) == pytest.approx(2.4 * 20 / 32)
-    assert markup_share(link * 2 + "七<b>八</b>九") == pytest.approx(2.4 * 20 / 42)
+    assert markup_share(link * 2) == 0  # two elements are too few
+    assert markup_share(link * 3) == pytest.approx(2.4 * 30 / 48)
+    assert markup_share(link * 3 + "七" * 42) == pytest.approx(2.4 * 30 / 90)
+    assert markup_share(link * 3 + "\n<hr><hr>") == pytest.approx(2.4 * 30 / 48)
+    assert markup_share(link * 3 + "七<b>八</b>九") == pytest.approx(2.4 * 30 / 58)
     # A line with fewer words than a quarter is code, unless a clause ends there.
     code = "<i h=1234567890>一二</i>"  # 20 characters in tags
-    assert markup_share("\n".join([code] * 2 + ["七" * 40])) == 4 / 44  # enclosed, as lines are
-    assert markup_share("\n".join([code + "，"] * 2)) > 1
-    assert markup_share("\u3000".join([code] * 2 + ["七" * 40])) == 0
+    assert markup_share("\n".join([code] * 3 + ["七" * 40])) == 6 / 46  # enclosed, as lines are
+    assert markup_share("\n".join([code + "，"] * 3)) > 1
+    assert markup_share("\u3000".join([code] * 3 + ["七" * 40])) == 0
     # Elements without words are mentioned.
-    assert markup_share("一二<a h=1></a>三四<a h=1/>五六<a h=1>七八" * 2) == 0
+    assert markup_share("一二<a h=1></a>三四<a h=1/>五六<a h=1>七八" * 3) == 0
 
 
 @pytest.mark.parametrize(
