@@ -139,7 +139,7 @@ def _count_words(folded_text: str, text: str) -> int:
     codes = np.frombuffer(text.lower().encode("utf-32-le"), np.uint32)
     clauses = _simplified(codes).tobytes().decode("utf-32-le")
     calls = len(words & _CALLS) + (_CONTACT.search(clauses) is not None)
-    # 3. Goods; 开云 and 开云体育 are one.
+    # 3. Goods; 一肖 and 一肖一码 are one.
     games = words & _GAMES
     games = len([one for one in games if not any(one in other for other in games - {one})])
     of_games, of_accounts = len(words & _GAMING_PROMISES), len(words & _SHOP_PROMISES)

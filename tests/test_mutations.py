@@ -26,6 +26,7 @@ from beam_pipelines import (
     warc,
 )
 from beam_pipelines.document import DropReason
+from benchmarks import rule_verdicts
 from tests import golden_run, test_golden_run, tiny_corpus
 from tests.beam import (
     test_boilerplate,
@@ -40,6 +41,7 @@ from tests.beam import (
     test_mojibake,
     test_offensive_text,
     test_parquet_rows,
+    test_rule_verdicts,
     test_runner,
     test_spam,
     test_text_encoding,
@@ -340,6 +342,30 @@ def test_a_phrase_that_makes_a_line_boilerplate_breaks_sentences_about_it(monkey
     monkeypatch.setattr(boilerplate, "_SENTENCE_ENDS", ())
     with pytest.raises(AssertionError):
         test_boilerplate.test_a_line_that_speaks_of_such_things_is_text("隐私政策")
+
+
+def test_any_title_behind_a_colon_breaks_sentences(monkeypatch):
+    monkeypatch.setattr(boilerplate, "_LINKS", re.compile("[上前下后]一[篇条]：.*"))
+    with pytest.raises(AssertionError):
+        test_boilerplate.test_a_line_that_speaks_of_such_things_is_text(
+            "上一篇：我们讨论了回归，它有闭式解。"
+        )
+    with pytest.raises(AssertionError):
+        test_boilerplate.test_a_line_that_speaks_of_such_things_is_text("下一条：知之为知之")
+
+
+def test_parts_between_blanks_break_english_menus(monkeypatch):
+    monkeypatch.setattr(boilerplate, "_ENGLISH_EDGE", boilerplate._PART_EDGE)
+    with pytest.raises(AssertionError):
+        test_boilerplate.test_menus_of_novels_of_films_and_of_english_pages(
+            "Home | About Us | Contact | Log in\nIt rained.", 25 / 35
+        )
+
+
+def test_labels_by_document_alone_break_those_of_other_lines(monkeypatch):
+    monkeypatch.setattr(rule_verdicts, "lines_digest", lambda rule, text: "900150983cd2")
+    with pytest.raises(AssertionError):
+        test_rule_verdicts.test_a_label_of_lines_holds_for_these_lines_only()
 
 
 def test_offers_without_who_reports_them_break_the_news(monkeypatch):
