@@ -16,12 +16,41 @@ _HINTS = re.compile(
     re.IGNORECASE,
 )
 _EDGE = r"[^\w]*"  # brackets, arrows and blanks around what a line says
-_ITEMS = (
-    "首页|返回首页|网站首页|返回顶部|网站地图|关于我们|联系我们|加入我们|诚聘英才|招贤纳士|广告服务|友情链接|"
-    "隐私政策|隐私声明|服务条款|用户协议|使用条款|免责声明|法律声明|版权声明|版权所有|意见反馈|帮助中心|"
-    "登录|注册|[上下]一[篇页]|尾页|末页|privacy policy|cookie policy|terms of (use|service)|"
-    "about us|contact us"
-)
+# Items of menus. Two of the common ones are asked for first, for that is fast; two that speak of
+# the site itself make a footer; the rest is named in prose and lists as well.
+_COMMON = (
+    "首页 主页 上一页 下一页 上一章 下一章 前一页 后一页 登录 注册 联系我们 关于我们 版权所有 "
+    "当前位置 您的位置 你的位置"
+).split()
+_SITE = [
+    *_COMMON,
+    *"返回首页 网站首页 尾页 末页 返回顶部 上一篇 下一篇 网站地图 网站导航 加入我们".split(),
+    *"诚聘英才 招贤纳士 人才招聘 广告服务 友情链接 加入收藏 设为首页 收藏本站 加入书签".split(),
+    *"隐私政策 隐私声明 服务条款 用户协议 使用条款 免责声明 法律声明 版权声明 意见反馈".split(),
+    *"在线留言 帮助中心 会员中心 免费注册 您现在的位置 您当前的位置 所在位置".split(),
+]
+_MENU = [
+    *_SITE,
+    *"上页 下页 第一页 最后一页 返回 回到顶部 更多 查看更多 加载更多 忘记密码 招聘信息".split(),
+    *"个人中心 购物车 我的订单 站内搜索 搜索 客户端 手机版 微博 微信 分享到 打印 关闭".split(),
+    *"关闭窗口 新闻中心 新闻资讯 产品中心 产品展示 公司简介 企业文化 新闻动态 公司新闻".split(),
+    *"行业动态 行业新闻 通知公告 下载中心 国内 国际 社会 军事 新闻 体育 财经 娱乐 科技".split(),
+    *"汽车 房产 教育 健康 旅游 图片 视频 论坛 博客 目录 书架 小说 玄幻 武侠 仙侠 言情".split(),
+    *"穿越 科幻 排行榜 全本 完本 电影 电视剧 连续剧 综艺 动漫 纪录片 直播 频道 会员".split(),
+]
+_ENGLISH_SITE = [
+    *("privacy policy", "cookie policy", "terms of use", "terms of service"),
+    *("about us", "contact us"),
+]
+_ENGLISH_MENU = {
+    *_ENGLISH_SITE,
+    *("log in", "sign in", "sign up", "site map", "my account"),
+    *"home about contact login register search sitemap news blog products services".split(),
+    *"careers help faq support terms privacy cart".split(),
+}
+_ITEMS = "|".join(_SITE + _ENGLISH_SITE)
+# A title behind a colon: who goes on after a comma, or ends as a sentence does, says one.
+_LINKED = r"\s*[:：](?!\s*[他她]|.*我们)[^，,。；;]*"
 _TITLE = (
     r"[\s:：]*[^\s:：，,。是的在将会把被有没也就都很了][^\s，,。]*"  # of a link without a colon
 )
@@ -37,8 +66,9 @@ _PAGES = "([上前下后]一页|首页|尾页|末页)"
 _LINKS = re.compile(
     "|".join(
         (
-            rf"{_EDGE}[上前下后]一篇(文章|新闻|资讯)?\s*[:：].*",
-            rf"{_EDGE}[上前下后]一条(新闻|资讯)?\s*[:：](?!\s*第)[^，,。]*",
+            rf"{_EDGE}[上前下后]一(篇(文章|新闻|资讯)?|条(新闻|资讯)){_LINKED}",
+            # A clause of a law, too, has one before it: only two side by side are links.
+            rf"{_EDGE}[上前下后]一条{_LINKED}\s\W*[上前下后]一条{_LINKED}",
             rf"({_EDGE}[上前下后]一篇\s+{_TITLE}\s*){{1,2}}",
             rf"{_EDGE}([上前下后]一[篇条](文章|新闻|资讯)?[^\w。]*)+",
             rf"{_EDGE}{_PAGES}([\W\d]|{_PAGES})*",
@@ -59,7 +89,7 @@ _FOOTERS = re.compile(
             rf"{_EDGE}({_ITEMS})([\s|｜·/>»-]+({_ITEMS}))+{_EDGE}",
             _REGISTRATION,
             rf"{_EDGE}((网站|icp)?备案(许可证)?号)\s*[:：][^，,。]*\d[^，,。]*",
-            rf".*(©|\(c\)|copyright).*{_OWNED}.*",
+            rf".*(©|\(c\)|copyright).*{_OWNER}.*{_OWNED}.*",
             rf"{_EDGE}版权所有[:：\s©].*({_OWNER}|©).*",
             rf"[^，,。]*{_OWNER}\s+版权所有{_EDGE}",
         )
@@ -84,23 +114,10 @@ _NOTICES = re.compile(
 )
 _LONGEST_FOOTER = 300  # characters; all that a page says of its owner may be one line
 _REGISTERED = re.compile(_REGISTRATION, re.IGNORECASE)
-_MENU = (
-    "首页 返回首页 网站首页 上一页 下一页 上页 下页 前一页 后一页 末页 尾页 第一页 最后一页 "
-    "当前位置 您的位置 您现在的位置 您当前的位置 所在位置 返回 返回顶部 回到顶部 更多 "
-    "查看更多 加载更多 登录 注册 免费注册 忘记密码 友情链接 网站地图 网站导航 版权所有 "
-    "联系我们 关于我们 加入我们 加入收藏 设为首页 收藏本站 广告服务 招聘信息 人才招聘 "
-    "诚聘英才 隐私政策 隐私声明 服务条款 用户协议 免责声明 法律声明 意见反馈 在线留言 "
-    "帮助中心 会员中心 个人中心 购物车 我的订单 站内搜索 搜索 客户端 手机版 微博 微信 分享到 "
-    "打印 关闭 关闭窗口 新闻中心 产品中心 产品展示 公司简介 企业文化 新闻动态 公司新闻 "
-    "行业动态 行业新闻 通知公告 下载中心 国内 国际 社会 军事 新闻 体育 财经 娱乐 科技 汽车 "
-    "房产 教育 健康 旅游 图片 视频 论坛 博客"
-).split()
-_COMMON_ITEMS = (
-    "首页 上一页 下一页 前一页 后一页 更多 登录 注册 返回 版权所有 联系我们 关于我们".split()
-)
 _MENU_ITEM = re.compile(rf"(?<!\w)({'|'.join(sorted(_MENU, key=len, reverse=True))})(?!\w)")
 _MENU_ITEMS = 4  # different ones; prose has few that stand alone
 _PART_EDGE = re.compile(r"[\s|｜>»＞]+")
+_ENGLISH_EDGE = re.compile(r"[\n|>»•·]+")
 _LONGEST_PART = 30  # characters of a headline or a link
 _CLAUSE_MARKS = frozenset("。，！？；…,!?;.")
 _SENTENCE_ENDS = tuple("。；，、？！?!")
@@ -143,18 +160,25 @@ def _is_registration(line: str) -> bool:
 def navigation_share(text: str) -> float:
     """The share of a page's menus, links and headlines, or 0 for a text with few items of a menu.
 
-    A part between blanks or bars counts if it is short, has no clause mark, and is not Latin only.
+    A part between blanks or bars counts if it is short, has no clause mark, and is not Latin only;
+    of an English page a part is between bars or the ends of lines.
     """
-    if sum(word in text for word in _COMMON_ITEMS) < 2:  # asked first, for it is fast
-        return 0
-    if len(set(_MENU_ITEM.findall(text))) < _MENU_ITEMS:
-        return 0
-    parts = _PART_EDGE.split(text)
+    if sum(word in text for word in _COMMON) >= 2:
+        if len(set(_MENU_ITEM.findall(text))) >= _MENU_ITEMS:
+            return _links_share(_PART_EDGE.split(text), counts_latin=False)
+    if "Home" in text or "HOME" in text:
+        parts = [part.strip() for part in _ENGLISH_EDGE.split(text)]
+        if len(_ENGLISH_MENU.intersection(map(str.lower, parts))) >= _MENU_ITEMS:
+            return _links_share(parts, counts_latin=True)
+    return 0
+
+
+def _links_share(parts: Sequence[str], counts_latin: bool) -> float:
     links = [
         part
         for part in parts
         if len(part) <= _LONGEST_PART
         and _CLAUSE_MARKS.isdisjoint(part)
-        and (part.isdigit() or not part.isascii())
+        and (counts_latin or part.isdigit() or not part.isascii())
     ]
     return sum(map(len, links)) / sum(map(len, parts))

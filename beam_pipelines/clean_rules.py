@@ -15,7 +15,7 @@ from beam_pipelines.boilerplate import count_notices, navigation_share
 from beam_pipelines.characters import KINDS, Kind, TextBatch, hash_ngrams, owners
 from beam_pipelines.document import DropReason
 from beam_pipelines.markup import markup_share
-from beam_pipelines.mojibake import are_garbled, count_signs
+from beam_pipelines.mojibake import are_garbled, sign_counts
 from beam_pipelines.spam import count_spam_words
 
 _LETTERS = (Kind.HAN, Kind.LATIN, Kind.KANA, Kind.HANGUL, Kind.OTHER_LETTER)
@@ -52,7 +52,8 @@ class Thresholds:
       max_bullet_lines: share of the lines that are short bullets and do not end as a sentence.
       max_cut_lines: share of the lines that are long and cut short by dots.
       max_brace_share: of { and }, in what looks like code.
-      max_markup_share: of the words that elements enclose, or twice that of entities.
+      max_markup_share: of the words that elements enclose, or twice that of entities, or 2.4 times
+        that of tags.
       max_tag_share: of # and of 【】.
       max_repeated_share: of 13-character runs that occurred in the text before; of a long text,
         what 4,000 characters lack in new ones.
@@ -61,7 +62,7 @@ class Thresholds:
         forgiven.
       max_boilerplate: notices of a page about itself, per thousand.
       max_navigation: share of menus, links and headlines, in a text with several items of a menu.
-      max_spam: different words of a gambling site or an account shop, see spam.py.
+      max_spam: different promises and calls of a gambling site or an account shop, see spam.py.
     """
 
     min_characters: int | float = 30
@@ -78,11 +79,11 @@ class Thresholds:
     max_placeholders: int | float = 1
     max_boilerplate: int | float = 4
     max_navigation: int | float = 0.5
-    max_spam: int | float = 1
+    max_spam: int | float = 2
 
 
 def characters(batch: TextBatch) -> np.ndarray:
-    """Too little is on the page; verse and full sentences are whole in fewer characters."""
+    """The visible characters; those of verse and of full sentences count one and a half."""
     marks = batch.kinds[:, Kind.CLAUSE_MARK] - _occurrences(batch, _LOUD)
     ends = np.zeros(len(batch.lengths), np.uint32)
     ends[batch.lines.texts] = batch.codes[batch.lines.last]  # of several lines the last
@@ -93,7 +94,7 @@ def characters(batch: TextBatch) -> np.ndarray:
 
 
 def clause_marks(batch: TextBatch) -> np.ndarray:
-    """Titles, menus and lists of keywords: text in which not even a clause ends.
+    """How many clauses end; in titles, menus and lists of keywords none does.
 
     Who writes as he speaks may leave the marks out: three spoken words stand for a clause, and up
     to two blanks count as such words beside one.
@@ -107,17 +108,17 @@ def clause_marks(batch: TextBatch) -> np.ndarray:
 
 
 def letter_share(batch: TextBatch) -> np.ndarray:
-    """Tables of figures, rows of symbols and walls of exclamation marks have few letters."""
+    """The share of letters and Han, low in tables of figures and in rows of symbols."""
     return _share(batch, *_LETTERS)
 
 
 def line_length(batch: TextBatch) -> np.ndarray:
-    """Menus and tag clouds have a word a line."""
+    """The mean length of a line; menus and tag clouds have a word a line."""
     return _by_lines(batch, batch.lines.lengths, of_few=np.inf)
 
 
 def bullet_lines(batch: TextBatch) -> np.ndarray:
-    """Lists of things; bullets that end as sentences do are text."""
+    """The share of lines that are bullets of a list; those that end as sentences do are text."""
     first = batch.lines.first
     codes, following = batch.codes[first], batch.codes[np.minimum(first + 1, batch.lines.last)]
     is_bullet = np.isin(codes, _BULLETS)
@@ -127,7 +128,7 @@ def bullet_lines(batch: TextBatch) -> np.ndarray:
 
 
 def cut_lines(batch: TextBatch) -> np.ndarray:
-    """Pages of search results and teasers, each cut short; a writer who trails off writes ……."""
+    """The share of lines that are teasers, cut short by dots; who trails off writes ……."""
     last = batch.lines.last
     end, before = batch.codes[last], batch.codes[last - 1]
     is_cut = ((end == ord(".")) & (before == ord("."))) | ((end == ord("…")) & (before != ord("…")))
@@ -137,7 +138,7 @@ def cut_lines(batch: TextBatch) -> np.ndarray:
 
 
 def brace_share(batch: TextBatch) -> np.ndarray:
-    """Code, which a text in Chinese may show, and footnotes or formulas are not."""
+    """The share of braces in code, which a text in Chinese may show; formulas are none."""
     braces, signs = _occurrences(batch, "{}"), _occurrences(batch, "();=:")
     article = np.minimum(batch.visible / 5, _HAN_OF_AN_ARTICLE)
     is_code = (signs >= braces) & (batch.kinds[:, Kind.HAN] < article)
@@ -145,17 +146,17 @@ def brace_share(batch: TextBatch) -> np.ndarray:
 
 
 def markup(batch: TextBatch) -> np.ndarray:
-    """The source of a page: text between tags; an article that shows tags has text of its own."""
+    """How much is the source of a page; an article that shows tags has text of its own."""
     return np.array([markup_share(text) for text in batch.texts], np.float64)
 
 
 def tag_share(batch: TextBatch) -> np.ndarray:
-    """Advertisements and feeds: 【headline】, #topic#."""
+    """The share of the marks of advertisements and feeds: 【headline】, #topic#."""
     return _share(batch, Kind.TAG)
 
 
 def repeated_share(batch: TextBatch) -> np.ndarray:
-    """A text that mostly repeats itself: its lines, its phrases or one character."""
+    """The share of a text that repeats itself: its lines, its phrases or one character."""
     hashes, counts = hash_ngrams(batch.codes, batch.lengths, 13)
     # With its text's number in the highest bits, one sort brings equal runs of one text together.
     texts = owners(counts).astype(np.uint64) << np.uint64(48)
@@ -167,13 +168,13 @@ def repeated_share(batch: TextBatch) -> np.ndarray:
 
 
 def mojibake(batch: TextBatch) -> np.ndarray:
-    """A text that was decoded with the wrong encoding somewhere on its way, wholly or in places."""
-    signs = _per_thousand(list(map(count_signs, batch.texts)), batch)
+    """The signs of a wrong encoding per thousand; 1000 for Chinese that cannot be read."""
+    signs = _per_thousand(sign_counts(batch), batch)
     return np.where(are_garbled(batch), 1000, signs)
 
 
 def placeholders(batch: TextBatch) -> np.ndarray:
-    """Phrases in place of a text that never came; a text that mentions such a phrase once stays.
+    """Phrases per thousand in place of a text that never came; one may be mentioned.
 
     A masked name or number (xxxxx, 某某) is not a placeholder: the text around it is there.
     """
@@ -183,17 +184,17 @@ def placeholders(batch: TextBatch) -> np.ndarray:
 
 
 def boilerplate(batch: TextBatch) -> np.ndarray:
-    """Pages about themselves: scripts that are off, browsers that are old, registration numbers."""
+    """Notices per thousand: scripts that are off, browsers that are old, registration numbers."""
     return _per_thousand(list(map(count_notices, batch.texts)), batch)
 
 
 def navigation(batch: TextBatch) -> np.ndarray:
-    """Pages of menus, links and headlines; prose with a menu around it stays."""
+    """The share of menus, links and headlines; of prose with a menu around it, it is small."""
     return np.array([navigation_share(text) for text in batch.texts], np.float64)
 
 
 def spam(batch: TextBatch) -> np.ndarray:
-    """Pages of gambling sites and of shops for accounts; a report on them stays."""
+    """Promises and calls of a gambling site or a shop for accounts; of a report on them, few."""
     return np.array(count_spam_words(batch.texts), np.int64)
 
 

@@ -39,12 +39,15 @@ _WINDOWS_1252 = {
     if byte not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)
 }
 _MIN_CHARACTERS, _MIN_COMMON = 10, 4  # fewer may be chance
-_LONG_LINE = 60  # characters; a paragraph, which is judged by itself
+_LONG_STRETCH = 60  # characters from mark to mark of Chinese, of which mojibake has none
 # Two replacement characters of UTF-8 or more, and fresh memory, as GBK: who explains them quotes
-# them, or names them once. Curly marks and accents of UTF-8 as Windows-1252.
+# them, or names them once. Curly marks and accents of UTF-8 as Windows-1252 or Latin-1, curly marks
+# of Windows-1252 as Latin-1, and what the marks of Chinese and English begin with as GBK.
 _REPLACED = re.compile("锟[^\\W\\d_a-z]{1,3}(?=锟)|(?<![“‘「『\"'《])(?:烫{6,}|屯{6,})")
-_ACCENTS = re.compile("â€|Ã[\x80-\xbf\u0152-\u2122]|Â[\xa0-\xbf]")
-_MENTIONS = 2  # of accents; so many may be quoted
+_MARKS = re.compile(
+    "â€[\x80-\x9f]?|Ã[\x80-\xbf\u0152-\u2122]|Â[\xa0-\xbf]|â?[\x80-\x84\x86-\x9f]+|[鈥锛銆]"
+)
+_MENTIONS = 2  # of marks; so many may be quoted
 
 
 def _flags(codes: Sequence[int]) -> np.ndarray:
@@ -53,23 +56,44 @@ def _flags(codes: Sequence[int]) -> np.ndarray:
     return table
 
 
+_IS_EDGE = _flags([ord(one) for one in "\n。，、！？；："])
+_IS_SIGN = _flags([*map(ord, "\ufffd锟烫屯âÃÂ鈥锛銆"), *range(0x80, 0x85), *range(0x86, 0xA0)])
 _IS_COMMON = _flags([ord(one) for one in _COMMON])
 _IS_HIGH_BYTE = _flags([*range(0x80, 0x100), *_WINDOWS_1252])
 
 
 def are_garbled(batch: TextBatch) -> np.ndarray:
-    """Whether each text, or a long line of it, is Chinese in the wrong encoding, bool [texts]."""
-    garbled = _are_garbled(batch)
-    lines = [
-        (index, line)
-        for index, text in enumerate(batch.texts)
-        if "\n" in text
-        for line in text.split("\n")
-        if len(line) >= _LONG_LINE
-    ]
-    of_lines = _are_garbled(TextBatch.of([line for _, line in lines]))
-    garbled[[lines[place][0] for place in np.flatnonzero(of_lines)]] = True
+    """Whether each text, or a stretch of it, is Chinese in the wrong encoding, bool [texts].
+
+    Half of a line may be in another encoding than the rest, so a long stretch is judged by itself.
+    """
+    begins, count = np.cumsum(batch.lengths) - batch.lengths, len(batch.lengths)
+    # 1. Each text is cut before marks of Chinese, and what lies between these is counted.
+    is_edge = _IS_EDGE[batch.codes]
+    is_edge[begins[batch.lengths > 0]] = True
+    edges = np.append(np.flatnonzero(is_edge), len(batch.codes))
+    counts = _counts(batch.codes, edges[:-1])
+    texts = owners(batch.lengths)[edges[:-1]]
+    # 2. A text as a whole.
+    garbled = np.zeros(count, bool)
+    of_texts = np.stack([np.bincount(texts, row, minlength=count) for row in counts])
+    for text in np.flatnonzero(_are_odd(of_texts)):
+        garbled[text] = _can_be_undone(spread_sample(batch.texts[text]))
+    # 3. A long stretch.
+    is_long = np.diff(edges) > _LONG_STRETCH  # with the mark before it
+    for stretch in np.flatnonzero(is_long & _are_odd(counts) & ~garbled[texts]):
+        text = texts[stretch]
+        begin, end = edges[stretch : stretch + 2] - begins[text]
+        garbled[text] |= _can_be_undone(spread_sample(batch.texts[text][begin:end]))
     return garbled
+
+
+def sign_counts(batch: TextBatch) -> np.ndarray:
+    """How many signs of a wrong encoding each text has, as `count_signs` counts, int64 [texts]."""
+    counts = np.zeros(len(batch.lengths), np.int64)
+    for text in np.unique(owners(batch.lengths)[_IS_SIGN[batch.codes]]):  # one text in a thousand
+        counts[text] = count_signs(batch.texts[text])
+    return counts
 
 
 def count_signs(text: str) -> int:
@@ -77,39 +101,32 @@ def count_signs(text: str) -> int:
     signs = text.count("\ufffd")
     if "锟" in text or "烫烫" in text or "屯屯" in text:
         signs += len(_REPLACED.findall(text))
-    if "â" in text or "Ã" in text or "Â" in text:
-        signs += max(len(_ACCENTS.findall(text)) - _MENTIONS, 0)
-    return signs
+    return signs + max(len(_MARKS.findall(text)) - _MENTIONS, 0)
 
 
-def _are_garbled(batch: TextBatch) -> np.ndarray:
-    texts, count = owners(batch.lengths), len(batch.lengths)
+def _counts(codes: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """How many are not ASCII, Han, common, high bytes, from edge to edge, int64 [4, edges]."""
+    kinds = (codes >= 0x80, KINDS[codes] == Kind.HAN, _IS_COMMON[codes], _IS_HIGH_BYTE[codes])
+    return np.stack([np.add.reduceat(are, edges, dtype=np.int64) for are in kinds])
 
-    def counted(are: np.ndarray) -> np.ndarray:
-        return np.bincount(texts[are], minlength=count)
 
-    foreign, han = counted(batch.codes >= 0x80), batch.kinds[:, Kind.HAN]
-    common, high = counted(_IS_COMMON[batch.codes]), counted(_IS_HIGH_BYTE[batch.codes])
-    # Only these are undone, one usual text in a hundred: all other texts cost three counts.
-    is_odd = (foreign >= _MIN_CHARACTERS) & (
-        ((2 * han >= foreign) & (100 * common < 15 * han)) | (2 * high >= foreign)
-    )
-    garbled = np.zeros(count, bool)
-    for index in np.flatnonzero(is_odd):
-        garbled[index] = _can_be_undone(spread_sample(batch.texts[index]))
-    return garbled
+def _are_odd(counts: np.ndarray) -> np.ndarray:
+    """Which are worth undoing: of usual texts one in a hundred; the rest costs four counts."""
+    foreign, han, common, high = counts
+    is_rare = (2 * han >= foreign) & (100 * common < 15 * han)
+    return (foreign >= _MIN_CHARACTERS) & (is_rare | (2 * high >= foreign))
 
 
 def _can_be_undone(text: str) -> bool:
     """Whether a misreading, undone, gives usual Chinese for a third of what is not ASCII."""
     foreign = "".join(one if ord(one) >= 0x80 else " " for one in text)
     characters = len(foreign) - foreign.count(" ")
-    read_han, read_common = _count(foreign)
+    _, read_common = _count(foreign)
     for wrong, right in _MISREADINGS:
         read = foreign.translate(_WINDOWS_1252) if wrong == "latin-1" else foreign
         han, common = _count(read.encode(wrong, "ignore").decode(right, "ignore"))
         covers = 3 * han * _WIDTHS[right] >= characters * _WIDTHS[wrong]  # what broke is lost
-        is_usual = 100 * common >= 15 * han and common * read_han >= 2 * read_common * han
+        is_usual = 100 * common >= 15 * han and common * characters >= 2 * read_common * han
         if common >= _MIN_COMMON and covers and is_usual:
             return True
     return False

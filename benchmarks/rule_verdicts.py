@@ -7,14 +7,16 @@ Asked about are the rules, languages among them, that take more than .5 % of the
 source: 40 of what each drops (or all, if it drops fewer), and 200 of what is kept, in turn from
 every source that has some, in an order that hangs on their ids alone. A label in rule_verdicts.csv
 says what a careful editor would: `junk` is not worth training on, or in no language that is asked
-for; of `boilerplate_line` it speaks of the lines that are taken out, not of their text. Precision
-is the share of junk among what a rule drops, in all sources; by source it is printed only. The
-figures before are of the rules as they were when most labels were given, on the 40 that those drew.
+for; of `boilerplate_line` it speaks of the lines that are taken out, not of their text, and holds
+for these lines only, by their digest. Precision is the share of junk among what a rule drops, in
+all sources; by source it is printed only. The figures before are of the rules as they were when
+most labels were given, on the 40 that those drew.
 Mojibake: kept texts of which three in five characters are Han, misread on purpose, the bytes that
 no longer fit left out.
 """
 
 import csv
+import hashlib
 import itertools
 import json
 import sys
@@ -93,16 +95,20 @@ def asked_about(read: Counter, texts: Mapping[str, Texts]) -> dict[str, list[tup
     return asked
 
 
-def read_labels() -> dict[tuple[str, bool], str]:
-    """Labels by the document's id, and whether they speak of its lines alone."""
+def read_labels() -> dict[tuple[str, str], str]:
+    """Labels by the document's id and the digest of the lines that they speak of, if of lines."""
     with LABELS.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    return {(row["doc_id"], row["rule"] == LINES): row["label"] for row in rows}
+        return {(row["doc_id"], row["lines"]): row["label"] for row in csv.DictReader(stream)}
+
+
+def lines_digest(rule: str, text: str) -> str:
+    """What a label of lost lines is known by beside its document; empty for any other verdict."""
+    return hashlib.md5(text.encode()).hexdigest()[:12] if rule == LINES else ""
 
 
 def junk_share(rule: str, some: Sequence[tuple[str, str, str]], labels: Mapping) -> float | None:
     """The share of junk, or None if one of these has no label."""
-    marks = [labels.get((doc_id, rule == LINES)) for _, doc_id, _ in some]
+    marks = [labels.get((doc_id, lines_digest(rule, text))) for _, doc_id, text in some]
     return None if None in marks or not marks else round(marks.count("junk") / len(marks), 3)
 
 
@@ -115,7 +121,7 @@ def by_source(read: Counter, texts: Mapping[str, Texts], labels: Mapping) -> lis
     for rule in sorted(texts.keys() - {KEPT}):
         for source, lost in sorted(texts[rule].items()):
             if len(lost) > ASKED_ABOUT * read[source]:
-                marks = [labels.get((doc_id, rule == LINES)) for doc_id, _ in lost]
+                marks = [labels.get((doc_id, lines_digest(rule, text))) for doc_id, text in lost]
                 marks = [label for label in marks if label]
                 share = round(marks.count("junk") / len(marks), 3) if marks else "-"
                 rows.append((rule, source, len(lost), len(marks), share))
@@ -158,8 +164,9 @@ def main(arguments: Sequence[str]) -> int:
     if options.draw:
         for rule, some in asked.items():
             for source, doc_id, text in some:
-                if (doc_id, rule == LINES) not in labels:
-                    print(f"{doc_id},{rule},\n    {source}: {text!r}")
+                lines = lines_digest(rule, text)
+                if (doc_id, lines) not in labels:
+                    print(f"{doc_id},{rule},{lines},\n    {source}: {text!r}")
         return 0
     before = json.loads(BEFORE.read_text())
     show("kept", "source | documents | kept before | kept", [

@@ -26,6 +26,7 @@ from beam_pipelines import (
     warc,
 )
 from beam_pipelines.document import DropReason
+from benchmarks import rule_verdicts
 from tests import golden_run, test_golden_run, tiny_corpus
 from tests.beam import (
     test_boilerplate,
@@ -40,6 +41,7 @@ from tests.beam import (
     test_mojibake,
     test_offensive_text,
     test_parquet_rows,
+    test_rule_verdicts,
     test_runner,
     test_spam,
     test_text_encoding,
@@ -342,11 +344,51 @@ def test_a_phrase_that_makes_a_line_boilerplate_breaks_sentences_about_it(monkey
         test_boilerplate.test_a_line_that_speaks_of_such_things_is_text("隐私政策")
 
 
+def test_any_title_behind_a_colon_breaks_sentences(monkeypatch):
+    monkeypatch.setattr(boilerplate, "_LINKS", re.compile("[上前下后]一[篇条]：.*"))
+    with pytest.raises(AssertionError):
+        test_boilerplate.test_a_line_that_speaks_of_such_things_is_text(
+            "上一篇：我们讨论了回归，它有闭式解。"
+        )
+    with pytest.raises(AssertionError):
+        test_boilerplate.test_a_line_that_speaks_of_such_things_is_text("下一条：知之为知之")
+
+
+def test_parts_between_blanks_break_english_menus(monkeypatch):
+    monkeypatch.setattr(boilerplate, "_ENGLISH_EDGE", boilerplate._PART_EDGE)
+    with pytest.raises(AssertionError):
+        test_boilerplate.test_menus_of_novels_of_films_and_of_english_pages(
+            "Home | About Us | Contact | Log in\nIt rained.", 25 / 35
+        )
+
+
+def test_labels_by_document_alone_break_those_of_other_lines(monkeypatch):
+    monkeypatch.setattr(rule_verdicts, "lines_digest", lambda rule, text: "900150983cd2")
+    with pytest.raises(AssertionError):
+        test_rule_verdicts.test_a_label_of_lines_holds_for_these_lines_only()
+
+
 def test_offers_without_who_reports_them_break_the_news(monkeypatch):
     monkeypatch.setattr(spam, "_REPORTS", ())
     with pytest.raises(AssertionError, match="DropReason.SPAM"):
         test_spam.test_words_in_words_and_reports_are_not(
-            "警方近日打掉一个网络赌博平台，平台设百家乐、老虎机、棋牌，以注册送彩金、返水招人下注。"
+            "警方打掉一个赌博平台，网页上有百家乐、老虎机和轮盘，“注册送彩金”“天天返水”“立即注册”“欢迎您”。"
+        )
+
+
+def test_accounts_that_are_traded_across_clauses_break_who_registers_one(monkeypatch):
+    monkeypatch.setattr(spam, "_TRADED_ACCOUNT", re.compile("账号.{0,20}购买"))
+    with pytest.raises(AssertionError, match="DropReason.SPAM"):
+        test_spam.test_words_in_words_and_reports_are_not(
+            "先注册账号，再购买一个套餐。遇到问题可以问本店客服，售后无忧，质保一年，欢迎咨询。"
+        )
+
+
+def test_goods_in_longer_goods_break_the_count_of_them(monkeypatch):
+    monkeypatch.setattr(spam, "_ENOUGH", 2)
+    with pytest.raises(AssertionError):
+        test_spam.test_promises_and_calls_count_where_there_are_goods(
+            f"一肖、百家乐、一肖一码，{test_spam.PROMISES}，{test_spam.CALLS}", 0
         )
 
 
@@ -354,6 +396,20 @@ def test_a_tag_that_encloses_wherever_it_stands_breaks_what_is_said_of_tags(monk
     monkeypatch.setattr(markup, "_EDGES", type("All", (), {"__contains__": lambda *_: True})())
     with pytest.raises(AssertionError):
         test_markup.test_the_share_between_tags_by_hand()
+
+
+def test_lines_of_code_that_count_break_texts_that_show_tags(monkeypatch):
+    monkeypatch.setattr(markup, "_CLAUSE_MARK", re.compile(""))
+    with pytest.raises(AssertionError):
+        test_markup.test_the_share_of_tags_by_hand()
+
+
+def test_tags_that_weigh_nothing_break_the_source_of_a_page(monkeypatch):
+    monkeypatch.setattr(markup, "_TAG_WEIGHT", 0)
+    with pytest.raises(AssertionError, match="DropReason.MARKUP"):
+        test_markup.test_the_source_of_a_page_is_markup(
+            "渡<a h=1>口的</a>老<a h=2>船夫</a>，起得很早。" * 3
+        )
 
 
 def test_every_ellipsis_as_a_cut_breaks_who_trails_off(monkeypatch):
@@ -369,6 +425,20 @@ def test_undoing_into_any_characters_breaks_real_text(monkeypatch):
     monkeypatch.setattr(mojibake, "_can_be_undone", lambda text: True)
     with pytest.raises(AssertionError):
         test_mojibake.test_texts_are_judged_each_alone()
+
+
+def test_whole_lines_as_stretches_break_half_a_line_of_mojibake(monkeypatch):
+    monkeypatch.setattr(mojibake, "_IS_EDGE", mojibake._flags([ord("\n")]))
+    with pytest.raises(AssertionError):
+        test_mojibake.test_half_of_a_line_in_the_wrong_encoding_spoils_its_text(
+            *test_mojibake.MISREAD[0]
+        )
+
+
+def test_a_misread_mark_that_counts_at_once_breaks_who_quotes_it(monkeypatch):
+    monkeypatch.setattr(mojibake, "_MENTIONS", 0)
+    with pytest.raises(AssertionError):
+        test_mojibake.test_signs_are_counted_but_not_mentions("锛、銆与鈥都是生僻字。", 1)
 
 
 def test_the_middle_of_a_long_text_breaks_its_language(monkeypatch):

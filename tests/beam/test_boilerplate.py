@@ -36,6 +36,10 @@ def test_lines_of_boilerplate_are_taken_out_and_all_else_is_left():
         "Privacy Policy | Terms of Use",
         "上一篇：这样做对吗？",
         "上一页 1 2 3 … 9 下一页",
+        "上一条: 山里的露营地 下一条: 河边的露营地",
+        "【下一条新闻：图书馆新馆开放】",
+        "上一篇：我校举办秋季运动会  下一篇：你所不知道的候鸟",
+        "主页 > 网站地图 > 联系我们",
         "版权所有：某某出版社",
         "版权所有，侵权必究！",
         "某某网 备案号：京ICP备12345678号 联系电话：12345",
@@ -76,6 +80,18 @@ def test_a_line_about_its_page_is_boilerplate(line):
         "下一条 消息说今晚有雨",
         "下一页 的按钮不见了怎么办？",
         "上一页：点左边的箭头",
+        # A sentence behind the colon.
+        "上一篇：我们讨论了线性回归，它有闭式解。",
+        "下一篇：我们会讨论支持向量机，请先复习拉格朗日乘子。",
+        "前一篇：他写的是爱情，后一篇：他写的是死亡。",
+        "上一篇：讲的是怎样选种子。下一篇：讲怎样施肥。",
+        "后一篇：写得匆忙，错字也多，读的人却更喜欢",
+        "下一篇：我们来看怎样求导",
+        "上一篇：昨天我们学了加法",
+        "上一条：凡事预则立",
+        "前一条：不立则破；后一条：不破不立",
+        "下一条：知之为知之",
+        "Copyright 与“版权所有”的区别",
         "上一篇 是写春天的",
         "版权所有：作者的姓名",
         "他在扉页上写道: (C) 版权所有的意思",
@@ -109,6 +125,23 @@ def test_the_share_of_navigation_by_hand():
     assert navigation_share("首页 | 登录 | 体育 | 首页") == 0  # three different items
     assert navigation_share("从首页登录，看新闻和体育，再注册") == 0
     assert navigation_share("") == 0
+
+
+@pytest.mark.parametrize(
+    ("page", "share"),
+    [
+        ("首页 小说 玄幻 仙侠 上一章 目录 下一章 加入书签", 1),
+        ("首页 电影 电视剧 综艺 动漫 会员 登录 本片讲一个渔村。", 15 / 23),
+        ("你的位置:主页 > 新闻资讯 > 公司新闻 > 新厂投产", 1),
+        ("你的位置:主页 > 新闻资讯 > 新厂投产", 0),  # three items
+        ("Home | About Us | Contact | Log in\nIt rained.", 25 / 35),
+        ("HOME\nBLOG\nHELP\nCART\nA quiet river town", 1),
+        ("Home | About Us | Contact\nIt rained.", 0),  # three items
+        ("Go Home, read the Blog, ask Help or Search.", 0),
+    ],
+)
+def test_menus_of_novels_of_films_and_of_english_pages(page, share):
+    assert navigation_share(page) == pytest.approx(share)
 
 
 def test_only_lines_that_are_notices_count():

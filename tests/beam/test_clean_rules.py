@@ -340,7 +340,7 @@ def test_300_ideographs_explain_any_code(han, reason):
     assert apply_rules(["说" * han + "。\n" + code], Thresholds(max_repeated_share=1)) == [reason]
 
 
-def test_two_offers_are_spam_and_one_is_not():
-    for offers, reason in (("天天返水，首存有礼", DropReason.SPAM), ("天天返水，人人有礼", None)):
-        text = f"这里有百家乐、老虎机和六合彩，{offers}，大家都来这里看一看。"
+def test_three_promises_and_calls_are_spam_and_two_are_not():
+    for words, reason in (("首存有礼，进群有礼", DropReason.SPAM), ("进群有礼，人人有礼", None)):
+        text = f"这里有百家乐、老虎机和六合彩，天天返水，{words}，大家都来这里看一看。"
         assert apply_rules([text], DEFAULTS) == [reason]

@@ -1,7 +1,7 @@
 import pytest
 
 from beam_pipelines.characters import TextBatch
-from beam_pipelines.mojibake import _can_be_undone, are_garbled, count_signs
+from beam_pipelines.mojibake import _can_be_undone, are_garbled, count_signs, sign_counts
 
 MODERN = (
     "今年的雨水比往年多，山里的茶农把收成送到集市上，路上遇见的人都停下来问好。大家都说，这样的日子虽然平常，"
@@ -70,10 +70,24 @@ def test_a_paragraph_in_the_wrong_encoding_spoils_its_text(text, right, wrong):
     assert are_garbled(TextBatch.of([f"{text * 9}\n{misread(text, right, wrong)}\n{text}"])).all()
 
 
-def test_a_line_is_judged_by_itself_from_60_characters_on():
+@pytest.mark.parametrize(("text", "right", "wrong"), MISREAD)
+def test_half_of_a_line_in_the_wrong_encoding_spoils_its_text(text, right, wrong):
+    garbled = misread(text, right, wrong).replace("\n", "")
+    lines = [text + garbled, f"{garbled}。{text}", f"{text * 9}{garbled}。{text * 9}"]
+    for line in lines + [garbled + text] * (right == "utf-8"):
+        assert are_garbled(TextBatch.of(["", line, text, ""])).tolist() == [
+            False,
+            True,
+            False,
+            False,
+        ]
+
+
+@pytest.mark.parametrize("edge", ["\n", "。", "，", "：“"])
+def test_a_stretch_is_judged_by_itself_from_60_characters_on(edge):
     garbled = misread(MODERN, "utf-8", "gbk")
     for length, is_garbled in ((60, True), (59, False)):
-        batch = TextBatch.of([f"{MODERN * 9}\n{garbled[:length]}\n"])
+        batch = TextBatch.of([f"{MODERN * 9}{edge[0]}{garbled[:length]}\n"])
         assert are_garbled(batch).tolist() == [is_garbled]
 
 
@@ -88,11 +102,18 @@ def test_a_line_is_judged_by_itself_from_60_characters_on():
         ("汤还烫烫烫呢，他姓李，名锟，字斤山。", 0),
         ("Itâ€™s a â€œgoodâ€ day, donâ€™t you think? The cafÃ© costs Â£2.", 4),
         ("Donâ€™t write â€™ for an apostrophe.", 0),
+        ("It\xe2\x80\x99s a day, don\xe2\x80\x99t you think? \xe2\x80\x9cYes\xe2\x80\x9d.", 2),
+        ("It\x92s a day, don\x92t you think? \x93Yes\x94, I said.", 2),
+        ("It鈥檚 a good day, don鈥檛 you think? 鈥淵es鈥?", 2),
+        ("他说锛屼粖澶╁ぉ姘斿緢濂姐€銆", 0),
+        ("锛、銆与鈥都是生僻字。", 1),
+        ("A line\x85and the next line\x85and a third\x85end", 0),
         ("São Paulo, NÃO, âne, Âme, Ãs seis, Årsta, 20 °C", 0),
     ],
 )
 def test_signs_are_counted_but_not_mentions(text, signs):
     assert count_signs(text) == signs
+    assert sign_counts(TextBatch.of([MODERN, text, ""])).tolist() == [0, signs, 0]
 
 
 RARE = "饕餮貔貅猰貐梼杌狻猊睚眦狴犴赑屃螭吻"  # none of these is common

@@ -31,7 +31,7 @@ def test_shares_by_source_are_of_all_labels_where_a_rule_takes_enough():
         "code": {"a": [("1", ""), ("2", ""), ("3", "")], "b": [("4", "")]},
         "tags": {"a": [("5", ""), ("6", "")]},
     }
-    labels = {("1", False): "junk", ("3", False): "good", ("4", False): "junk"}
+    labels = {("1", ""): "junk", ("3", ""): "good", ("4", ""): "junk"}
     assert rule_verdicts.by_source(Counter(a=300, b=200), texts, labels) == [
         ("code", "a", 3, 2, 0.5),
         ("tags", "a", 2, 0, "-"),
@@ -40,10 +40,16 @@ def test_shares_by_source_are_of_all_labels_where_a_rule_takes_enough():
 
 def test_a_text_without_a_label_leaves_its_rule_without_a_figure():
     some = [("a", "1", ""), ("a", "2", ""), ("a", "3", "")]
-    labels = {("1", False): "junk", ("2", False): "junk", ("3", False): "good", ("1", True): "good"}
+    labels = {("1", ""): "junk", ("2", ""): "junk", ("3", ""): "good"}
     assert rule_verdicts.junk_share("code", some, labels) == 0.667
-    assert rule_verdicts.junk_share("boilerplate_line", some, labels) is None
-    assert rule_verdicts.junk_share("boilerplate_line", some[:1], labels) == 0
+    assert rule_verdicts.junk_share("code", [*some, ("a", "4", "")], labels) is None
+
+
+def test_a_label_of_lines_holds_for_these_lines_only():
+    digest = "900150983cd2"  # of md5("abc"), RFC 1321: 900150983cd24fb0d6963f7d28e17f72
+    labels = {("1", ""): "junk", ("1", digest): "good"}
+    for lines, share in (("abc", 0), ("abcd", None)):
+        assert rule_verdicts.junk_share("boilerplate_line", [("a", "1", lines)], labels) == share
 
 
 def test_every_label_is_of_one_document_and_holds_no_text():
@@ -51,4 +57,7 @@ def test_every_label_is_of_one_document_and_holds_no_text():
         rows = list(csv.DictReader(stream))
     assert all(re.fullmatch("[0-9a-f]{32}", row["doc_id"]) for row in rows)
     assert {row["label"] for row in rows} == {"good", "junk"}
+    for row in rows:
+        of_lines = row["rule"] == "boilerplate_line"
+        assert re.fullmatch("[0-9a-f]{12}" if of_lines else "", row["lines"])
     assert len(rule_verdicts.read_labels()) == len(rows) > 700
