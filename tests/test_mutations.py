@@ -20,6 +20,7 @@ from beam_pipelines import (
     markup,
     mojibake,
     parquet_rows,
+    raw_bytes,
     spam,
     text_classifier,
     text_encoding,
@@ -40,6 +41,8 @@ from tests.beam import (
     test_mojibake,
     test_offensive_text,
     test_parquet_rows,
+    test_raw_bytes,
+    test_reader_fuzz,
     test_runner,
     test_spam,
     test_text_encoding,
@@ -280,6 +283,33 @@ def test_a_reader_that_gives_up_breaks_the_law_of_lost_bytes(tmp_path, monkeypat
     monkeypatch.setattr(warc._Stream, "seek_next_record", give_up)
     with pytest.raises(AssertionError, match="后"):
         test_warc.test_what_does_not_reconcile_costs_no_sound_record(tmp_path, b"<html>", b"\r\n")
+
+
+@pytest.mark.parametrize("end", raw_bytes.COMPRESSED)
+def test_bytes_given_before_their_checksum_break_the_law_of_refuted_texts(
+    tmp_path, monkeypatch, end
+):
+    monkeypatch.setattr(raw_bytes.RawBytes, "_verify", lambda *_: None)
+    with pytest.raises(AssertionError):
+        test_raw_bytes.test_what_a_checksum_refutes_is_not_read(tmp_path, end)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("a.jsonl.gz", test_reader_fuzz.cut),
+        ("a.wet.xz", test_reader_fuzz.flip),
+        ("a.txt.zst", test_reader_fuzz.cut),
+        ("a.parquet", test_reader_fuzz.cut),
+    ],
+)
+def test_damage_that_nobody_records_breaks_the_law_of_damaged_files(
+    tmp_path, monkeypatch, name, damage
+):
+    silent = property(lambda self: None, lambda self, damage: None)
+    monkeypatch.setattr(raw_bytes.RawBytes, "damage", silent, raising=False)
+    with pytest.raises(AssertionError):
+        test_reader_fuzz.check(tmp_path, name, damage, range(1))
 
 
 def test_rows_that_nobody_counts_vanish(tmp_path, monkeypatch):
