@@ -37,6 +37,7 @@ class RawBytes:
     """A file's decompressed bytes, to be iterated over once, in chunks.
 
     Attributes:
+      most: how many there may be.
       bytes_read: how many there were so far.
       damage: why they ended before their end, once they did, or where some are missing.
     """
@@ -45,7 +46,7 @@ class RawBytes:
         """Takes a file; `resumes` goes on at the next gzip member behind damage within one."""
         self._path, self._resumes = path, resumes
         self._sha256 = hashlib.sha256()
-        self._most = max(_ALWAYS_READ, _MOST_RATIO * path.stat().st_size)
+        self.most = max(_ALWAYS_READ, _MOST_RATIO * path.stat().st_size)
         self.bytes_read = 0
         self.damage: DeadLetterReason | None = None
 
@@ -58,7 +59,7 @@ class RawBytes:
         """Takes bytes into account that were read, here or in another way."""
         self.bytes_read += len(data)
         self._sha256.update(data)
-        if self.bytes_read > self._most:
+        if self.bytes_read > self.most:
             self.damage = DeadLetterReason.DECOMPRESSION_BOMB
 
     def __iter__(self) -> Iterator[bytes]:
@@ -107,7 +108,7 @@ class RawBytes:
 
     def _verify(self, pieces: Iterable[bytes]) -> None:
         """Reads a stream as far as it goes, or until it is a bomb; raises what refutes it."""
-        left = self._most - self.bytes_read
+        left = self.most - self.bytes_read
         with suppress(EOFError):
             for piece in pieces:
                 left -= len(piece)

@@ -198,12 +198,14 @@ class RecordReader:
 
     def _rows(self) -> Iterator[tuple[int, Outcome]]:
         try:
-            for row in parquet_rows.read_rows(self._file.path, _FIELDS):
+            for row in parquet_rows.read_rows(self._file.path, _FIELDS, self._bytes.most):
                 data = _data(row.get("text"))
                 self._bytes.count(data)
                 yield len(data), self._row(row, len(data))
         except parquet_rows.DamagedParquet:
             self._bytes.damage = DeadLetterReason.DAMAGED_FILE
+        except parquet_rows.ParquetBomb:
+            self._bytes.damage = DeadLetterReason.DECOMPRESSION_BOMB
         except parquet_rows.ReaderKilled:
             raise Preempted(
                 f"the process that reads {self._file.path} was killed, or has too little memory; "

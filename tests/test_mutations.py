@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import runpy
 from pathlib import Path
 
 import jax
@@ -319,6 +320,31 @@ def test_rows_that_nobody_counts_vanish(tmp_path, monkeypatch):
     monkeypatch.setattr(parquet_rows, "__file__", str(mutated))
     with pytest.raises(AssertionError):
         test_parquet_rows.test_rows_are_held_against_what_the_file_says(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("law", "mutation", "whole"),
+    [
+        ("bomb", "if size > most_bytes:", "if False:"),
+        ("book", "BATCH_ROWS = 8", "BATCH_ROWS = 256"),
+        ("book", "max(size, 1), 1))", "max(size, 1), 8))"),
+        ("book", "step = 1 if", "step = rows if"),
+    ],
+)
+def test_rows_without_a_limit_break_the_law_of_memory(tmp_path, monkeypatch, law, mutation, whole):
+    script = Path(parquet_rows.__file__).read_text(encoding="utf-8")
+    assert mutation in script
+    mutated = tmp_path / "mutated.py"
+    mutated.write_text(script.replace(mutation, whole), encoding="utf-8")
+    if law == "bomb":
+        monkeypatch.setattr(parquet_rows, "__file__", str(mutated))
+        with pytest.raises(AssertionError):
+            test_parquet_rows.test_a_bomb_is_left_where_it_gets_out_of_hand(tmp_path, monkeypatch)
+    else:
+        send = runpy.run_path(str(mutated))["_send"]
+        monkeypatch.setattr(parquet_rows, "_send", send)
+        with pytest.raises(AssertionError):
+            test_parquet_rows.test_a_book_or_the_same_one_again_takes_little_memory(tmp_path)
 
 
 def test_a_newline_out_of_step_breaks_lines_of_utf_16(tmp_path, monkeypatch):
