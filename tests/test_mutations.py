@@ -22,6 +22,7 @@ from beam_pipelines import (
     mojibake,
     parquet_rows,
     raw_bytes,
+    runner,
     spam,
     text_classifier,
     text_encoding,
@@ -373,6 +374,13 @@ def test_a_failure_that_keeps_its_class_is_not_that_of_the_command(capfd, monkey
         test_runner.test_a_failure_in_a_step_is_the_failure_of_the_command(
             capfd, error, failures.StopAndLook, "[Errno 28] No space"
         )
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_channel_whose_end_nobody_knows_breaks_the_status_of_a_killed_worker(capfd, monkeypatch):
+    monkeypatch.setattr(runner, "_WORKER_GONE", "another text")
+    with pytest.raises(RuntimeError, match="Channel closed prematurely"):
+        test_runner.test_a_worker_that_is_killed_is_no_bug(capfd)
 
 
 def test_a_mask_that_counts_as_a_placeholder_breaks_the_text_around_it(monkeypatch):

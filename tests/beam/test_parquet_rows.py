@@ -140,7 +140,7 @@ def test_a_book_or_the_same_one_again_takes_little_memory(tmp_path):
     """A value that is stored once is decoded a few times at a time, and sent by itself."""
     book = "x" * (5 << 20)
     path = tmp_path / "a.parquet"
-    for texts, is_once, decoded in (([book] * 20, True, 8), ([book] * 20, False, 1)):
+    for texts, is_once, decoded in (([book] * 24, True, 8), ([book] * 24, False, 1)):
         settings = {"use_dictionary": is_once, "dictionary_pagesize_limit": 1 << 30}
         settings["write_batch_size"] = 1  # a value a page
         pq.write_table(pa.table({"text": texts}), path, compression="zstd", **settings)
@@ -148,7 +148,7 @@ def test_a_book_or_the_same_one_again_takes_little_memory(tmp_path):
         with path.open("rb") as file:
             parquet_rows._send(file, ["text"], 1 << 30, sink)
         batches = [*pa.ipc.open_stream(sink.getvalue())]
-        assert [len(batch) for batch in batches] == [1] * 20
+        assert [len(batch) for batch in batches] == [1] * 24
         # Beside what is decoded: a page, and what Arrow rounds up.
         assert sink.most_allocated < (2 * decoded + 2) * len(book)
 
