@@ -22,6 +22,7 @@ from beam_pipelines import (
     mojibake,
     parquet_rows,
     raw_bytes,
+    read_sources,
     runner,
     spam,
     text_classifier,
@@ -44,6 +45,7 @@ from tests.beam import (
     test_offensive_text,
     test_parquet_rows,
     test_raw_bytes,
+    test_read_sources,
     test_reader_fuzz,
     test_runner,
     test_spam,
@@ -346,6 +348,21 @@ def test_rows_without_a_limit_break_the_law_of_memory(tmp_path, monkeypatch, law
         monkeypatch.setattr(parquet_rows, "_send", send)
         with pytest.raises(AssertionError):
             test_parquet_rows.test_a_book_or_the_same_one_again_takes_little_memory(tmp_path)
+
+
+def test_a_mark_that_stays_in_a_text_breaks_the_law_of_marks(tmp_path, monkeypatch):
+    monkeypatch.setattr(read_sources, "BOM", "")
+    with pytest.raises(AssertionError):
+        test_read_sources.test_a_byte_order_mark_at_the_head_of_a_text_is_not_text(
+            tmp_path, "\ufeff"
+        )
+
+
+def test_one_byte_order_for_a_whole_file_breaks_that_of_its_records(tmp_path, monkeypatch):
+    plain = text_encoding.TextEncoding
+    monkeypatch.setattr(read_sources, "TextEncoding", lambda name, head: plain(name, b""))
+    with pytest.raises(AssertionError):
+        test_text_encoding.test_a_byte_order_mark_decides_it_for_each_record(tmp_path, "utf-16")
 
 
 def test_a_newline_out_of_step_breaks_lines_of_utf_16(tmp_path, monkeypatch):
