@@ -358,6 +358,14 @@ def test_a_mark_that_stays_in_a_text_breaks_the_law_of_marks(tmp_path, monkeypat
         )
 
 
+def test_names_as_they_are_break_messages_of_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(read_sources, "printable", str)
+    with pytest.raises(AssertionError):
+        test_read_sources.test_files_may_be_named_on_two_lines_and_messages_are_one(
+            tmp_path, capsys
+        )
+
+
 def test_one_byte_order_for_a_whole_file_breaks_that_of_its_records(tmp_path, monkeypatch):
     plain = text_encoding.TextEncoding
     monkeypatch.setattr(read_sources, "TextEncoding", lambda name, head: plain(name, b""))
