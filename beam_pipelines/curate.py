@@ -45,7 +45,7 @@ from beam_pipelines.document_passes import (
 from beam_pipelines.filters import FilterConfig
 from beam_pipelines.ledger import Counts, Ledger
 from beam_pipelines.near_signatures import SIGNATURES, Signature
-from beam_pipelines.read_sources import InputFile, list_inputs
+from beam_pipelines.read_sources import InputFile, list_inputs, printable
 from beam_pipelines.runner import (
     on_worker,
     open_pipeline,
@@ -301,10 +301,10 @@ def _check_dead_letters(ledger: Ledger, allowed: float, folder: Path) -> None:
             f"{of_bytes:.1%} of the bytes and {of_records:.1%} of the records cannot be read, and "
             f"{len(damaged)} of {len(ledger.inputs)} files are damaged; "
             "CurationConfig.max_dead_letters "
-            f"allows {allowed:.1%} of each: most of all in {worst[0]['file']} (dead letters: "
-            f"{len(worst):,}, of {sum(letter['length'] for letter in worst):,} bytes, the first at "
-            f"offset {worst[0]['offset']:,}: {worst[0]['reason']}); mend it, or allow more; "
-            "nothing was written"
+            f"allows {allowed:.1%} of each: most of all in {printable(worst[0]['file'])} "
+            f"(dead letters: {len(worst):,}, of {sum(letter['length'] for letter in worst):,} "
+            f"bytes, the first at offset {worst[0]['offset']:,}: {worst[0]['reason']}); "
+            "mend it, or allow more; nothing was written"
         )
     for source, of_source in totals.items():
         files = {name for name, file in ledger.inputs.items() if file["source"] == source}

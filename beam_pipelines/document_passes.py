@@ -168,7 +168,7 @@ class _Row(NamedTuple):
     begin: int  # number of the table's first row
 
     @property
-    def told(self) -> tuple[str, str]:
+    def sample(self) -> tuple[str, str]:
         at = self.index - self.begin
         return self.table["doc_id"][at].as_py(), self.table["text"][at].as_py()
 
@@ -205,7 +205,7 @@ def release_file(
             for kind in ("exact", "near"):
                 places, reason = lost.get(kind, {}), DropReason(f"{kind}_duplicate")
                 displaced += [
-                    {"doc_id": row.told[0], "reason": reason, "displaced_by": places[row.index]}
+                    {"doc_id": row.sample[0], "reason": reason, "displaced_by": places[row.index]}
                     for row in rows
                     if row.index in places
                 ]
@@ -229,7 +229,7 @@ def _without_contaminated(rows: list[_Row], source: str, ledger: Ledger) -> list
         if leak:
             shared = json.loads(leak)
             ledger.contaminated.update((task, source) for task in shared["tasks"])
-            told = (row.told[0], f"{', '.join(shared['tasks'])}: {shared['span']}")
+            told = (row.sample[0], f"{', '.join(shared['tasks'])}: {shared['span']}")
             ledger.sample(source, "contamination", DropReason.CONTAMINATED, [told])
     return clean
 

@@ -138,7 +138,7 @@ def _without_lines(records: list[Record], source: str, ledger: Ledger) -> list[R
 
 def _lines_lost(records: Sequence[Record], changed: Sequence[Record]) -> Iterator[tuple[str, str]]:
     for before, after in zip(records, changed, strict=True):
-        (doc_id, text), (_, rest) = before.told, after.told
+        (doc_id, text), (_, rest) = before.sample, after.sample
         if text != rest:
             kept = set(rest.split("\n"))
             yield doc_id, "\n".join(line for line in text.split("\n") if line not in kept)

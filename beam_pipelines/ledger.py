@@ -93,7 +93,7 @@ class Ledger:
     ) -> list[_Counted]:
         """Counts items under their reasons; returns those without one.
 
-        An item has `counts`, and `told`: the id and text of its document, or None. Some of those
+        An item has `counts`, and `sample`: the id and text of its document, or None. Some of those
         with a reason are shown as samples, unless there is better to show than their beginning.
         """
         by_verdict: dict[str, list[_Counted]] = {}
@@ -102,7 +102,7 @@ class Ledger:
         for verdict, group in by_verdict.items():
             self.add(source, stage, verdict, Counts.total(item.counts for item in group))
             if verdict != PASSED and are_shown:
-                self.sample(source, stage, verdict, (item.told for item in group if item.told))
+                self.sample(source, stage, verdict, (item.sample for item in group if item.sample))
         return by_verdict.get(PASSED, [])
 
     def sample(self, source: str, stage: str, reason: str, told: Iterable[tuple[str, str]]) -> None:

@@ -1,11 +1,13 @@
 """The rows of a Parquet file, read by a process of their own, for a damaged file may end it.
 
 Arrow's reader aborts on some files, and raises almost anything on others. What a file says of
-itself is held against what it gives: its numbers of rows, and the checksums of its pages. Knows
-nothing of what a row means.
+itself is held against what it gives: its numbers of rows, and the checksums of its pages. A small
+file may give more than any memory or disk holds, for a value that is often the same is stored once.
+Knows nothing of what a row means.
 """
 
 import errno
+import itertools
 import os
 import signal
 import subprocess
@@ -18,14 +20,22 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-BATCH_ROWS = 256
+# Rows that are decoded at a time, or fewer where those of a row group have more bytes together.
+BATCH_ROWS = 8
+_BATCH_BYTES = 4 << 20
+_BUFFER_BYTES = 1 << 20
 # How the process says that it was the file, the disk or the memory; and how a file ends it.
 _DAMAGED, _UNREADABLE, _NO_MEMORY = os.EX_DATAERR, os.EX_IOERR, os.EX_TEMPFAIL
+_BOMB = os.EX_UNAVAILABLE
 _CRASHES = {signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
 
 
 class DamagedParquet(Exception):
     """The file ends here: what follows cannot be read."""
+
+
+class ParquetBomb(Exception):
+    """The file gives more bytes than were asked for."""
 
 
 class ReaderKilled(Exception):
@@ -36,13 +46,14 @@ class Undecodable(bytes):
     """A string of a column of text, as the file has it: it is not UTF-8."""
 
 
-def read_rows(path: Path, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
+def read_rows(path: Path, fields: Sequence[str], most_bytes: int) -> Iterator[dict[str, Any]]:
     """Yields the rows, as far as they go, with those of the fields that are columns.
 
     A value is Undecodable where it is not UTF-8, and a tuple where two columns have its name.
 
     Raises:
       DamagedParquet: after the last row that could be read.
+      ParquetBomb: after the last row within `most_bytes`.
       ReaderKilled: says nothing about the file.
       OSError: the disk does not give the file.
     """
@@ -50,11 +61,13 @@ def read_rows(path: Path, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
         # As a script, in which nothing is imported but this file and Arrow; in a session of its
         # own, so that Control-C ends the job and not the file.
         child = subprocess.Popen(
-            [sys.executable, "-P", __file__, *fields],
+            [sys.executable, "-P", __file__, str(most_bytes), *fields],
             stdin=file,
             stdout=subprocess.PIPE,
             stderr=errors,
             start_new_session=True,
+            # Arrow's own pool keeps a hundred megabytes more.
+            env={**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"},
         )
         try:
             yield from _rows(child.stdout, fields)
@@ -65,6 +78,8 @@ def read_rows(path: Path, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
             raise OSError(errno.EIO, "Input/output error", str(path))
         if status == _DAMAGED or -status in _CRASHES:
             raise DamagedParquet
+        if status == _BOMB:
+            raise ParquetBomb
         if status == _NO_MEMORY or status < 0:
             raise ReaderKilled
         if status:
@@ -124,24 +139,49 @@ class _ParquetFile(pq.ParquetFile):
         return {}
 
 
-def _send(file: BinaryIO, fields: Sequence[str], sink: BinaryIO) -> None:
+def _send(file: BinaryIO, fields: Sequence[str], most_bytes: int, sink: BinaryIO) -> None:
     """Writes the rows of a file to a pipe; raises anything where they do not add up."""
-    parquet = _ParquetFile(file, page_checksum_verification=True)
+    # Its buffers would keep all columns of all row groups until the end.
+    parquet = _ParquetFile(
+        file, page_checksum_verification=True, pre_buffer=False, buffer_size=_BUFFER_BYTES
+    )
     columns = [number for number in range(len(parquet.schema)) if _name(parquet, number) in fields]
     groups = range(parquet.num_row_groups)
     grouped = sum(_group_rows(parquet, number, columns) for number in groups)
     _require_equal(parquet.metadata.num_rows, grouped)
-    batches = parquet.reader.iter_batches(
-        BATCH_ROWS, groups, column_indices=columns, use_threads=False
-    )
-    rows, writer = 0, None
-    for batch in batches:
+    rows, size, writer = 0, 0, None
+    for batch in _batches(parquet, columns, most_bytes):
         batch = batch.replace_schema_metadata(None)
+        size += batch.nbytes
+        if size > most_bytes:
+            raise ParquetBomb
         writer = writer or pa.ipc.new_stream(sink, batch.schema)
         writer.write_batch(batch)
         sink.flush()  # these rows are sound, even if the next are not
         rows += len(batch)
     _require_equal(parquet.metadata.num_rows, rows)
+
+
+def _batches(
+    parquet: pq.ParquetFile, columns: Sequence[int], most_bytes: int
+) -> Iterator[pa.RecordBatch]:
+    """The rows, few at a time where they are large."""
+
+    def rows_at_a_time(number: int) -> int:
+        group = parquet.metadata.row_group(number)
+        size = sum(group.column(column).total_uncompressed_size for column in columns)
+        if size > most_bytes:
+            raise ParquetBomb
+        return min(BATCH_ROWS, max(_BATCH_BYTES * group.num_rows // max(size, 1), 1))
+
+    for rows, groups in itertools.groupby(range(parquet.num_row_groups), rows_at_a_time):
+        for batch in parquet.reader.iter_batches(
+            rows, [*groups], column_indices=columns, use_threads=False
+        ):
+            # The size is of values as they are stored: each once, however often it occurs.
+            step = 1 if batch.nbytes > _BATCH_BYTES else rows
+            for row in range(0, len(batch), step):
+                yield batch.slice(row, step)
 
 
 def _name(parquet: pq.ParquetFile, number: int) -> str:
@@ -166,10 +206,13 @@ def _require_equal(declared: int, found: int) -> None:
         raise ValueError(f"{declared} rows are declared, {found} found")
 
 
-def main(fields: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Reads the file at standard input; returns the status that says how that ended."""
+    most_bytes, *fields = arguments
     try:
-        _send(sys.stdin.buffer, fields, sys.stdout.buffer)
+        _send(sys.stdin.buffer, fields, int(most_bytes), sys.stdout.buffer)
+    except ParquetBomb:
+        return _BOMB
     except OSError as error:
         # Arrow's own have no number; a broken pipe says that what was sent is not Arrow's.
         return _UNREADABLE if error.errno not in (None, errno.EPIPE) else _DAMAGED

@@ -1,7 +1,7 @@
 """The bytes of a raw file, decompressed as far as they go: damage ends them, and is recorded.
 
-The common readers end a half-cut file without a word, and a small file may decompress to more than
-any disk holds. Knows nothing of records.
+The common readers end a half-cut file without a word, give bytes that the checksum behind them
+refutes, and a small file may decompress to more than any disk holds. Knows nothing of records.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import lzma
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,6 +37,7 @@ class RawBytes:
     """A file's decompressed bytes, to be iterated over once, in chunks.
 
     Attributes:
+      most: how many there may be.
       bytes_read: how many there were so far.
       damage: why they ended before their end, once they did, or where some are missing.
     """
@@ -45,6 +46,7 @@ class RawBytes:
         """Takes a file; `resumes` goes on at the next gzip member behind damage within one."""
         self._path, self._resumes = path, resumes
         self._sha256 = hashlib.sha256()
+        self.most = max(_ALWAYS_READ, _MOST_RATIO * path.stat().st_size)
         self.bytes_read = 0
         self.damage: DeadLetterReason | None = None
 
@@ -54,59 +56,89 @@ class RawBytes:
         return self._sha256.hexdigest()
 
     def count(self, data: bytes) -> None:
-        """Takes bytes into account that were read in another way."""
+        """Takes bytes into account that were read, here or in another way."""
         self.bytes_read += len(data)
         self._sha256.update(data)
+        if self.bytes_read > self.most:
+            self.damage = DeadLetterReason.DECOMPRESSION_BOMB
 
     def __iter__(self) -> Iterator[bytes]:
-        most = max(_ALWAYS_READ, _MOST_RATIO * self._path.stat().st_size)
         try:
             with naming(self._path), self._path.open("rb") as file:
-                for chunk in _gathered(self._pieces(file, self._path.suffix)):
+                for chunk in _gathered(self._pieces(file)):
                     self.count(chunk)
                     yield chunk
-                    if self.bytes_read > most:
-                        self.damage = DeadLetterReason.DECOMPRESSION_BOMB
+                    if self.damage is DeadLetterReason.DECOMPRESSION_BOMB:
                         return
         except _DAMAGES:
             self.damage = DeadLetterReason.DAMAGED_FILE
 
-    def _pieces(self, file: BinaryIO, suffix: str) -> Iterator[bytes]:
+    def _pieces(self, file: BinaryIO) -> Iterator[bytes]:
         """What a file holds: its bytes, or those of one compressed stream after the other.
 
-        The libraries' own readers pass over what follows a stream if it is not a stream itself, and
-        take a file of no bytes for one of no content: a download that never began.
+        The libraries' own readers give a stream's bytes before its checksum, pass over what follows
+        a stream if it is not a stream itself, and take a file of no bytes for one of no content: a
+        download that never began.
 
         Raises:
           EOFError: a stream has no end, or there is none at all.
         """
+        suffix, streams = self._path.suffix, 0
         if suffix not in _DECOMPRESSORS:
             while data := file.read(_CHUNK_BYTES):
                 yield data
             return
-        stream, streams, begin = None, 0, 0
-        while data := file.read(_COMPRESSED_BYTES):
-            if stream is None:
-                data = data.lstrip(b"\0") if streams else data  # zeros after a stream are padding
-                if not data:
-                    continue
-                stream, begin = _DECOMPRESSORS[suffix](), file.tell() - len(data)
-                streams += 1
+        while _has_stream(file, streams):
+            begin = file.tell()
+            streams += 1
+            # 1. To its end and back, keeping nothing: a wrong checksum refutes all of it.
             try:
-                piece = stream.decompress(data)
+                self._verify(_stream(file, suffix))
             except zlib.error:
                 if not self._resumes:
                     raise
                 self.damage = DeadLetterReason.DAMAGED_FILE
-                stream = None
                 _seek_member(file, begin + 1)
                 continue
-            yield piece
-            if stream.eof:
-                file.seek(-len(stream.unused_data), os.SEEK_CUR)
-                stream = None
-        if stream or not streams:
+            # 2. Its bytes; of one that is cut, which nothing refutes, as many as there are.
+            file.seek(begin)
+            yield from _stream(file, suffix)
+        if not streams:
             raise EOFError
+
+    def _verify(self, pieces: Iterable[bytes]) -> None:
+        """Reads a stream as far as it goes, or until it is a bomb; raises what refutes it."""
+        left = self.most - self.bytes_read
+        with suppress(EOFError):
+            for piece in pieces:
+                left -= len(piece)
+                if left < 0:
+                    return
+
+
+def _has_stream(file: BinaryIO, streams: int) -> bool:
+    """Whether the file goes on; zeros after a stream are padding, and passed over."""
+    while data := file.read(_COMPRESSED_BYTES):
+        stream = data.lstrip(b"\0") if streams else data
+        if stream:
+            file.seek(-len(stream), os.SEEK_CUR)
+            return True
+    return False
+
+
+def _stream(file: BinaryIO, suffix: str) -> Iterator[bytes]:
+    """The bytes of the compressed stream that begins here; leaves the file at its end.
+
+    Raises:
+      EOFError: it has none.
+    """
+    stream = _DECOMPRESSORS[suffix]()
+    while not stream.eof:
+        data = file.read(_COMPRESSED_BYTES)
+        if not data:
+            raise EOFError
+        yield stream.decompress(data)
+    file.seek(-len(stream.unused_data), os.SEEK_CUR)
 
 
 @contextmanager

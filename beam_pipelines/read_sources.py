@@ -19,7 +19,7 @@ from beam_pipelines.document import DeadLetterReason, Document, DropReason, docu
 from beam_pipelines.ledger import Counts
 from beam_pipelines.parquet_rows import Undecodable
 from beam_pipelines.raw_bytes import COMPRESSED, RawBytes
-from beam_pipelines.text_encoding import TextEncoding
+from beam_pipelines.text_encoding import BOM, TextEncoding
 from welm_jax.failures import InputError, Preempted
 
 LAYOUT = (
@@ -81,7 +81,7 @@ class Record:
         return Counts(1, self.length, len(self.outcome.text) if is_document else 0)
 
     @property
-    def told(self) -> tuple[str, str] | None:
+    def sample(self) -> tuple[str, str] | None:
         """Id and text of the document, if there is one."""
         return (self.outcome.doc_id, self.outcome.text) if self.failure is None else None
 
@@ -111,7 +111,7 @@ def list_inputs(raw_dir: str, encodings: Mapping[str, str]) -> list[InputFile]:
         files = [path for path in there if _is_readable(path)]
         if unread := [path.name for path in there if path not in files and path.name != _ABOUT]:
             more = f" and {len(unread) - 9} more" if unread[9:] else ""
-            names = ", ".join(unread[:9]) + more
+            names = ", ".join(map(printable, unread[:9])) + more
             print(f"{folder}: not read: {names}; {LAYOUT}", file=sys.stderr)
         if not files:
             raise InputError(f"{folder} holds no file that can be read: the layout is {LAYOUT}")
@@ -122,9 +122,14 @@ def list_inputs(raw_dir: str, encodings: Mapping[str, str]) -> list[InputFile]:
     return inputs
 
 
+def printable(name: str) -> str:
+    """A file's name for a message of one line: as it is, or as Python writes it."""
+    return name if name.isprintable() else repr(name)
+
+
 def _is_readable(path: Path) -> bool:
     text = rf"[^.].*\.(({'|'.join(_FORMATS[:-1])})({'|'.join(COMPRESSED)})?|parquet)"
-    return bool(re.fullmatch(text, path.name)) and path.is_file()
+    return bool(re.fullmatch(text, path.name, re.DOTALL)) and path.is_file()
 
 
 class RecordReader:
@@ -179,7 +184,6 @@ class RecordReader:
             yield whole.length, self._decoded(whole.data, lambda text: self._document(text))
 
     def _warc_records(self) -> Iterator[tuple[int, Outcome]]:
-        self._encoding = TextEncoding(self._file.encoding, b"")
         for record in warc.records(self._bytes, MAX_RECORD_BYTES):
             if isinstance(record, warc.Lost):
                 yield record.length, DeadLetterReason.NOT_RECONCILED
@@ -194,20 +198,23 @@ class RecordReader:
             return DropReason.NOT_TEXT
         names = ("warc-record-id", "warc-target-uri", "warc-date")
         fields = [record.headers.get(name) for name in names]
+        self._encoding = TextEncoding(self._file.encoding, record.content or b"")
         return self._decoded(record.content, lambda text: self._document(text, *fields))
 
     def _rows(self) -> Iterator[tuple[int, Outcome]]:
         try:
-            for row in parquet_rows.read_rows(self._file.path, _FIELDS):
+            for row in parquet_rows.read_rows(self._file.path, _FIELDS, self._bytes.most):
                 data = _data(row.get("text"))
                 self._bytes.count(data)
                 yield len(data), self._row(row, len(data))
         except parquet_rows.DamagedParquet:
             self._bytes.damage = DeadLetterReason.DAMAGED_FILE
+        except parquet_rows.ParquetBomb:
+            self._bytes.damage = DeadLetterReason.DECOMPRESSION_BOMB
         except parquet_rows.ReaderKilled:
             raise Preempted(
-                f"the process that reads {self._file.path} was killed, or has too little memory; "
-                "start again, with more memory if it happens again"
+                f"the process that reads {printable(str(self._file.path))} was killed, or has too "
+                "little memory; start again, with more memory if it happens again"
             ) from None
 
     def _row(self, row: Mapping[str, Any], length: int) -> Outcome:
@@ -253,6 +260,7 @@ class RecordReader:
         url: str | None = None,
         timestamp: str | None = None,
     ) -> Outcome:
+        text = text.lstrip(BOM)
         if not text.strip():
             return DropReason.EMPTY
         source = self._file.source

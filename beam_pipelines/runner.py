@@ -19,7 +19,14 @@ from urllib.parse import quote, unquote
 
 from welm_jax import gin_files
 from welm_jax.configurables import CORPUS
-from welm_jax.failures import ArgumentParser, InputError, as_failure, failure_of_status
+from welm_jax.failures import (
+    ArgumentParser,
+    Failure,
+    InputError,
+    Preempted,
+    as_failure,
+    failure_of_status,
+)
 from welm_jax.gin_files import GinConfig
 
 BEAM_HELP = """  --NAME=VALUE         Beam's own options; several processes:
@@ -28,6 +35,8 @@ BEAM_HELP = """  --NAME=VALUE         Beam's own options; several processes:
 
 # A failure in one word, which survives any runner's quoting: `welm_failure:2:no%20such%20file`.
 _SENT = re.compile(r"welm_failure:(\d+):(\S+)")
+# What Beam's local runner raises when a process that it started is gone.
+_WORKER_GONE = "Channel closed prematurely"
 
 
 def read_command_line(
@@ -72,7 +81,9 @@ def require_local(*paths: str) -> None:
     """Refuses the address of a bucket, which would be taken for a folder of that name."""
     for path in paths:
         if "://" in path:
-            raise InputError(f"{path} is no path: the pipelines need a local or a mounted folder")
+            raise InputError(
+                f"{path} is not a path: the pipelines need a local or a mounted folder"
+            )
 
 
 def open_pipeline(flags: Sequence[str]) -> Any:
@@ -82,12 +93,14 @@ def open_pipeline(flags: Sequence[str]) -> Any:
     another, and so runs a different engine with and without a network.
 
     Raises:
-      InputError: an argument that is no flag of Beam, which it would pass over in silence, or a
+      InputError: an argument that is not a flag of Beam, which it would pass over in silence, or a
         value that Beam refuses.
     """
     for flag in flags:
         if not re.match(r"--\w", flag):
-            raise InputError(f"{flag} is no option; options are written --NAME=VALUE, see --help")
+            raise InputError(
+                f"{flag} is not an option; options are written --NAME=VALUE, see --help"
+            )
     # Beam warns at import that Google's client libraries, which nothing here uses, are missing.
     logging.disable(logging.WARNING)
     import apache_beam as beam
@@ -95,17 +108,17 @@ def open_pipeline(flags: Sequence[str]) -> Any:
 
     if not any(flag.startswith("--runner") for flag in flags):
         flags = [*flags, "--runner=FnApiRunner"]
-    said = io.StringIO()
+    usage = io.StringIO()
     try:
-        with redirect_stderr(said):
+        with redirect_stderr(usage):
             options = PipelineOptions(list(flags))
             known = options.get_all_options()
             every = options.get_all_options(retain_unknown_options=True)
         if unknown := sorted(every.keys() - known.keys()):
-            raise InputError(f"--{unknown[0]} is no flag of this command or of Beam; see --help")
+            raise InputError(f"--{unknown[0]} is not a flag of this command or of Beam; see --help")
         return beam.Pipeline(options=options)
     except SystemExit:  # how argparse ends, after a page of usage
-        raise InputError(said.getvalue().splitlines()[-1].partition("error: ")[2]) from None
+        raise InputError(usage.getvalue().splitlines()[-1].partition("error: ")[2]) from None
     except (ValueError, ImportError, AttributeError) as error:
         raise InputError(" ".join(str(error).split())) from error
     finally:
@@ -145,20 +158,31 @@ def running(pipeline: Any) -> Iterator[None]:
     """Runs at its end what was laid out in it; a failure in a step comes out as itself.
 
     Raises:
-      Failure: of a step that went through `on_worker`.
+      Failure: of a step that went through `on_worker`, or of a worker that was killed.
     """
     try:
         with _workers_kept_quiet(pipeline.runner), pipeline:
             yield
     except Exception as error:
-        if sent := _SENT.search(str(error)):
-            raise failure_of_status(
-                int(sent[1]), unquote(sent[2], errors="surrogatepass")
-            ) from error
+        if failure := _as_failure(error):
+            raise failure from error
         # In one process Beam's is chained to the step's own OSError or Control-C.
         if isinstance(error.__context__, OSError | KeyboardInterrupt):
             raise error.__context__ from None
         raise
+
+
+def _as_failure(error: Exception) -> Failure | None:
+    """The failure that an exception of a runner stands for; None for one that nobody foresaw."""
+    text = str(error)
+    if sent := _SENT.search(text):
+        return failure_of_status(int(sent[1]), unquote(sent[2], errors="surrogatepass"))
+    if _WORKER_GONE in text:
+        return Preempted(
+            "a worker process was killed, or has too little memory; start again, with more memory "
+            "or fewer workers if it happens again"
+        )
+    return None
 
 
 @contextmanager
@@ -175,7 +199,7 @@ def _workers_kept_quiet(runner: Any) -> Iterator[None]:
             with _standard_error_to(kept):
                 yield
         except Exception as error:
-            if not _SENT.search(str(error)):
+            if not _as_failure(error):
                 kept.seek(0)
                 sys.stderr.write(kept.read())
             raise

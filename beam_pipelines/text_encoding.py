@@ -50,7 +50,7 @@ def require_encoding(name: str) -> None:
 
 
 class TextEncoding:
-    """Decodes one file.
+    """Decodes one file, or one record of a WET or WARC file.
 
     Attributes:
       newline: the bytes at which a line ends.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import runpy
 from pathlib import Path
 
 import jax
@@ -20,6 +21,9 @@ from beam_pipelines import (
     markup,
     mojibake,
     parquet_rows,
+    raw_bytes,
+    read_sources,
+    runner,
     spam,
     text_classifier,
     text_encoding,
@@ -41,6 +45,9 @@ from tests.beam import (
     test_mojibake,
     test_offensive_text,
     test_parquet_rows,
+    test_raw_bytes,
+    test_read_sources,
+    test_reader_fuzz,
     test_rule_verdicts,
     test_runner,
     test_spam,
@@ -284,6 +291,33 @@ def test_a_reader_that_gives_up_breaks_the_law_of_lost_bytes(tmp_path, monkeypat
         test_warc.test_what_does_not_reconcile_costs_no_sound_record(tmp_path, b"<html>", b"\r\n")
 
 
+@pytest.mark.parametrize("end", raw_bytes.COMPRESSED)
+def test_bytes_given_before_their_checksum_break_the_law_of_refuted_texts(
+    tmp_path, monkeypatch, end
+):
+    monkeypatch.setattr(raw_bytes.RawBytes, "_verify", lambda *_: None)
+    with pytest.raises(AssertionError):
+        test_raw_bytes.test_what_a_checksum_refutes_is_not_read(tmp_path, end)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("a.jsonl.gz", test_reader_fuzz.cut),
+        ("a.wet.xz", test_reader_fuzz.flip),
+        ("a.txt.zst", test_reader_fuzz.cut),
+        ("a.parquet", test_reader_fuzz.cut),
+    ],
+)
+def test_damage_that_nobody_records_breaks_the_law_of_damaged_files(
+    tmp_path, monkeypatch, name, damage
+):
+    silent = property(lambda self: None, lambda self, damage: None)
+    monkeypatch.setattr(raw_bytes.RawBytes, "damage", silent, raising=False)
+    with pytest.raises(AssertionError):
+        test_reader_fuzz.check(tmp_path, name, damage, range(1))
+
+
 def test_rows_that_nobody_counts_vanish(tmp_path, monkeypatch):
     script = Path(parquet_rows.__file__).read_text(encoding="utf-8")
     mutated = tmp_path / "mutated.py"
@@ -291,6 +325,54 @@ def test_rows_that_nobody_counts_vanish(tmp_path, monkeypatch):
     monkeypatch.setattr(parquet_rows, "__file__", str(mutated))
     with pytest.raises(AssertionError):
         test_parquet_rows.test_rows_are_held_against_what_the_file_says(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("law", "mutation", "whole"),
+    [
+        ("bomb", "if size > most_bytes:", "if False:"),
+        ("book", "BATCH_ROWS = 8", "BATCH_ROWS = 256"),
+        ("book", "max(size, 1), 1))", "max(size, 1), 8))"),
+        ("book", "step = 1 if", "step = rows if"),
+    ],
+)
+def test_rows_without_a_limit_break_the_law_of_memory(tmp_path, monkeypatch, law, mutation, whole):
+    script = Path(parquet_rows.__file__).read_text(encoding="utf-8")
+    assert mutation in script
+    mutated = tmp_path / "mutated.py"
+    mutated.write_text(script.replace(mutation, whole), encoding="utf-8")
+    if law == "bomb":
+        monkeypatch.setattr(parquet_rows, "__file__", str(mutated))
+        with pytest.raises(AssertionError):
+            test_parquet_rows.test_a_bomb_is_left_where_it_gets_out_of_hand(tmp_path, monkeypatch)
+    else:
+        send = runpy.run_path(str(mutated))["_send"]
+        monkeypatch.setattr(parquet_rows, "_send", send)
+        with pytest.raises(AssertionError):
+            test_parquet_rows.test_a_book_or_the_same_one_again_takes_little_memory(tmp_path)
+
+
+def test_a_mark_that_stays_in_a_text_breaks_the_law_of_marks(tmp_path, monkeypatch):
+    monkeypatch.setattr(read_sources, "BOM", "")
+    with pytest.raises(AssertionError):
+        test_read_sources.test_a_byte_order_mark_at_the_head_of_a_text_is_not_text(
+            tmp_path, "\ufeff"
+        )
+
+
+def test_names_as_they_are_break_messages_of_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(read_sources, "printable", str)
+    with pytest.raises(AssertionError):
+        test_read_sources.test_files_may_be_named_on_two_lines_and_messages_are_one(
+            tmp_path, capsys
+        )
+
+
+def test_one_byte_order_for_a_whole_file_breaks_that_of_its_records(tmp_path, monkeypatch):
+    plain = text_encoding.TextEncoding
+    monkeypatch.setattr(read_sources, "TextEncoding", lambda name, head: plain(name, b""))
+    with pytest.raises(AssertionError):
+        test_text_encoding.test_a_byte_order_mark_decides_it_for_each_record(tmp_path, "utf-16")
 
 
 def test_a_newline_out_of_step_breaks_lines_of_utf_16(tmp_path, monkeypatch):
@@ -319,6 +401,13 @@ def test_a_failure_that_keeps_its_class_is_not_that_of_the_command(capfd, monkey
         test_runner.test_a_failure_in_a_step_is_the_failure_of_the_command(
             capfd, error, failures.StopAndLook, "[Errno 28] No space"
         )
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_channel_whose_end_nobody_knows_breaks_the_status_of_a_killed_worker(capfd, monkeypatch):
+    monkeypatch.setattr(runner, "_WORKER_GONE", "another text")
+    with pytest.raises(RuntimeError, match="Channel closed prematurely"):
+        test_runner.test_a_worker_that_is_killed_is_no_bug(capfd)
 
 
 def test_a_mask_that_counts_as_a_placeholder_breaks_the_text_around_it(monkeypatch):

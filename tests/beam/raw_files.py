@@ -17,8 +17,9 @@ def line(text: str, **fields) -> bytes:
 
 
 def packed(end: str, content: bytes) -> bytes:
-    """The content as the end of a file's name says."""
-    pack = {".gz": gzip.compress, ".xz": lzma.compress, ".zst": zstandard.compress}
+    """The content as the end of a file's name says, with a checksum."""
+    zstd = zstandard.ZstdCompressor(write_checksum=True).compress
+    pack = {".gz": gzip.compress, ".xz": lzma.compress, ".zst": zstd}
     return pack.get(end, bytes)(content)
 
 

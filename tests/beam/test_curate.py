@@ -358,8 +358,8 @@ def test_about_the_asked_share_is_held_out():
         ),
         ({"held_out_fraction": 0.0}, "held_out_fraction 0.0: set it between 0 and 1"),
         ({"shards": 0}, "CurationConfig.shards = 0; it must be 1 or more"),
-        ({"raw_dir": "gs://bucket/raw"}, "gs://bucket/raw is no path: .* a mounted folder"),
-        ({"output_dir": "s3://out"}, "s3://out is no path"),
+        ({"raw_dir": "gs://bucket/raw"}, "gs://bucket/raw is not a path: .* a mounted folder"),
+        ({"output_dir": "s3://out"}, "s3://out is not a path"),
     ],
 )
 def test_a_config_that_cannot_be_meant_is_refused(change, message):
@@ -371,9 +371,9 @@ def test_a_config_that_cannot_be_meant_is_refused(change, message):
     ("arguments", "message"),
     [
         (["--gin.RAW_DIR={}/nowhere"], "no corpus at .*/nowhere: give a folder laid out as"),
-        (["stray"], "stray is no option; options are written --NAME=VALUE, see --help"),
-        (["--direct_num_workers", "2"], "2 is no option"),
-        (["--runer=FnApiRunner"], "--runer is no flag of this command or of Beam"),
+        (["stray"], "stray is not an option; options are written --NAME=VALUE, see --help"),
+        (["--direct_num_workers", "2"], "2 is not an option"),
+        (["--runer=FnApiRunner"], "--runer is not a flag of this command or of Beam"),
         (["--runner=Nope"], "Unexpected pipeline runner: Nope. Valid values are"),
         (["--runner=no_such.Runner"], "No module named 'no_such'"),
         (["--direct_num_workers=two"], "argument --direct_num_workers: invalid int value: 'two'"),

@@ -75,7 +75,7 @@ def test_merging_adds_up_in_any_order():
 def test_sifting_counts_every_item_once():
     class Item:
         counts = Counts(1, 2, 3)
-        told = None
+        sample = None
 
     ledger, items = Ledger(), [Item() for _ in range(4)]
     passed = ledger.sift("news", "rules", items, [None, "too_short", None, "too_short"])

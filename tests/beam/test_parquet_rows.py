@@ -1,10 +1,11 @@
 import datetime
+import io
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_pipelines import parquet_rows, read_sources
+from beam_pipelines import parquet_rows, raw_bytes, read_sources
 from beam_pipelines.document import DeadLetterReason, DropReason
 from beam_pipelines.read_sources import InputFile, RecordReader
 from tests.beam.raw_files import random_text, read
@@ -101,7 +102,7 @@ def test_rows_are_held_against_what_the_file_says(tmp_path):
 
 def test_rows_before_the_damage_are_read(tmp_path):
     path = tmp_path / "a.parquet"
-    count = parquet_rows.BATCH_ROWS
+    count = 2 * parquet_rows.BATCH_ROWS
     texts = [random_text(number) for number in range(2 * count)]
     settings = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
     pq.write_table(pa.table({"text": texts}), path, row_group_size=count, **settings)
@@ -119,6 +120,47 @@ def test_pages_are_held_against_their_checksums(tmp_path):
     damaged = content.replace(random_text(7).encode(), "春".encode() * 200)
     assert damaged != content
     assert read(path, damaged)[-1] is DeadLetterReason.DAMAGED_FILE
+
+
+def test_a_bomb_is_left_where_it_gets_out_of_hand(tmp_path, monkeypatch):
+    """One value that each row has, in a text or elsewhere; and one that is too large at once."""
+    monkeypatch.setattr(raw_bytes, "_ALWAYS_READ", 1 << 20)
+    path, long = tmp_path / "a.parquet", "x" * 20_000
+    texts = [f"第{number}回" for number in range(256)]
+    for columns in ({"text": [long] * 256}, {"text": texts, "url": [long] * 256}):
+        pq.write_table(pa.table(columns), path, compression="zstd")
+        *found, last = read(path, path.read_bytes())
+        assert last is DeadLetterReason.DECOMPRESSION_BOMB
+        assert found == columns["text"][:48]  # of 20,000 bytes each; eight more are too many
+    pq.write_table(pa.table({"text": ["x" * (2 << 20)]}), path, compression="zstd")
+    assert read(path, path.read_bytes()) == [DeadLetterReason.DECOMPRESSION_BOMB]
+
+
+def test_a_book_or_the_same_one_again_takes_little_memory(tmp_path):
+    """A value that is stored once is decoded a few times at a time, and sent by itself."""
+    book = "x" * (5 << 20)
+    path = tmp_path / "a.parquet"
+    for texts, is_once, decoded in (([book] * 24, True, 8), ([book] * 24, False, 1)):
+        settings = {"use_dictionary": is_once, "dictionary_pagesize_limit": 1 << 30}
+        settings["write_batch_size"] = 1  # a value a page
+        pq.write_table(pa.table({"text": texts}), path, compression="zstd", **settings)
+        sink = Sink()
+        with path.open("rb") as file:
+            parquet_rows._send(file, ["text"], 1 << 30, sink)
+        batches = [*pa.ipc.open_stream(sink.getvalue())]
+        assert [len(batch) for batch in batches] == [1] * 24
+        # Beside what is decoded: a page, and what Arrow rounds up.
+        assert sink.most_allocated < (2 * decoded + 2) * len(book)
+
+
+class Sink(io.BytesIO):
+    """Notes the memory that Arrow has while it is written to."""
+
+    most_allocated = 0
+
+    def write(self, data) -> int:
+        self.most_allocated = max(self.most_allocated, pa.total_allocated_bytes())
+        return super().write(data)
 
 
 @pytest.mark.parametrize(

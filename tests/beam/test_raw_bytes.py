@@ -52,6 +52,29 @@ def test_a_cut_archive_ends_in_one_dead_letter(tmp_path, end):
     assert whole == [json.loads(one)["text"] for one in content.splitlines()[: len(whole)]]
 
 
+def checksum_place(end: str, archive: bytes) -> int:
+    """Where the checksum of a stream is, from its end."""
+    index = 4 * int.from_bytes(archive[-8:-4], "little") + 4  # of xz, which 12 bytes follow
+    return {".gz": -8, ".xz": -12 - index - 8, ".zst": -4}[end]
+
+
+@pytest.mark.parametrize("end", [".gz", ".xz", ".zst"])
+def test_what_a_checksum_refutes_is_not_read(tmp_path, end):
+    archive = packed(end, b"".join(line(random_text(number)) for number in range(400)))
+    middle = [len(archive) * tenth // 10 for tenth in range(1, 10)]
+    for at in (*middle, len(archive) + checksum_place(end, archive)):
+        flipped = archive[:at] + bytes([archive[at] ^ 1]) + archive[at + 1 :]
+        assert read(tmp_path / f"a.jsonl{end}", flipped) == [DeadLetterReason.DAMAGED_FILE]
+
+
+@pytest.mark.parametrize("end", [".gz", ".xz", ".zst"])
+def test_streams_before_one_that_is_refuted_are_read(tmp_path, end):
+    good, bad = packed(end, line("天下")), bytearray(packed(end, line("大势")))
+    bad[checksum_place(end, bad)] ^= 1
+    found = read(tmp_path / f"a.jsonl{end}", good + bytes(bad) + good)
+    assert found == ["天下", DeadLetterReason.DAMAGED_FILE]
+
+
 @pytest.mark.parametrize("end", [".gz", ".xz", ".zst"])
 def test_a_bomb_is_left_where_it_gets_out_of_hand(tmp_path, end, monkeypatch):
     monkeypatch.setattr(raw_bytes, "_ALWAYS_READ", 4 << 20)

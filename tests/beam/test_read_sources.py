@@ -1,19 +1,30 @@
 import gzip
 import hashlib
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from beam_pipelines import raw_bytes, read_sources
 from beam_pipelines.document import DeadLetterReason, DropReason
-from beam_pipelines.read_sources import InputFile, RecordReader, list_inputs
-from tests.beam.raw_files import line, read
+from beam_pipelines.read_sources import LAYOUT, InputFile, RecordReader, list_inputs
+from tests.beam.raw_files import conversion, line, read
 from welm_jax.failures import InputError
 
 
 def test_text_is_kept_exactly(tmp_path):
-    text = "\ufeff　　第一回\r\n\t春眠\u2028不\x85觉\x0b晓  \n"
+    text = "　　第一\ufeff回\r\n\t春眠\u2028不\x85觉\x0b晓  \n"
     assert read(tmp_path / "a.jsonl", line(text) + line("二")) == [text, "二"]
-    assert read(tmp_path / "a.txt", text.encode()) == [text.removeprefix("\ufeff")]
+    assert read(tmp_path / "a.txt", text.encode()) == [text]
+
+
+@pytest.mark.parametrize("mark", ["\ufeff", "\ufeff\ufeff"])
+def test_a_byte_order_mark_at_the_head_of_a_text_is_not_text(tmp_path, mark):
+    assert read(tmp_path / "a.jsonl", line(mark + "春") + line(mark)) == ["春", DropReason.EMPTY]
+    assert read(tmp_path / "a.txt", (mark + "春").encode()) == ["春"]
+    assert read(tmp_path / "a.wet", conversion(mark + "春")) == ["春"]
+    pq.write_table(pa.table({"text": [mark + "春"]}), tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet", (tmp_path / "a.parquet").read_bytes()) == ["春"]
 
 
 def test_fields_of_a_record_are_read(tmp_path):
@@ -139,6 +150,12 @@ def test_a_field_that_is_not_read_does_no_harm(tmp_path, field):
     assert read(tmp_path / "a.jsonl", content) == ["春"]
 
 
+def test_a_field_that_is_not_read_may_be_nested_deeply_but_not_without_end(tmp_path):
+    for depth, found in ((300, "春"), (100_000, DeadLetterReason.NOT_JSON)):
+        content = line("春").rstrip(b"}\n") + b', "meta": ' + b"[" * depth + b"]" * depth + b"}\n"
+        assert read(tmp_path / "a.jsonl", content + line("秋")) == [found, "秋"]
+
+
 def test_a_text_that_is_not_a_number_is_no_text(tmp_path):
     assert read(tmp_path / "a.jsonl", b'{"text": NaN}\n') == [DeadLetterReason.NO_TEXT]
 
@@ -149,7 +166,17 @@ def test_a_field_too_deep_to_write_is_no_json(tmp_path):
     assert found in (["好"], [DeadLetterReason.NOT_JSON])  # as deep as this Python goes
 
 
-def test_files_that_nobody_reads_are_told(tmp_path, capsys):
+def test_files_may_be_named_on_two_lines_and_messages_are_one(tmp_path, capsys):
+    (tmp_path / "news").mkdir()
+    for name in ("a\nb.jsonl", "a\nb.csv"):
+        (tmp_path / "news" / name).write_bytes(b"")
+    assert [one.path.name for one in list_inputs(str(tmp_path), {})] == ["a\nb.jsonl"]
+    assert [*capsys.readouterr().err.splitlines()] == [
+        f"{tmp_path}/news: not read: 'a\\nb.csv'; {LAYOUT}"
+    ]
+
+
+def test_files_that_nobody_reads_are_named(tmp_path, capsys):
     (tmp_path / "news").mkdir()
     for name in ("a.jsonl", "b.csv", "c.jsonl.bz2"):
         (tmp_path / "news" / name).write_text("{}")

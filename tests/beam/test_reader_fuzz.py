@@ -44,6 +44,8 @@ def parquet(**settings) -> bytes:
     return file.getvalue()
 
 
+MEMBERS = "members.wet.gz"
+CHECKSUMMED = (".gz", ".xz", ".zst", "b.parquet")
 PLAIN = {"a.jsonl": jsonl, "a.txt": lambda: "\n".join(TEXTS).encode(), "a.wet": wet, "a.warc": warc}
 FILES = {
     **{
@@ -51,7 +53,7 @@ FILES = {
         for name, make in PLAIN.items()
         for end in ("", ".gz", ".xz", ".zst")
     },
-    "members.wet.gz": (wet_members, ""),
+    MEMBERS: (wet_members, ""),
     "a.parquet": (parquet, ""),
     "b.parquet": (lambda: parquet(compression="zstd", write_page_checksum=True), ""),
 }
@@ -105,14 +107,18 @@ def check(tmp_path, name: str, damage, seeds: range) -> None:
         assert all(isinstance(one, kinds) for one in found), seed
         # 1. What ends a file ends it once, behind all that could be read.
         assert not set(found[:-1]) & {*WHOLE_FILE}, seed
-        is_ended = set(found[-1:]) <= {*WHOLE_FILE}
-        # 2. Of a file that is cut all that was there is read.
+        is_ended = bool(found) and found[-1] in WHOLE_FILE
+        # 2. Of a file that is cut all that was there is read, and that it is cut is noticed.
         if damage is cut and name not in PLAIN:
             sound = found[:-1] if is_ended else found
             assert sound == whole[: len(sound)], seed
-        # 3. No row of Parquet vanishes in silence.
-        if name.endswith(".parquet"):
+            assert is_ended or name == MEMBERS, seed  # which may be cut between two members
+        # 3. Nothing vanishes in silence.
+        elif name not in PLAIN:
             assert is_ended or len(found) >= len(whole), seed
+        # 4. No text passes that a checksum refutes.
+        if name.endswith(CHECKSUMMED):
+            assert {one for one in found if type(one) is str} <= {*whole}, seed
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -18,10 +18,10 @@ THREADS = ["--direct_running_mode=multi_threading", "--direct_num_workers=2"]
 PROCESSES = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
 
 
-def run(step):
-    pipeline = open_pipeline([])
+def run(step, flags=()):
+    pipeline = open_pipeline(flags)
     with running(pipeline):
-        _ = pipeline | beam.Create([1]) | beam.Map(step)
+        _ = pipeline | beam.Create([1]) | beam.Map(step) | beam.Reshuffle()
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,21 @@ def test_a_failure_is_one_line_on_any_worker(tmp_path, flags):
     assert ended.returncode == 2
     [error] = ended.stderr.splitlines()
     assert re.match(r"curate: error: .*\.jsonl, line 1: not UTF-8; convert the file", error)
+
+
+# Beam's own threads die of it, too.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_worker_that_is_killed_is_no_bug(capfd):
+    main = os.getpid()
+
+    def step(_):
+        assert os.getpid() != main
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    text = "^a worker process was killed, or has too little memory; start again, with more memory"
+    with pytest.raises(Preempted, match=text):
+        run(step, PROCESSES[:1])
+    assert capfd.readouterr().err == ""
 
 
 def test_an_interrupt_while_parquet_is_read_costs_no_row(tmp_path):

@@ -54,6 +54,16 @@ def test_a_byte_order_mark_decides_the_byte_order(tmp_path, name, order):
     assert read(tmp_path / "a.jsonl", content, name) == ["上"]
 
 
+@pytest.mark.parametrize("name", ["utf-16", "utf-16-le", "utf-32"])
+def test_a_byte_order_mark_decides_it_for_each_record(tmp_path, name):
+    """Of a WET file in UTF-16 that was put together from several."""
+    contents = [("\ufeff" + "上").encode(f"{name[:6]}-{order}") for order in ("be", "le", "be")]
+    contents.append("上".encode(f"{name[:6]}-le"))
+    empty = conversion("", length="LENGTH").removesuffix(b"\r\n\r\n")
+    wet = [empty.replace(b"LENGTH", b"%d" % len(one)) + one + b"\r\n\r\n" for one in contents]
+    assert read(tmp_path / "a.wet", b"".join(wet), name) == ["上"] * 4
+
+
 @pytest.mark.parametrize(
     ("data", "text"),
     [

@@ -285,8 +285,8 @@ def test_wrong_tokenizer_is_refused_before_anything_is_written(tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--runer=FnApiRunner"], "--runer is no flag of this command or of Beam"),
-        (["stray"], "stray is no option"),
+        (["--runer=FnApiRunner"], "--runer is not a flag of this command or of Beam"),
+        (["stray"], "stray is not an option"),
         (["--import"], "argument --import: expected one argument; .*write_tokens --help"),
     ],
 )
@@ -300,9 +300,9 @@ def test_unknown_argument_is_refused(tmp_path, arguments, message):
     "change, message",
     [
         ({"sequence_tokens": 0}, "WriteTokensConfig.sequence_tokens = 0; it must be 1 or more"),
-        ({"curated_dir": "gs://b/c"}, "gs://b/c is no path: .* a mounted folder"),
-        ({"tokenizer": "gs://b/t"}, "gs://b/t is no path"),
-        ({"output_dir": "gs://b/o"}, "gs://b/o is no path"),
+        ({"curated_dir": "gs://b/c"}, "gs://b/c is not a path: .* a mounted folder"),
+        ({"tokenizer": "gs://b/t"}, "gs://b/t is not a path"),
+        ({"output_dir": "gs://b/o"}, "gs://b/o is not a path"),
     ],
 )
 def test_config_that_cannot_be_meant_is_refused(change, message):
