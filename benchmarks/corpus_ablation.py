@@ -206,7 +206,10 @@ def score(folder: Path, arm: str, seed: int) -> dict[str, float]:
     ]
     with jax.set_mesh(loaded.mesh):
         scores = held_out.bits_per_character(
-            loaded.assemble, loaded.parameters, {**loaded.mixture, "sources": sources}
+            loaded.assemble,
+            loaded.parameters,
+            {**loaded.mixture, "sources": sources},
+            loaded.masks_documents,
         )
     return {one.source: one.bits_per_character for one in scores}
 

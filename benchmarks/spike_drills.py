@@ -103,7 +103,9 @@ def _trained(run, job: Mapping[str, Any]) -> float:
     runs.train(run, gin_files.load([os.fspath(file)], [], TRAINING), [])
     loaded = loaded_run.load(run)
     with jax.set_mesh(loaded.mesh):
-        scores = held_out.bits_per_character(loaded.assemble, loaded.parameters, loaded.mixture)
+        scores = held_out.bits_per_character(
+            loaded.assemble, loaded.parameters, loaded.mixture, loaded.masks_documents
+        )
     return next(score.loss for score in scores if score.source == held_out.ALL)
 
 

@@ -43,6 +43,7 @@ class LoadedRun:
       parameters: the newest ones, on `mesh`.
       progress: where the run stood.
       mesh: the run's own, or of the first device; to be set around any use.
+      masks_documents: see StepConfig.
     """
 
     mixture: Mapping[str, Any]
@@ -51,6 +52,7 @@ class LoadedRun:
     parameters: PyTree
     progress: Progress
     mesh: jax.sharding.Mesh
+    masks_documents: bool
 
     def in_float32(self) -> "LoadedRun":
         """The same computed in float32, whatever it was trained in.
@@ -89,6 +91,7 @@ def load(run: RunFolder) -> LoadedRun:
         parameters=restored[0].parameters,
         progress=restored[1],
         mesh=parts.mesh,
+        masks_documents=parts.config["StepConfig"].masks_documents,
     )
 
 
@@ -105,7 +108,9 @@ def evaluate(run: RunFolder) -> None:
             "with --data_dir"
         )
     with jax.set_mesh(loaded.mesh):
-        scores = held_out.bits_per_character(loaded.assemble, loaded.parameters, loaded.mixture)
+        scores = held_out.bits_per_character(
+            loaded.assemble, loaded.parameters, loaded.mixture, loaded.masks_documents
+        )
     named = {fields.pop("source"): fields for fields in map(dataclasses.asdict, scores)}
     overall = named.pop(held_out.ALL)
     folders = {

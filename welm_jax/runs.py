@@ -178,7 +178,11 @@ def _accounted(run: RunFolder, clock: goodput.Clock) -> Iterator[goodput.Life]:
 def _evaluation(parts: RunParts, log: RunLog) -> loop.Callback:
     def evaluate(current: TrainState, progress: Progress) -> None:
         scores = held_out.bits_per_character(
-            parts.assemble, current.parameters, parts.mixture, max_rows=ROWS_WHILE_TRAINING
+            parts.assemble,
+            current.parameters,
+            parts.mixture,
+            parts.config["StepConfig"].masks_documents,
+            max_rows=ROWS_WHILE_TRAINING,
         )
         bits = {score.source: score.bits_per_character for score in scores}
         scalars = {f"held_out/{name}": value for name, value in bits.items()}

@@ -32,8 +32,10 @@ def small_tokenizer(folder: Path) -> Tokenizer:
     return train_tokenizer(texts, folder / "tokenizer.model", config)
 
 
-def write_datasets(folder: Path, tokenizer: Tokenizer, texts=TEXTS) -> dict[str, str]:
-    """Writes a dataset for each source, each document of a split in a shard of its own."""
+def write_datasets(
+    folder: Path, tokenizer: Tokenizer, texts=TEXTS, together: bool = False
+) -> dict[str, str]:
+    """Writes a dataset for each source; each document of a split has a shard, or all have one."""
     features = token_files.row_features(SEQUENCE_TOKENS, tokenizer.vocab_size)
     folders = {}
     for source, of_split in texts.items():
@@ -41,12 +43,13 @@ def write_datasets(folder: Path, tokenizer: Tokenizer, texts=TEXTS) -> dict[str,
         splits = {}
         for split, documents in of_split.items():
             shards, tokens = [], 0
-            for index, document in enumerate(documents):
-                ids = tokenizer.encode(document)
-                rows = pack([ids], SEQUENCE_TOKENS, tokenizer.eod_id, tokenizer.pad_id)
-                name = token_files.file_name(source, split, index, len(documents))
+            groups = [documents] if together else [[document] for document in documents]
+            for index, group in enumerate(groups):
+                ids = [*map(tokenizer.encode, group)]
+                rows = pack(ids, SEQUENCE_TOKENS, tokenizer.eod_id, tokenizer.pad_id)
+                name = token_files.file_name(source, split, index, len(groups))
                 shards.append(token_files.write_rows(folder / source / name, rows, features))
-                tokens += len(ids) + 1
+                tokens += sum(map(len, ids)) + len(ids)
             splits[split] = TokenSplit(
                 documents=len(documents),
                 tokens=tokens,

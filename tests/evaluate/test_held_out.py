@@ -1,3 +1,4 @@
+import itertools
 import math
 from dataclasses import asdict
 from types import SimpleNamespace
@@ -7,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.begun_run import begun_run
 from tests.conftest import SHARDED_RTOL
 from tests.evaluate.small_datasets import SEQUENCE_TOKENS, TEXTS, VOCAB_SIZE, write_datasets
 from tests.tiny_decoder import mesh_of, placed, random_parameters
-from welm_jax import loaded_run, run_files
+from welm_jax import loaded_run, run_files, runs
 from welm_jax.data.token_dataset import TokenDataset, read_metadata
 from welm_jax.evaluate import count_models, held_out
 from welm_jax.failures import InputError
@@ -18,6 +20,7 @@ from welm_jax.model import axes, loss
 from welm_jax.model.config import ModelConfig
 from welm_jax.model.decoder import Assembler
 from welm_jax.run_files import RunFolder
+from welm_jax.run_parts import RunParts
 from welm_jax.train.checkpoints import Progress
 
 MODEL = ModelConfig(
@@ -35,11 +38,11 @@ def mixture(folders):
     return {"sources": sources}
 
 
-def scores(folders, parameters=PARAMETERS, mesh=None, **options):
+def scores(folders, parameters=PARAMETERS, mesh=None, masks_documents=False, **options):
     mesh = mesh or mesh_of()
     with jax.set_mesh(mesh):
         found = held_out.bits_per_character(
-            ASSEMBLE, placed(parameters, mesh), mixture(folders), **options
+            ASSEMBLE, placed(parameters, mesh), mixture(folders), masks_documents, **options
         )
     return {score.source: score for score in found}
 
@@ -58,15 +61,16 @@ def logits_of_row(parameters, tokens):
 
 def row_nats(folder):
     """The cost of each row by itself, one position after the other: no batch, no weights."""
-    costs = []
     with jax.set_mesh(mesh_of()):
         parameters = placed(PARAMETERS, mesh_of())
-        for row in TokenDataset(folder, "heldout"):
-            logits = np.asarray(logits_of_row(parameters, jnp.array(row[:-1])), np.float64)
-            spread = np.log(np.exp(logits).sum(axis=1))
-            targets = [(at, token) for at, token in enumerate(row[1:]) if token != 0]
-            costs.append(sum(spread[at] - logits[at, token] for at, token in targets))
-    return costs
+        return [row_cost(parameters, row) for row in TokenDataset(folder, "heldout")]
+
+
+def row_cost(parameters, row):
+    logits = np.asarray(logits_of_row(parameters, jnp.array(row[:-1])), np.float64)
+    spread = np.log(np.exp(logits).sum(axis=1))
+    targets = [(at, token) for at, token in enumerate(row[1:]) if token != 0]
+    return sum(spread[at] - logits[at, token] for at, token in targets)
 
 
 def test_uniform_logits_cost_log_v_bits_a_token(folders, tokenizer):
@@ -95,6 +99,24 @@ def test_batches_agree_with_a_plain_loop_over_rows(folders):
         np.testing.assert_allclose(found[source].bits_per_character, expected, rtol=SHARDED_RTOL)
     together = sum(nats.values()) / found["all"].tokens
     np.testing.assert_allclose(found["all"].loss, together, rtol=SHARDED_RTOL)
+
+
+def test_with_masks_a_document_costs_what_it_costs_alone(tmp_path, tokenizer):
+    """What of it lies in a row, in a row of its own."""
+    folders = write_datasets(tmp_path, tokenizer, together=True)
+    found = scores(folders, masks_documents=True)["news"]
+    nats = 0.0
+    with jax.set_mesh(mesh_of()):
+        parameters = placed(PARAMETERS, mesh_of())
+        for row in TokenDataset(folders["news"], "heldout"):
+            inner = np.flatnonzero(row[1:-1] == tokenizer.eod_id) + 1
+            for begin, end in itertools.pairwise([0, *inner, len(row) - 1]):
+                alone = np.zeros_like(row)
+                alone[: end + 1 - begin] = row[begin : end + 1]
+                nats += row_cost(parameters, alone)
+    np.testing.assert_allclose(found.loss, nats / found.tokens, rtol=SHARDED_RTOL)
+    plain = scores(folders)["news"].loss
+    assert abs(plain / found.loss - 1) > 100 * SHARDED_RTOL
 
 
 @pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2), (1, 1, 4)])
@@ -141,7 +163,7 @@ def test_data_that_was_written_again_is_refused(folders):
     known = mixture(folders)
     known["sources"][0]["fingerprint"] = "of other data"
     with jax.set_mesh(mesh_of()), pytest.raises(InputError, match="written again"):
-        held_out.bits_per_character(ASSEMBLE, placed(PARAMETERS, mesh_of()), known)
+        held_out.bits_per_character(ASSEMBLE, placed(PARAMETERS, mesh_of()), known, False)
 
 
 def test_a_run_is_scored_beside_the_count_models(folders, tokenizer, tmp_path, monkeypatch, capsys):
@@ -152,6 +174,7 @@ def test_a_run_is_scored_beside_the_count_models(folders, tokenizer, tmp_path, m
         tokenizer=tokenizer,
         progress=Progress(step=30),
         mesh=mesh_of(),
+        masks_documents=False,
     )
     monkeypatch.setattr(loaded_run, "load", lambda run: loaded)
     monkeypatch.setenv("COLUMNS", "120")
@@ -167,3 +190,21 @@ def test_a_run_is_scored_beside_the_count_models(folders, tokenizer, tmp_path, m
     printed = capsys.readouterr().out
     assert f"{result['all']['bits_per_character']:.3f}" in printed
     assert "this model, step 30" in printed and "character trigram" in printed
+
+
+def test_a_run_is_scored_as_it_was_trained(tmp_path, capsys):
+    """By `welm evaluate`, and while it trains; the tiny corpus has several documents in a row."""
+    run = RunFolder(begun_run(tmp_path, 4, "StepConfig.masks_documents = True"))
+    loaded_run.evaluate(run)
+    loaded, parts = loaded_run.load(run), RunParts.opened(run)
+    with jax.set_mesh(parts.mesh):
+        masked, plain = (
+            held_out.bits_per_character(loaded.assemble, loaded.parameters, loaded.mixture, masks)
+            for masks in (True, False)
+        )
+        said = []
+        log = SimpleNamespace(scalars=lambda *_: None, say=said.append)
+        state = SimpleNamespace(parameters=loaded.parameters)
+        runs._evaluation(parts, log)(state, Progress(step=4))
+    assert run_files.read_json(run.held_out)["all"]["loss"] == masked[-1].loss != plain[-1].loss
+    assert said[0].endswith(f"all {masked[-1].bits_per_character:.3f}")

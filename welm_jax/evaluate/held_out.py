@@ -2,7 +2,7 @@
 
 The convention is count_models': every end mark is predicted and charged, the denominator is the
 characters of the text. A document is read as training reads it, in packed rows that a row's end
-cuts and in which it sees the document before.
+cuts and in which it sees the document before, unless the run masks documents.
 """
 
 import functools
@@ -52,6 +52,7 @@ def bits_per_character(
     assemble: Assembler,
     parameters: PyTree,
     mixture: Mapping[str, Any],
+    masks_documents: bool,
     max_rows: int | None = None,
 ) -> list[HeldOutScore]:
     """Scores the held-out split of each source of a mixture, under the mesh that is set.
@@ -61,6 +62,7 @@ def bits_per_character(
         compiled step is kept by it.
       parameters: float32 weights, on the mesh.
       mixture: the content of mixture.json.
+      masks_documents: see StepConfig; as the parameters were trained.
       max_rows: rows of each split to score, the first ones; all of them unless given. Documents
         lie in random order, so that the first rows are a fair sample; "all" then weighs the
         sources by the rows scored.
@@ -75,7 +77,7 @@ def bits_per_character(
     for source in sources_with_text(mixture):
         dataset = open_source(source, "heldout")
         rows = len(dataset) if max_rows is None else min(max_rows, len(dataset))
-        source_nats, tokens = _nats_and_tokens(assemble, parameters, dataset, rows)
+        source_nats, tokens = _nats_and_tokens(assemble, parameters, dataset, rows, masks_documents)
         split = dataset.metadata.splits["heldout"]
         characters = split.characters * tokens / split.tokens
         scores.append(_score(source["name"], source_nats, tokens, characters))
@@ -126,7 +128,11 @@ def _score(source: str, nats: float, tokens: int, characters: float) -> HeldOutS
 
 
 def _nats_and_tokens(
-    assemble: Assembler, parameters: PyTree, dataset: TokenDataset, rows: int
+    assemble: Assembler,
+    parameters: PyTree,
+    dataset: TokenDataset,
+    rows: int,
+    masks_documents: bool,
 ) -> tuple[float, int]:
     """What the first rows of a dataset cost, and how many targets they hold."""
     mesh, metadata = jax.sharding.get_mesh(), dataset.metadata
@@ -137,14 +143,16 @@ def _nats_and_tokens(
         read = dataset.__getitems__(range(first, min(first + batch_size, rows)))
         missing = batch_size - len(read)  # one compiled step serves all batches
         full = np.pad(read, ((0, missing), (0, 0)), constant_values=metadata.pad_id)
-        batch = batch_of_rows(full, metadata.pad_id, metadata.eod_id)
+        batch = batch_of_rows(full, metadata.pad_id, metadata.eod_id, masks_documents)
         tokens += int(batch["decoder_loss_weights"].sum())
-        nats += float(_summed_loss(assemble, parameters, step.on_mesh(batch, mesh), chunks))
+        placed = step.on_mesh(batch, mesh)
+        nats += float(_summed_loss(assemble, parameters, placed, chunks, masks_documents))
     return nats, tokens
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3))
+@functools.partial(jax.jit, static_argnums=(0, 3, 4))
 def _summed_loss(
-    assemble: Assembler, parameters: PyTree, batch: step.Batch, chunks: int
+    assemble: Assembler, parameters: PyTree, batch: step.Batch, chunks: int, masks_documents: bool
 ) -> Float[Array, ""]:
-    return step.summed_loss(assemble(parameters), batch, remat="none", chunks=chunks)
+    how = {"remat": "none", "chunks": chunks, "masks_documents": masks_documents}
+    return step.summed_loss(assemble(parameters), batch, **how)
