@@ -113,6 +113,7 @@ _HOPPER = {
     "l2_bytes": 52_428_800,
     "shared_bytes": 233_472,
 }
+_H20 = {"cores": 78, "l2_bytes": 62_914_560}
 _BLACKWELL = {
     "capability": 10,
     "cores": 148,
@@ -127,6 +128,10 @@ ACCELERATORS = {
     "h100": _gpu("NVIDIA H100 80GB HBM3", 989.4, 84_942_979_072, 3352.32, 450, 50, **_HOPPER),
     "h200": _gpu("NVIDIA H200", 989.4, 151_397_597_184, 4800, 450, 50, **_HOPPER),
     "b200": _gpu("NVIDIA B200", 2250, 191_514_411_008, 7672.32, 900, 50, **_BLACKWELL),
+    # For China: A800 and H800 with slower links, H20 with fewer cores.
+    "a800-80gb": _gpu("NVIDIA A800-SXM4-80GB", 312, 85_100_068_864, 2039.04, 200, 25, **_A100),
+    "h800": _gpu("NVIDIA H800", 989.4, 84_942_979_072, 3352.32, 200, 50, **_HOPPER),
+    "h20": _gpu("NVIDIA H20", 148, 102_625_181_696, 4000, 450, 50, **{**_HOPPER, **_H20}),
     "tpu-v4": _tpu("TPU v4", "v4", 275, 32, 1228, 150, 6, 4096),
     "tpu-v5e": _tpu("TPU v5 lite", "v5e", 197, 16, 819, 100, 6, 256),
     "tpu-v5p": _tpu("TPU v5", "v5p", 459, 95, 2765, 300, 6, 4096),
