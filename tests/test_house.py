@@ -77,6 +77,16 @@ def test_welm_help_is_instant_because_it_loads_nothing():
     assert "quickstart" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("verb", "status", "words"),
+    [("--help", 0, "usage: welm VERB"), ("trian", 2, "trian is no verb")],
+)
+def test_the_module_of_the_command_is_the_command(verb, status, words):
+    line = [sys.executable, "-m", "welm_jax.launch", verb]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == status and words in done.stdout + done.stderr
+
+
 def test_welm_jax_never_imports_beam_pipelines():
     offenders = [
         str(file.relative_to(ROOT))

@@ -332,3 +332,7 @@ def _parser(verb: Callable) -> ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+if __name__ == "__main__":
+    main()
