@@ -199,7 +199,12 @@ def test_a_roll_back_by_hand_is_carried_out_by_the_next_train(recovered, tmp_pat
     assert "recovery 2 (not carried out yet): back to step 350" in told
     with run.locked(), pytest.raises(InputError, match="is in use: another process trains there"):
         recover.roll_back(run, 350, skip=5, lr_factor=0.5)
-    assert trained(tmp_path, by="cursor")[1][0] == 0
+    _, (status, out, _) = trained(tmp_path, by="cursor")
+    assert status == 0
+    rows = {one["name"]: one["rows"] for one in run_files.read_json(run.mixture)["sources"]}
+    epochs = re.search("epochs: (.*)", out)[1].split(", ")
+    fed = sum(float(count) * rows[name] for name, count in map(str.split, epochs))
+    assert fed == pytest.approx(400 * 8, abs=0.005 * sum(rows.values()))  # skipped ones are not
     last = list(run_files.read_lines(run.metrics))[-1]
     assert (last["attempt"], last["step"], last["lr_multiplier"]) == (2, 400, 0.4)
     first, second = Journal(run.journal).records()

@@ -72,11 +72,11 @@ def train(
         end = _train(run, parts, changes, clock, stopping)
     if end.step < config["LoopConfig"].train_steps:
         raise Preempted(f"stopped at step {end.step}, saved; the same command goes on from there")
-    epochs = ", ".join(
-        f"{name} {count:.2f}" for name, count in parts.stream.epochs(end.cursor).items()
-    )
     if hosts.is_first():
-        print(f"trained {end.step} steps on {end.tokens:,} tokens; epochs: {epochs}")
+        skipped = lineage.skipped_ranges(Journal(run.journal).records())
+        epochs = parts.stream.epochs(end.cursor, skipped).items()
+        shown = ", ".join(f"{name} {count:.2f}" for name, count in epochs)
+        print(f"trained {end.step} steps on {end.tokens:,} tokens; epochs: {shown}")
 
 
 def _train(

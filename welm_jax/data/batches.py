@@ -110,14 +110,27 @@ class BatchStream:
             )
         )
 
-    def epochs(self, cursor: int) -> dict[str, float]:
-        """Says how often each source has been gone through before this place in the stream."""
+    def epochs(self, cursor: int, skipped: Sequence[tuple[int, int]] = ()) -> dict[str, float]:
+        """Returns how often each source has been gone through before a place in the stream.
+
+        Args:
+          cursor: the place, in batches.
+          skipped: disjoint ranges [start, end) of batches that were not fed.
+        """
+        fed = self._samples(cursor)
+        for place in skipped:
+            start, end = (min(at, cursor) for at in place)
+            fed += self._samples(start) - self._samples(end)
+        names = [source["name"] for source in self.mixture["sources"]]
+        rows = [source["rows"] for source in self.mixture["sources"]]
+        return dict(zip(names, (fed / rows).tolist(), strict=True))
+
+    def _samples(self, cursor: int) -> np.ndarray:
+        """How many samples of each source come before a place."""
         block, place = divmod(cursor * self.batch_size, BLOCK)
-        begun = [source for source, _ in self._pattern[:place]]
-        return {
-            source["name"]: (block * source["quota"] + begun.count(number)) / source["rows"]
-            for number, source in enumerate(self.mixture["sources"])
-        }
+        begun = np.array([source for source, _ in self._pattern[:place]], np.int64)
+        quotas = np.array(self._quotas)
+        return block * quotas + np.bincount(begun, minlength=len(quotas))
 
 
 def row_order(rows: int, seed: int, source: str) -> grain.MapDataset:
