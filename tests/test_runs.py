@@ -10,11 +10,13 @@ import time
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from etils import epath
 
 from tests import tiny_corpus
 from tests.forked import WELM, Forked
+from tests.train.test_checkpoints import rewritten_host
 from welm_jax import launch
-from welm_jax.failures import InputError
+from welm_jax.failures import InputError, StopAndLook
 
 STEPS = 24
 
@@ -166,6 +168,28 @@ def test_a_folder_of_another_run_is_refused_and_left_alone(undisturbed, gin_file
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert words in refused(gin_file, folder, f"--gin.{flag}")
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_the_same_values_in_another_spelling_are_the_same_run(
+    undisturbed, gin_file, tmp_path, capsys
+):
+    folder = shutil.copytree(undisturbed[0], tmp_path / "run")
+    rates = "--gin.MixtureConfig.rates={'english': 0.3, 'news': 0.7}"
+    launch.dispatch(["train", "--gin_file", gin_file, "--run_dir", str(folder), rates])
+    assert f"going on from step {STEPS} to {STEPS}" in capsys.readouterr().out
+    launch.dispatch(["evaluate", "--run_dir", str(folder)])  # by the configuration written now
+
+
+def test_a_checkpoint_that_is_refused_leaves_the_folder_as_it_was(undisturbed, gin_file, tmp_path):
+    folder = shutil.copytree(undisturbed[0], tmp_path / "run")
+    with rewritten_host(epath.Path(folder) / f"checkpoints/{STEPS}") as host:
+        host["identity"]["tokenizer"] = "of another"
+    files = [folder / name for name in ("config.gin", "operative_config.gin", "mixture.json")]
+    before = [(file.read_bytes(), file.stat().st_mtime_ns) for file in files]
+    flags = ["--run_dir", str(folder), "--gin.LoopConfig.log_every_steps=2"]
+    with pytest.raises(StopAndLook, match="is of a run with tokenizer = of another"):
+        launch.dispatch(["train", "--gin_file", gin_file, *flags])
+    assert [(file.read_bytes(), file.stat().st_mtime_ns) for file in files] == before
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,8 @@ def train(
             run_beginning.check_fit(parts)
             run_evaluation.check(config["EvaluationConfig"], user_modules)
             lock.enter_context(run.locked())
-            run_beginning.write_beginning(run, parts)
+            if not run.config.exists():
+                run_beginning.write_beginning(run, parts)
 
         run_beginning.check_same_command(config)
         hosts.by_first(begin)
@@ -126,6 +127,8 @@ def _train(
             every.append((steps, evaluate_tasks))
 
         def on_restored(state: TrainState, progress: Progress) -> None:
+            if hosts.is_first():  # not before: what cannot go on leaves the folder as it was
+                run_beginning.write_beginning(run, parts)
             if run_evaluation.is_missing(run, config["EvaluationConfig"], progress):
                 with clock.on(evaluate_tasks.__name__):
                     evaluate_tasks(state, progress)

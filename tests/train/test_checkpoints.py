@@ -317,6 +317,15 @@ def test_what_an_older_version_did_not_write_down_is_the_default(saved):
         restored_step(saved, identity=IDENTITY | {setting: "0.25"})
 
 
+def test_a_setting_in_another_spelling_is_the_same(tmp_path):
+    setting, written = "MixtureConfig.rates", "{'news': 1, 'books': 0.5}"
+    save(tmp_path, 1, identity=IDENTITY | {setting: written})
+    same, other = "{'books': 0.5, 'news': 1.0}", "{'news': 1, 'books': 0.25}"
+    assert restored_step(tmp_path, identity=IDENTITY | {setting: same}) == (1, [])
+    with pytest.raises(StopAndLook, match="MixtureConfig.rates = .* 0.5}, not .* 0.25}"):
+        restored_step(tmp_path, identity=IDENTITY | {setting: other})
+
+
 def test_a_checkpoint_of_another_version_is_not_passed_over(saved):
     with rewritten_host(saved / "2") as host:
         host["progress"]["colour"] = 3

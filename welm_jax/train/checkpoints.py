@@ -5,6 +5,7 @@ checkpoint from a damaged one, deleting old ones. Whether a checkpoint belongs t
 it does not know: that is the journal's rule, which callers bring along.
 """
 
+import ast
 import contextlib
 import json
 import logging
@@ -282,7 +283,8 @@ class Checkpoints:
             ) from error
         identity = ADDED_LATER | identity
         for key in sorted({*identity, *self._identity}):
-            if identity.get(key) != self._identity.get(key, ADDED_LATER.get(key)):
+            wanted = self._identity.get(key, ADDED_LATER.get(key))
+            if _setting(key, identity.get(key)) != _setting(key, wanted):
                 raise StopAndLook(
                     f"{self._at(step)} is of a run with {key} = {identity.get(key)}, not "
                     f"{self._identity.get(key)}; go on with the former, or give another --run_dir"
@@ -375,6 +377,14 @@ class Checkpoints:
             f"saving the checkpoint of step {step} in {self._folder} failed ({_in_a_line(error)}); "
             "look at the disk and its free space, then start again"
         )
+
+
+def _setting(key: str, text: str | None) -> Any:
+    """The value of a setting `Class.field`, which may be written in several ways; else the text."""
+    try:
+        return ast.literal_eval(text) if text and "." in key else text
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _in_a_line(error: BaseException) -> str:
