@@ -1,7 +1,7 @@
 """Processes that begin with jax and our trainer imported: forked from one that has done no more.
 
 Importing takes three seconds of CPU, and tests start dozens of processes. A fork is a process as
-real as any: it can be killed, and opens its own devices. The server holds no thread and no device.
+real as any: it can be killed, and opens its own devices; the one that is forked has opened none.
 """
 
 import atexit

@@ -46,7 +46,7 @@ def quotas(rates: Mapping[str, float]) -> dict[str, int]:
     for name, quota in whole.items():
         if quota == 0:
             raise InputError(
-                f"rate {rates[name]} of {name} is no whole sample in {BLOCK}; raise it to "
+                f"rate {rates[name]} of {name} is less than one sample in {BLOCK}; raise it to "
                 f"{total / BLOCK:g} or set it to 0"
             )
     return whole
@@ -115,7 +115,7 @@ def compile_mixture(config: MixtureConfig) -> dict[str, Any]:
 
 
 def source_folder(tokens_dir: str, source: str) -> str:
-    """Returns where a source's token dataset lies.
+    """Returns the folder of a source's token dataset.
 
     Raises:
       InputError: it has none; names the sources that have one.
