@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import re
+import signal
 import sys
 import tempfile
 import traceback
@@ -37,6 +38,8 @@ BEAM_HELP = """  --NAME=VALUE         Beam's own options; several processes:
 _SENT = re.compile(r"welm_failure:(\d+):(\S+)")
 # What Beam's local runner raises when a process that it started is gone.
 _WORKER_GONE = "Channel closed prematurely"
+# The signals that `_interrupts_noted` noted while a pipeline ran.
+_interrupts: list[int] = []
 
 
 def read_command_line(
@@ -138,7 +141,7 @@ def on_worker(step: Callable) -> Callable:
     @functools.wraps(step)
     def run(*arguments):
         try:
-            return step(*arguments)
+            result = step(*arguments)
         except Exception as error:
             failure = as_failure(error)
             if failure is None:
@@ -149,8 +152,15 @@ def on_worker(step: Callable) -> Callable:
                 raise RuntimeError(writable) from None
             text = quote(str(failure), errors="surrogatepass")
             raise RuntimeError(f"welm_failure:{failure.status}:{text}") from None
+        _end_if_interrupted()
+        return result
 
     return run
+
+
+def _end_if_interrupted() -> None:
+    if _interrupts:
+        raise KeyboardInterrupt
 
 
 @contextmanager
@@ -161,7 +171,7 @@ def running(pipeline: Any) -> Iterator[None]:
       Failure: of a step that went through `on_worker`, or of a worker that was killed.
     """
     try:
-        with _workers_kept_quiet(pipeline.runner), pipeline:
+        with _interrupts_noted(), _workers_kept_quiet(pipeline.runner), pipeline:
             yield
     except Exception as error:
         if failure := _as_failure(error):
@@ -183,6 +193,27 @@ def _as_failure(error: Exception) -> Failure | None:
             "or fewer workers if it happens again"
         )
     return None
+
+
+@contextmanager
+def _interrupts_noted() -> Iterator[None]:
+    """Notes each Control-C, so that the step in hand ends even where a library loses the exception.
+
+    NumPy clears any exception that is raised while it looks up an attribute.
+    """
+
+    def note(number, frame):
+        _interrupts.append(number)
+        signal.default_int_handler(number, frame)
+
+    former = signal.getsignal(signal.SIGINT)
+    if former is signal.default_int_handler:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        _interrupts.clear()
+        signal.signal(signal.SIGINT, former)
 
 
 @contextmanager

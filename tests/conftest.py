@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 from importlib.metadata import version
 
@@ -23,6 +24,9 @@ def xla_flags(devices: int, level: int = 0) -> str:
 # Before jax is imported anywhere: a CPU with eight devices, so that meshes are real.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = xla_flags(8)
+
+# A shell's background jobs ignore Control-C, and so would the commands that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # a worker inherits it from pytest
 

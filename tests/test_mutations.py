@@ -1,5 +1,6 @@
 """Faults that run without an error, each shown to break the law that is there to catch it."""
 
+import contextlib
 import dataclasses
 import re
 import runpy
@@ -549,3 +550,9 @@ def test_a_share_of_the_whole_batch_breaks_the_law_of_batches(monkeypatch):
         test_clean_rules.test_verdicts_do_not_hang_on_how_texts_are_batched()
     with pytest.raises(AssertionError):
         test_filters.test_verdicts_do_not_hang_on_how_records_are_batched()
+
+
+def test_interrupts_that_are_not_noted_break_one_that_a_library_loses(monkeypatch):
+    monkeypatch.setattr(runner, "_interrupts_noted", contextlib.nullcontext)
+    with pytest.raises(pytest.fail.Exception):
+        test_runner.test_an_interrupt_that_a_library_loses_ends_the_job()

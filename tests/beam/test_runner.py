@@ -1,3 +1,4 @@
+import contextlib
 import os
 import re
 import signal
@@ -103,6 +104,16 @@ def test_a_worker_that_is_killed_is_no_bug(capfd):
     with pytest.raises(Preempted, match=text):
         run(step, PROCESSES[:1])
     assert capfd.readouterr().err == ""
+
+
+def test_an_interrupt_that_a_library_loses_ends_the_job():
+    def step(_):
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(on_worker(step))
+    run(on_worker(lambda _: None))  # the next job does not hear of it
 
 
 def test_an_interrupt_while_parquet_is_read_costs_no_row(tmp_path):
