@@ -16,7 +16,7 @@ from beam_pipelines.runner import read_command_line
 from welm_jax import corpus_card, pages, run_files
 from welm_jax.failures import InputError, run_door
 from welm_jax.text.records import LEDGER_FILE
-from welm_jax.text.sources import TABLE_1
+from welm_jax.text.sources import TABLE_1, datasets_in, rates_in_force
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,8 @@ def write_data_card(config: DataCardConfig) -> corpus_card.Card:
       InputError: the folder holds no ledger.
     """
     folder = Path(config.tokens_dir)
-    card = corpus_card.content(folder, config.rates, config.planned_tokens, config.max_epochs)
+    rates = rates_in_force(config.rates, datasets_in(folder))  # as training takes them
+    card = corpus_card.content(folder, rates, config.planned_tokens, config.max_epochs)
     if card is None:
         raise InputError(
             f"{folder} holds no {LEDGER_FILE}: give the folder that write_tokens or curate wrote"

@@ -59,7 +59,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-RATES = {"books": 3, "news": 6, "news_en": 1}
+RATES = {"books": 3.0, "news": 6.0, "news_en": 1.0}
 
 
 def test_table_1_by_hand(folder):
@@ -125,7 +125,7 @@ def test_the_page_shows_dropped_texts_and_never_obeys_them(folder):
 def test_a_curated_folder_has_a_card_before_there_are_tokens(tmp_path):
     texts = {("news", "train"): tiny_corpus.documents("news", "train", 9)}
     folder = tiny_corpus.write_curated(tmp_path / "curated", texts)
-    card = write_data_card(DataCardConfig(tokens_dir=str(folder), rates={"news": 1}))
+    card = write_data_card(DataCardConfig(tokens_dir=str(folder), rates={"news": 1.0}))
     [news] = card["table_1"]
     assert (news["tokens"], news["epochs"], news["proportion"]) == (None, None, 1)
     assert Page((folder / "data_card.html").read_text()).text

@@ -208,11 +208,31 @@ def test_the_papers_corpus_uses_the_papers_tools():
         assert rates[source] == pytest.approx(0.87 * row.proportion, abs=0.001)
 
 
-def test_the_quickstarts_data_card_is_of_how_its_run_is_fed():
-    card = gin_files.load(
-        ["corpus/quickstart.gin"], [], {"DataCardConfig": CORPUS["DataCardConfig"]}, CORPUS
-    )["DataCardConfig"]
+CORPORA = {
+    "corpus/quickstart.gin": ("quickstart", "drill"),
+    "corpus/welm.gin": ("welm_1b3", "welm_2b7", "welm_10b", "welm_10b_paper"),
+    "corpus/welm_paper.gin": ("welm_10b_paper",),
+}
+CARD = {"DataCardConfig": CORPUS["DataCardConfig"]}
+
+
+def test_every_run_is_fed_as_the_data_card_of_its_corpus_says():
+    runs = {file.stem for file in (Path(gin_configs.__file__).parent / "runs").glob("*.gin")}
+    assert {run for of_corpus in CORPORA.values() for run in of_corpus} == runs - {"pretrain"}
+    for corpus, of_corpus in CORPORA.items():
+        card = gin_files.load([corpus], [], CARD, CORPUS)["DataCardConfig"]
+        for name in of_corpus:
+            run = gin_files.load([f"runs/{name}.gin"], ["TOKENS_DIR=unused"], TRAINING)
+            assert run["MixtureConfig"].rates == card.rates, (corpus, name)
+
+
+def test_the_papers_run_is_in_float16_over_tensor_axes_of_four():
+    run = gin_files.load(["runs/welm_10b_paper.gin"], ["TOKENS_DIR=unused"], TRAINING)
+    assert run["ModelConfig"].compute_dtype == "float16" and run["MeshConfig"].tensor == 4
+
+
+def test_the_quickstarts_data_card_plans_the_tokens_of_its_run():
+    card = gin_files.load(["corpus/quickstart.gin"], [], CARD, CORPUS)["DataCardConfig"]
     run = gin_files.load(["runs/quickstart.gin"], [], TRAINING)
-    assert card.rates == run["MixtureConfig"].rates
     tokens = run["LoopConfig"].train_steps * run["StepConfig"].batch_size * 128
     assert card.planned_tokens == tokens

@@ -55,14 +55,19 @@ from tests.beam import (
     test_text_encoding,
     test_warc,
 )
+from tests.data import test_mixture
 from tests.evaluate import test_planted_models
 from tests.model import test_decoder, test_gpt_neox_parity
 from tests.tasks import test_judgement, test_prompted, test_scores
+from tests.text import test_tokenizer
 from tests.train import test_step
 from welm_jax import failures
+from welm_jax.data import mixture
 from welm_jax.decode import rank
+from welm_jax.failures import InputError
 from welm_jax.model import decoder, masks
 from welm_jax.tasks import demonstrations, judgement, scores
+from welm_jax.text import tokenizer
 from welm_jax.text.tokenizer import Tokenizer
 from welm_jax.train import step
 
@@ -556,3 +561,15 @@ def test_interrupts_that_are_not_noted_break_one_that_a_library_loses(monkeypatc
     monkeypatch.setattr(runner, "_interrupts_noted", contextlib.nullcontext)
     with pytest.raises(pytest.fail.Exception):
         test_runner.test_an_interrupt_that_a_library_loses_ends_the_job()
+
+
+def test_rates_as_given_break_one_source_alone(monkeypatch, tmp_path):
+    monkeypatch.setattr(mixture, "rates_in_force", lambda rates, datasets: rates)
+    with pytest.raises(InputError, match="has a rate but no token dataset"):
+        test_mixture.test_one_source_alone_needs_no_rate(tmp_path)
+
+
+def test_a_script_that_is_forgotten_breaks_the_count_of_pieces(monkeypatch):
+    monkeypatch.delitem(tokenizer.SCRIPTS, "IDEOGRAPHIC")
+    with pytest.raises(AssertionError):
+        test_tokenizer.test_pieces_are_counted_by_the_script_of_their_first_letter()

@@ -106,6 +106,8 @@ def test_the_loss_falls_and_the_folder_holds_what_it_promises(undisturbed):
     }
     assert any(file.name.startswith("jit_train_step") for file in (folder / "compiled").iterdir())
     assert "held-out bits per character" in out and "epochs: " in out
+    named = "WITHOUT A RATE, and so not trained on: books; MixtureConfig.rates names english, news"
+    assert out.index(named) < out.index("step 1/")
 
 
 def test_killed_at_a_random_step_it_ends_bit_for_bit_the_same(undisturbed, gin_file, tmp_path):

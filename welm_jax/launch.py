@@ -88,10 +88,13 @@ def train_tokenizer(arguments: Sequence[str]) -> None:
 
     from welm_jax.text import tokenizer
 
+    tokenizer.refuse_other_size(config)
     print(f"training {config.vocab_size} pieces on at most {config.sample_bytes:,} bytes")
     texts = tokenizer.sample_texts(config.curated_dir, config.sample_bytes)
     trained = tokenizer.train_tokenizer(texts, config.model_file, config)
     print(f"{config.model_file}: {trained.vocab_size} pieces, sha256 {trained.sha256}")
+    scripts = tokenizer.pieces_by_script(trained.pieces()).items()
+    print(f"pieces by script: {', '.join(f'{name} {count:,}' for name, count in scripts)}")
 
 
 def train(arguments: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from welm_jax.gin_files import GinConfig
 from welm_jax.run_files import RunFolder
 from welm_jax.run_parts import IDENTITY, RunParts, own_tokenizer
 from welm_jax.text.records import TOKENIZER_FILE
-from welm_jax.text.sources import OURS
+from welm_jax.text.sources import OURS, MixtureConfig, datasets_in
 from welm_jax.train import accelerators, faults, hosts
 from welm_jax.train.mesh import check_model
 from welm_jax.train.storage_budget import storage_budget
@@ -172,6 +172,7 @@ def opening_words(parts: RunParts) -> Iterator[str]:
     )
     if warning := model_info.left_whole(parts.like["parameters"], mesh):
         yield warning
+    yield from _rates_in_words(config["MixtureConfig"], parts.mixture["rates"])
     if not held_out.sources_with_text(parts.mixture):
         yield "no source has held-out text, so nothing is evaluated on the way"
     if every_steps := config["EvaluationConfig"].every_steps:
@@ -183,6 +184,19 @@ def opening_words(parts: RunParts) -> Iterator[str]:
     if faults.CRASH_AT in os.environ:
         boundary = os.environ[faults.CRASH_AT]
         yield f"{faults.CRASH_AT} = {boundary}: this process kills itself at that write boundary"
+
+
+def _rates_in_words(declared: MixtureConfig, rates: Mapping[str, float]) -> Iterator[str]:
+    """Names the datasets that have no rate, and the one that is trained on because it is alone."""
+    is_ours = declared.mixture == OURS
+    named = {*rates, *(declared.rates if is_ours else ())}
+    if unnamed := [name for name in datasets_in(declared.tokens_dir) if name not in named]:
+        yield (
+            f"WITHOUT A RATE, and so not trained on: {', '.join(unnamed)}; "
+            f"MixtureConfig.rates names {', '.join(rates)}"
+        )
+    if is_ours and not rates.keys() & declared.rates.keys():
+        yield f"trained on {', '.join(rates)} alone, the one dataset in {declared.tokens_dir}"
 
 
 def _digest(contents: Iterable[bytes]) -> str:

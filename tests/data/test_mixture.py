@@ -134,3 +134,12 @@ def test_sources_that_do_not_go_together_are_refused_by_name(tmp_path, field, va
         InputError, match=f"books and news do not go together: {field} is .*{value}"
     ):
         compile_mixture(config(tokens_dir=str(tmp_path / "tokens")))
+
+
+def test_one_source_alone_needs_no_rate(tmp_path):
+    shutil.copytree(tokens_dir() / "news", tmp_path / "mine")
+    compiled = compile_mixture(config(tokens_dir=str(tmp_path)))
+    assert compiled["rates"] == {"mine": 1.0}
+    assert [(one["name"], one["quota"]) for one in compiled["sources"]] == [("mine", BLOCK)]
+    with pytest.raises(InputError, match="source books has a rate but no token dataset"):
+        compile_mixture(config(tokens_dir=str(tmp_path), mixture="of_a_user"))

@@ -9,8 +9,11 @@ from tests.tiny_corpus import VOCAB_SIZE, curated_dir, documents, tokenizer_file
 from welm_jax.failures import InputError
 from welm_jax.text.tokenizer import (
     PIECE_CHARACTERS,
+    Piece,
     Tokenizer,
     TokenizerConfig,
+    pieces_by_script,
+    refuse_other_size,
     sample_texts,
     train_tokenizer,
 )
@@ -246,3 +249,21 @@ def test_sample_of_everything_holds_every_document():
 def test_sample_of_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match="beam_pipelines.curate first, or set CURATED_DIR"):
         sampled(tmp_path, 100)
+
+
+def test_pieces_are_counted_by_the_script_of_their_first_letter():
+    texts = "中国 微信 々 1中 the Ｗ é ひ カー ー 한국 да ไทย 123 ， \n"
+    pieces = [Piece(text, -1.0, "text") for text in texts.split(" ")]
+    pieces += [Piece("<0x41>", 0.0, "byte"), Piece("<unk>", 0.0, "control")]
+    expected = {"Chinese": 4, "Latin": 3, "kana": 3, "no letter": 3}
+    expected |= {"Hangul": 1, "Cyrillic": 1, "other scripts": 1}
+    assert pieces_by_script(pieces) == expected
+
+
+def test_a_model_of_another_size_is_not_overwritten(tmp_path):
+    file = tmp_path / "tokenizer.model"
+    refuse_other_size(config(model_file=str(file)))
+    file.write_bytes(tokenizer_file().read_bytes())
+    refuse_other_size(config(model_file=str(file)))
+    with pytest.raises(InputError, match=f"has {VOCAB_SIZE} pieces, not 500, .*remove the file"):
+        refuse_other_size(config(model_file=str(file), vocab_size=500))

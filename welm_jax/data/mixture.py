@@ -16,8 +16,8 @@ from etils import epath
 
 from welm_jax.data.token_dataset import read_metadata
 from welm_jax.failures import InputError
-from welm_jax.text.records import METADATA_FILE, TokenMetadata
-from welm_jax.text.sources import MixtureConfig
+from welm_jax.text.records import TokenMetadata
+from welm_jax.text.sources import OURS, MixtureConfig, datasets_in, rates_in_force
 
 MIXTURE_FORMAT = 1
 BLOCK = 1_000  # samples
@@ -87,7 +87,10 @@ def compile_mixture(config: MixtureConfig) -> dict[str, Any]:
       InputError: rates that quotas refuses, a source without a token dataset, or two sources made
         by different tokenizers or with rows of different lengths; names both.
     """
-    rates = {name: rate for name, rate in sorted(config.rates.items()) if rate}
+    declared = config.rates
+    if config.mixture == OURS:
+        declared = rates_in_force(declared, datasets_in(config.tokens_dir))
+    rates = {name: rate for name, rate in sorted(declared.items()) if rate}
     samples = quotas(rates)
     folders = {name: source_folder(config.tokens_dir, name) for name in samples}
     known = {name: read_metadata(folder) for name, folder in folders.items()}
@@ -122,8 +125,7 @@ def source_folder(tokens_dir: str, source: str) -> str:
     """
     folder = epath.Path(tokens_dir) / source
     if not folder.is_dir():
-        files = epath.Path(tokens_dir).glob(f"*/{METADATA_FILE}")
-        known = sorted(file.parent.name for file in files)
+        known = datasets_in(tokens_dir)
         near = difflib.get_close_matches(source, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known) or 'none'};"
         raise InputError(

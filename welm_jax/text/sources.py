@@ -4,9 +4,14 @@ Owns the paper's figures and what gin may say of a mixture. Deliberately does no
 compiles it (tasks.pretraining), so that a run can read its own configuration without TensorFlow.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+
+from etils import epath
+
+from welm_jax.text.records import METADATA_FILE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +54,8 @@ class MixtureConfig:
       tokens_dir: folder of token datasets, one a source, as beam_pipelines.write_tokens wrote it.
       mixture: a registered seqio Mixture; `welm_pretraining` is made from `rates`, any other must
         be registered by a module of `--import` and keeps the rates that it has.
-      rates: source -> share of the sequences; need not add up to 1. The paper's: Table 1.
+      rates: source -> share of the sequences; need not add up to 1. Table 1's unless given. Where
+        tokens_dir holds one dataset and no rate names it, that one is trained on alone.
       seed: orders the rows of each source.
     """
 
@@ -59,3 +65,21 @@ class MixtureConfig:
         default_factory=lambda: {name: source.proportion for name, source in TABLE_1.items()}
     )
     seed: int = 0
+
+
+def datasets_in(tokens_dir: os.PathLike | str) -> list[str]:
+    """The names of the token datasets in a folder."""
+    folder = epath.Path(tokens_dir)
+    if not folder.is_dir():
+        return []
+    return sorted(one.name for one in folder.iterdir() if (one / METADATA_FILE).exists())
+
+
+def rates_in_force(rates: Mapping[str, float], datasets: Collection[str]) -> Mapping[str, float]:
+    """The rates as given, or the one dataset that there is alone, if no rate names it.
+
+    So that a corpus of one source is trained on without a thought for rates.
+    """
+    if len(datasets) == 1 and not rates.keys() & {*datasets}:
+        return dict.fromkeys(datasets, 1.0)
+    return rates

@@ -8,6 +8,8 @@ import hashlib
 import io
 import os
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +50,19 @@ APART = re.compile(f"([\n\t{SPACE_MARK}])")
 # to every implementation.
 SCORE_STEPS = 64
 BOUNDARY_MARK = "\u2585"  # a training sentence with this character is skipped without a word
+# What Unicode's names of letters begin with -> what we call the script.
+SCRIPTS = {
+    "CJK": "Chinese",
+    "IDEOGRAPHIC": "Chinese",
+    "LATIN": "Latin",
+    "FULLWIDTH": "Latin",
+    "HIRAGANA": "kana",
+    "KATAKANA": "kana",
+    "KATAKANA-HIRAGANA": "kana",
+    "HANGUL": "Hangul",
+    "CYRILLIC": "Cyrillic",
+    "GREEK": "Greek",
+}
 PROBE = " \t\n\r  \u2581\u3000Ｗｅｌｍ\u0000\ufeff微信\U0001f600 "
 
 
@@ -187,6 +202,23 @@ class Tokenizer:
         return [piece(token) for token in range(self.vocab_size)]
 
 
+def pieces_by_script(pieces: Iterable[Piece]) -> dict[str, int]:
+    """Counts pieces by the script of their first letter, the most frequent first.
+
+    The paper has 30,000 Chinese pieces of 62,000.
+    """
+    counts = Counter(_script(piece) for piece in pieces if piece.kind == "text")
+    return dict(counts.most_common())
+
+
+def _script(piece: Piece) -> str:
+    letter = next(filter(str.isalpha, piece.text), None)
+    if letter is None:
+        return "no letter"
+    name = unicodedata.name(letter, "").partition(" ")[0]  # as in CJK UNIFIED IDEOGRAPH-4E2D
+    return SCRIPTS.get(name, "other scripts")
+
+
 def refuse_surrogates(text: str) -> None:
     """Refuses a text that no UTF-8 can hold.
 
@@ -200,6 +232,22 @@ def refuse_surrogates(text: str) -> None:
             f"the text holds a lone surrogate, {text[error.start]!r} at character "
             f"{error.start}; drop or replace it where the text is read"
         ) from error
+
+
+def refuse_other_size(config: TokenizerConfig) -> None:
+    """Refuses to train where a model of another size lies, which token datasets may belong to.
+
+    Raises:
+      InputError: says what lies there.
+    """
+    if Path(config.model_file).exists():
+        size = Tokenizer(config.model_file).vocab_size
+        if size != config.vocab_size:
+            raise InputError(
+                f"{config.model_file} has {size:,} pieces, not {config.vocab_size:,}, and token "
+                "datasets may have been written with it; give another --gin.TOKENIZER, or remove "
+                "the file first"
+            )
 
 
 def train_tokenizer(
