@@ -191,8 +191,8 @@ def _read_weights(folder: epath.Path, config: ModelConfig) -> Iterator[tuple[str
         array = np.asarray(places[name].get_tensor(name)).astype(np.float32)
         if lost := array.size - int(np.isfinite(array).sum()):
             raise InputError(
-                f"{lost:,} of the {array.size:,} numbers of {name} in {folder} are NaN or infinite; "
-                "take an earlier checkpoint of the model, or fetch it again"
+                f"{lost:,} of the {array.size:,} numbers of {name} in {folder} are NaN or "
+                "infinite; take an earlier checkpoint of the model, or fetch it again"
             )
         return array
 

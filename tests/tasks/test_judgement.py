@@ -163,13 +163,25 @@ def test_webqa_strict_takes_blanks_and_case_for_nothing_and_no_more():
 )
 def test_a_reference_that_a_metric_takes_away_is_left_out(row, references, kept):
     """By each row's own headline, which gives 1 to what is the reference itself."""
-    found = judgement.answerable(ROWS[row], free(references).example)
+    usual = free(["one 1 苹果"]).example
+    found, other = judgement.answerable(ROWS[row], [free(references).example, usual])
+    assert other is usual
     reason = "a reference that the metric gives nothing"
     if not kept:
         assert (found.skipped, found.lacks) == (reason, "")
     else:
         assert (found.references, found.skipped) == (kept, "")
         assert found.lacks == ("" if kept == references else reason)
+
+
+def test_a_metric_that_gives_nothing_to_most_is_not_taken_for_odd_data():
+    """Two of three: they stay, so that the oracle fails."""
+    asked = [free([one]).example for one in ("？", "。", "苹果")]
+    assert judgement.answerable(ROWS["cmrc2018"], asked) == asked
+    assert [one.skipped for one in judgement.answerable(ROWS["cmrc2018"], asked[1:])] == [
+        "a reference that the metric gives nothing",
+        "",
+    ]
 
 
 def test_a_summary_counts_all():

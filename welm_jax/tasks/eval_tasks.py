@@ -169,7 +169,7 @@ def prepared(
             eval_set, checked="own fixture"
         )  # no file of the Hub or TFDS was at hand
     read = examples.read(data_dir / eval_set.folder, SPLIT, eval_set.reader)[:limit]
-    asked = [judgement.answerable(row, one) for one in read]
+    asked = judgement.answerable(row, read)
     pool, pool_folder = [], data_dir / (eval_set.pool or eval_set.folder)
     if shots and set_files.has_split(pool_folder, POOL):
         pool = examples.read(pool_folder, POOL, eval_set.reader)

@@ -26,20 +26,25 @@ NOT_SCORED = "a reference that the metric gives nothing"
 STRICT = "webqa_strict"  # of a corpus: right answers among those given and those asked for
 
 
-def answerable(row: Row, example: Example) -> Example:
-    """The example without references that the headline gives nothing, even as the answer.
+def answerable(row: Row, asked: Sequence[Example]) -> list[Example]:
+    """The examples without references that the headline gives nothing, even as the answer.
 
-    Such as marks alone, which are taken away from every answer. Left out if it has no other.
+    Such as marks alone, which are taken away from every answer; an example that has no other is
+    left out. Where that is most of them, all stay: not the data is odd then but the metric, and
+    self-checks tell.
     """
-    if example.skipped or row.metric not in scores.ANSWER_SCORES:
-        return example
-    score = scores.ANSWER_SCORES[row.metric]
-    references = [one for one in example.references if math.isclose(score(one, one), 1)]
-    if len(references) == len(example.references):
-        return example
-    if not references:
-        return replace(example, skipped=NOT_SCORED)
-    return replace(example, references=references, lacks=NOT_SCORED)
+    if row.metric not in scores.ANSWER_SCORES:
+        return list(asked)
+    score, found = scores.ANSWER_SCORES[row.metric], []
+    for one in asked:
+        kept = [text for text in one.references if math.isclose(score(text, text), 1)]
+        if len(kept) < len(one.references):
+            lost = {"references": kept, "lacks": NOT_SCORED} if kept else {"skipped": NOT_SCORED}
+            found.append(replace(one, **lost))
+        else:
+            found.append(one)
+    changed = sum(one is not other for one, other in zip(found, asked, strict=True))
+    return found if 2 * changed <= len(asked) else list(asked)
 
 
 def of_choice(
