@@ -32,7 +32,7 @@ from beam_pipelines import (
 )
 from beam_pipelines.document import DropReason
 from benchmarks import rule_verdicts
-from tests import golden_run, test_golden_run, tiny_corpus
+from tests import golden_run, test_golden_run, test_gpt_neox_layout, tiny_corpus
 from tests.beam import (
     test_boilerplate,
     test_clean_classifier,
@@ -56,17 +56,18 @@ from tests.beam import (
     test_warc,
 )
 from tests.data import test_mixture
+from tests.decode import test_generate, test_strides
 from tests.evaluate import test_planted_models
 from tests.model import test_decoder, test_gpt_neox_parity
-from tests.tasks import test_judgement, test_prompted, test_scores
+from tests.tasks import test_judgement, test_prompted, test_scores, test_set_files
 from tests.text import test_tokenizer
 from tests.train import test_step
-from welm_jax import failures
+from welm_jax import failures, gpt_neox_layout
 from welm_jax.data import mixture
-from welm_jax.decode import rank
+from welm_jax.decode import rank, sampling, strides
 from welm_jax.failures import InputError
 from welm_jax.model import decoder, masks
-from welm_jax.tasks import demonstrations, judgement, scores
+from welm_jax.tasks import demonstrations, judgement, same_text, scores, set_files
 from welm_jax.text import tokenizer
 from welm_jax.text.tokenizer import Tokenizer
 from welm_jax.train import step
@@ -573,3 +574,56 @@ def test_a_script_that_is_forgotten_breaks_the_count_of_pieces(monkeypatch):
     monkeypatch.delitem(tokenizer.SCRIPTS, "IDEOGRAPHIC")
     with pytest.raises(AssertionError):
         test_tokenizer.test_pieces_are_counted_by_the_script_of_their_first_letter()
+
+
+def test_texts_compared_as_they_are_break_demonstrations_of_the_same_text(monkeypatch):
+    monkeypatch.setattr(same_text, "compared", lambda text: text)
+    asked, same, other = ({"sentence": one, "label": "103"} for one in ("甲乙", "甲 乙", "丙"))
+    with pytest.raises(AssertionError):
+        test_prompted.test_what_differs_in_its_shape_alone_is_not_shown(
+            test_prompted.NEWS, asked, same, other
+        )
+
+
+def test_odd_references_that_stay_break_what_is_left_out(monkeypatch):
+    monkeypatch.setattr(judgement, "answerable", lambda row, asked: list(asked))
+    with pytest.raises(AssertionError):
+        test_judgement.test_a_reference_that_a_metric_takes_away_is_left_out(
+            "cmrc2018", ["？", "苹果"], ["苹果"]
+        )
+
+
+def test_punctuation_that_is_not_seen_breaks_webqas_strict_score(monkeypatch):
+    monkeypatch.setattr(scores, "is_webqa", scores.acc_exact)
+    with pytest.raises(AssertionError):
+        test_judgement.test_webqa_strict_takes_blanks_and_case_for_nothing_and_no_more()
+
+
+def test_surrogates_that_are_not_looked_for_break_their_refusal(monkeypatch, tmp_path):
+    monkeypatch.setattr(set_files, "SURROGATE", re.compile("(?!)"))
+    with pytest.raises(pytest.fail.Exception):
+        test_set_files.test_half_of_a_surrogate_pair_is_refused_with_its_line_and_field(
+            tmp_path, f'{{"context": "{test_set_files.HALF}"}}', "'context'"
+        )
+
+
+def test_weights_that_may_be_left_over_break_an_import_of_all(monkeypatch):
+    monkeypatch.setattr(gpt_neox_layout, "NO_WEIGHT", re.compile(".*"))
+    with pytest.raises(pytest.fail.Exception):
+        test_gpt_neox_layout.test_a_weight_without_a_place_is_refused_by_its_name()
+
+
+def test_scores_that_nobody_looks_at_break_what_is_told_of_them(monkeypatch):
+    monkeypatch.setattr(
+        sampling, "are_numbers", lambda scores: jax.numpy.all(scores > -jax.numpy.inf, -1) | True
+    )
+    with pytest.raises(pytest.fail.Exception):
+        test_generate.test_scores_that_are_no_numbers_are_told_and_not_an_empty_text()
+
+
+def test_calls_that_grow_without_a_clock_break_their_bound(monkeypatch):
+    monkeypatch.setattr(strides.jax, "process_count", lambda: 2)  # whose calls are of 32 steps
+    with pytest.raises(AssertionError):
+        test_strides.test_no_call_takes_much_more_than_half_a_second_and_there_are_few(
+            monkeypatch, 0.1, 0.0
+        )

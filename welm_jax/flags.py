@@ -76,8 +76,18 @@ GENERATE_FLAGS = (
             "writes RUN/showcase/<step>, in place of an earlier one",
         },
     ),
-    ("--tokens", {"type": int, "help": "most tokens to add (64; showcase: as its files say)"}),
-    ("--temperature", {"type": float, "help": "0 takes the likeliest (0; showcase: 0.8)"}),
+    (
+        "--tokens",
+        {
+            "type": int,
+            "help": "most tokens to add (64; showcase: as its files say), but no more than "
+            "training had in a row",
+        },
+    ),
+    (
+        "--temperature",
+        {"type": float, "help": "0 takes the likeliest (0; showcase: 0.8), up to 1e6"},
+    ),
     (
         "--top_p",
         {
@@ -90,7 +100,7 @@ GENERATE_FLAGS = (
         "--top_k",
         {"type": int, "default": 0, "help": "chooses among so many tokens (0, which is all)"},
     ),
-    ("--seed", {"type": int, "default": 0, "help": "of the sampling (0)"}),
+    ("--seed", {"type": int, "default": 0, "help": "of the sampling, below 2^32 (0)"}),
     ("--beams", {"type": int, "help": "instead of choosing token by token, searches with so many"}),
 )
 PROMPT_DEFAULTS = {"tokens": 64, "temperature": 0.0, "top_p": 1.0, "beams": None}

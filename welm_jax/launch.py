@@ -180,11 +180,12 @@ def generate(arguments: Sequence[str]) -> None:
 
     from welm_jax import loaded_run
     from welm_jax.decode.beam_search import BeamSearch
-    from welm_jax.decode.sampling import Limits, Sampling
+    from welm_jax.decode.sampling import Limits, Sampling, require_seed
     from welm_jax.evaluate import showcase
 
     limits = Limits(top_k=given["top_k"], top_p=given["top_p"])
     how = Sampling(temperature=given["temperature"], limits=limits)
+    require_seed(given["seed"])
     if given["beams"] is not None:
         if is_showcase or how != Sampling():
             raise InputError(
