@@ -289,3 +289,69 @@ def test_a_showcase_is_the_same_bytes_again_and_no_two_prompts_share_their_draws
     assert one["new_tokens"] <= 4 and not two["continuation"].startswith(one["continuation"])
     launch.dispatch(["report", "--run_dir", str(run)])
     assert f"showcase/{STEPS}/showcase.html" in (run / "report.html").read_text()
+
+
+# Closes the reader of standard output once it has read of step 3: of a pipe, or of the terminal of
+# this process, to which the kernel then sends SIGHUP.
+UNREAD = f"""
+import fcntl, os, sys, termios, threading
+
+reading, writing = os.openpty() if sys.argv.pop(1) == "terminal" else os.pipe()
+if os.isatty(writing):
+    fcntl.ioctl(writing, termios.TIOCSCTTY, 0)
+os.dup2(writing, 1)
+os.close(writing)
+
+def read():
+    seen = b""
+    while b"step 3/" not in seen:
+        seen += os.read(reading, 4096)
+    os.close(reading)
+
+threading.Thread(target=read).start()
+{WELM}
+"""
+
+
+@pytest.mark.parametrize("output", ["pipe", "terminal"])
+def test_output_that_goes_away_neither_ends_training_nor_costs_anything(
+    undisturbed, gin_file, tmp_path, output
+):
+    folder = tmp_path / "run"
+    process = Forked(
+        UNREAD,
+        [output, "train", "--gin_file", gin_file, "--run_dir", folder],
+        tmp_path / "out",
+        tmp_path / "err",
+        {"JAX_COMPILATION_CACHE_DIR": str(undisturbed[0] / "compiled")},
+    )
+    assert finished(process) == (0, "", "")
+    assert losses(folder) == losses(undisturbed[0])
+    expected = final_parameters(undisturbed[0])
+    for name, leaf in final_parameters(folder).items():
+        np.testing.assert_array_equal(leaf, expected[name], err_msg=name)
+
+
+STUCK = f"""
+import jax
+from welm_jax.run_parts import RunParts
+
+def compile_for_ever(*_):
+    print("compiling", flush=True)
+    jax.jit(lambda: jax.lax.while_loop(lambda _: True, lambda n: n + 1, 0))().block_until_ready()
+
+RunParts.train_step = property(lambda _: compile_for_ever)
+{WELM}
+"""
+
+
+def test_sigterm_before_the_first_step_ends_training_at_once(gin_file, tmp_path):
+    process = train(gin_file, tmp_path / "run", main=STUCK)
+    while "compiling" not in process.output.read_text():
+        assert process.poll() is None, process.errors.read_text()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 75
+    assert process.errors.read_text() == (
+        "welm: error: ended by SIGTERM; start the same command again\n"
+    )
