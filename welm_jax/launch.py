@@ -1,6 +1,7 @@
 """The one door: `welm <verb>`. Imports a floor only when the verb needs it."""
 
 import argparse
+import ast
 import contextlib
 import os
 import signal
@@ -327,7 +328,12 @@ VERBS = {
 
 
 def _help_of(verb: Callable) -> str:
-    return verb.__doc__ or "(PYTHONOPTIMIZE=2 leaves no texts for help)"
+    """A verb's docstring; from the source, where Python was asked to drop it (-OO)."""
+    if verb.__doc__:
+        return verb.__doc__
+    body = ast.parse(Path(__file__).read_text(encoding="utf-8")).body
+    [source] = [node for node in body if getattr(node, "name", "") == verb.__name__]
+    return ast.get_docstring(source, clean=False)
 
 
 def _options(verb: Callable, arguments: Sequence[str], *flags: tuple) -> argparse.Namespace:
