@@ -14,6 +14,7 @@ from etils import epath
 
 from tests import tiny_corpus
 from tests.forked import WELM, Forked
+from tests.test_stop_signals import COMPUTE
 from tests.train.test_checkpoints import rewritten_host
 from welm_jax import launch
 from welm_jax.failures import InputError, StopAndLook
@@ -333,12 +334,12 @@ def test_output_that_goes_away_neither_ends_training_nor_costs_anything(
 
 
 STUCK = f"""
-import jax
+import hashlib
 from welm_jax.run_parts import RunParts
 
 def compile_for_ever(*_):
     print("compiling", flush=True)
-    jax.jit(lambda: jax.lax.while_loop(lambda _: True, lambda n: n + 1, 0))().block_until_ready()
+    {COMPUTE}
 
 RunParts.train_step = property(lambda _: compile_for_ever)
 {WELM}

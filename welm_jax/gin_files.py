@@ -171,7 +171,7 @@ def _spliced(path: str, including: tuple[str, ...], read: list[str]) -> Iterator
     if str(found) in including:
         raise InputError(f"{path} includes itself, by way of {' -> '.join(including)}")
     try:
-        lines = found.read_text(encoding="utf-8-sig").splitlines()  # with or without a mark
+        lines = found.read_bytes().decode("utf-8-sig").splitlines()  # with or without a mark
     except UnicodeDecodeError as error:
         raise InputError(f"gin file {path} is no UTF-8 text ({error.reason})") from error
     for number, text in enumerate(lines, 1):

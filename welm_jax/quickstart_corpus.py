@@ -204,7 +204,7 @@ def _download(downloads: Path) -> None:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         command += ["--disable-pip-version-check", "--require-hashes", "--only-binary", ":all:"]
         command += ["--dest", str(downloads), "--requirement", str(requirements)]
-        pip = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+        pip = subprocess.run(command, stderr=subprocess.PIPE, encoding="utf-8", errors="replace")
     if pip.returncode:
         errors = [line for line in pip.stderr.splitlines() if line.startswith("ERROR: ")]
         reason = errors[-1].removeprefix("ERROR: ") if errors else f"pip's status {pip.returncode}"

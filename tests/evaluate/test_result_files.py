@@ -16,6 +16,7 @@ from welm_jax.evaluate.model_functions import ModelFunctions, _Answers
 folder, row, other, role = epath.Path(sys.argv[1]), *sys.argv[2:]
 
 def meet(place):
+    folder.parent.mkdir(parents=True, exist_ok=True)
     (folder.parent / f"{place}.{row}").touch()
     while not (folder.parent / f"{place}.{other}").exists():
         time.sleep(0.001)
@@ -49,7 +50,7 @@ if role == "first":
 else:
     while not (folder.parent / "reads").exists():  # the summaries of the other
         time.sleep(0.001)
-result_files.write_task(folder, summary(row, 0), [{"id": row}])
+result_files.write_task(folder, summary(row, 0), [])
 result_files.write_tables(folder, {"step": 7}, "run")
 """
 
