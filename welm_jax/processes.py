@@ -27,8 +27,8 @@ LISTEN_SECONDS = 0.5  # between two looks at whether another process has failed
 LOST_PEER = r"(?s)stopped sending heartbeats\):\s*(\d+)|JAX distributed service detected fatal"
 JOINING = "--processes: {}, joining; is it the address of number 0, and its port free there?"
 WORD = "welm_failure"  # the key under which a failing process leaves its status and reason
-JOINED, TRAINS = 1, 2  # how far the child is, in a byte that parent and child share
-_stage = mmap.mmap(-1, 1)
+JOINED, TRAINS = 1, 2  # how far the child is
+_stage: bytearray | mmap.mmap = bytearray(1)  # one of them; `supervised` shares it with the child
 _ending = threading.Event()  # once it is set, what others say no longer ends this process
 
 
@@ -70,6 +70,8 @@ def supervised() -> None:
       StopAndLook: in the parent: another signal ended it.
       SystemExit: in the parent: with the child's status.
     """
+    global _stage
+    _stage = mmap.mmap(-1, 1)
     until_parent_ends, parent_lives = os.pipe()
     from_child, child_says = os.pipe()
     child = os.fork()
