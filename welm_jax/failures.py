@@ -80,12 +80,12 @@ class ArgumentParser(argparse.ArgumentParser):
 def run_door(main: Callable[[Sequence[str]], None], argv: Sequence[str], prog: str) -> int:
     """Runs a command and turns how it ended into one line on stderr and an exit status.
 
+    Output that nobody reads any more is lost, and changes neither.
+
     Args:
       main: the command; gets the arguments without `--debug`.
       argv: the arguments as typed, without the program's name.
       prog: the program's name, which opens the line.
-
-    Output that nobody reads any more is lost and changes nothing; a full disk does.
 
     Returns:
       The exit status: 0, or that of the Failure, whose traceback `--debug` in argv shows as well.

@@ -44,6 +44,7 @@ NOT_OURS = {
 def main() -> None:
     """Entry point of the `welm` command."""
     signal.signal(signal.SIGTERM, stop_signals.end_at_once)  # until a verb has its own
+    standard_streams.make_lasting()
     _own_environment()
     sys.unraisablehook = _unless_from_a_closed_loop
     processes.end(run_door(dispatch, sys.argv[1:], "welm"))
@@ -68,7 +69,7 @@ def dispatch(arguments: Sequence[str]) -> None:
     if verb in ("-h", "--help"):
         print("usage: welm VERB [options]; welm VERB --help tells more\n")
         for name, run in VERBS.items():
-            print(f"  {name:16} {_help_of(run).partition(chr(10))[0]}")
+            print(f"  {name:16} {_help_of(run).splitlines()[0]}")
         print(gin_files.HELP, end="")
         return
     if verb not in VERBS:
