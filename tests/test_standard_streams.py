@@ -25,8 +25,21 @@ def test_a_pipe_that_nobody_reads_is_not_an_error():
         os.close(writing)
 
 
-def test_output_that_is_closed_from_the_start_is_not_an_error():
-    assert run(["sh", "-c", 'exec "$0" "$@" <&- >&-', *HELP]) == (0, "")
+CLOSED = """
+import os, sys
+from welm_jax.failures import run_door
+
+def command(_):
+    print("lost")
+    print(os.open(os.devnull, os.O_RDONLY) > 2, file=sys.stderr)
+
+sys.exit(run_door(command, [], "welm"))
+"""
+
+
+def test_no_file_is_opened_in_the_place_of_output_that_is_closed():
+    line = ["sh", "-c", 'exec "$0" -c "$1" <&- >&-', sys.executable, CLOSED]
+    assert run(line) == (0, "True\n")
 
 
 def test_output_that_does_not_fit_on_a_disk_is_for_a_person_to_look_at():
