@@ -14,7 +14,7 @@ from etils import epath
 
 from tests import tiny_corpus
 from tests.forked import WELM, Forked
-from tests.test_stop_signals import COMPUTE
+from tests.test_stop_signals import COMPUTE, ended_by
 from tests.train.test_checkpoints import rewritten_host
 from welm_jax import launch
 from welm_jax.failures import InputError, StopAndLook
@@ -346,11 +346,7 @@ RunParts.train_step = property(lambda _: compile_for_ever)
 
 def test_sigterm_before_the_first_step_ends_training_at_once(gin_file, tmp_path):
     process = train(gin_file, tmp_path / "run", main=STUCK)
-    while "compiling" not in process.output.read_text():
-        assert process.poll() is None, process.errors.read_text()
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=10) == 75
+    assert ended_by(process, "compiling", signal.SIGTERM) == 75
     assert process.errors.read_text() == (
         "welm: error: ended by SIGTERM; start the same command again\n"
     )

@@ -21,15 +21,23 @@ with getattr(stop_signals, sys.argv[1])():
 """
 
 
+def ended_by(process, word, number):
+    """Sends a signal to a process once it has said a word; returns its status."""
+    try:
+        while word not in process.output.read_text():
+            assert process.poll() is None, process.output.read_text()
+            time.sleep(0.01)
+        process.send_signal(number)
+        return process.wait(timeout=10)
+    finally:
+        process.kill()  # or it would compute for hours
+
+
 @pytest.mark.parametrize("manner", ["ending_commands", "asked_to_stop"])
 @pytest.mark.parametrize("number", stop_signals.WORDS, ids=str)
 def test_a_signal_ends_what_computes_at_once(tmp_path, manner, number):
     process = Forked(COMPUTING, [manner], tmp_path / "log")
-    while "computing" not in process.output.read_text():
-        assert process.poll() is None, process.output.read_text()
-        time.sleep(0.01)
-    process.send_signal(number)
-    assert process.wait(timeout=10) == 75
+    assert ended_by(process, "computing", number) == 75
     assert process.output.read_text() == (f"computing\nwelm: error: {stop_signals.WORDS[number]}\n")
 
 
