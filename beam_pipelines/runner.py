@@ -225,7 +225,7 @@ def _workers_kept_quiet(runner: Any) -> Iterator[None]:
     if type(runner).__name__ != "FnApiRunner":
         yield
         return
-    with tempfile.TemporaryFile("w+", errors="replace") as kept:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as kept:
         try:
             with _standard_error_to(kept):
                 yield

@@ -61,7 +61,7 @@ def drill(job: Mapping[str, Any]) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder) / "drilled")
-        with open(Path(folder) / "log", "w") as log, contextlib.redirect_stdout(log):
+        with open(f"{folder}/log", "w", encoding="utf-8") as log, contextlib.redirect_stdout(log):
             clean = _trained(RunFolder(Path(folder) / "clean"), {**job, "kind": "none"})
             try:
                 loss, stopped = _trained(run, job), ""
@@ -99,7 +99,7 @@ def _trained(run, job: Mapping[str, Any]) -> float:
 
     run.path.parent.mkdir(exist_ok=True)
     file = run.path.parent / f"{run.path.name}.gin"
-    file.write_text(RUN.format(**job))
+    file.write_text(RUN.format(**job), encoding="utf-8")
     runs.train(run, gin_files.load([os.fspath(file)], [], TRAINING), [])
     loaded = loaded_run.load(run)
     with jax.set_mesh(loaded.mesh):

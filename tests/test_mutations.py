@@ -32,7 +32,14 @@ from beam_pipelines import (
 )
 from beam_pipelines.document import DropReason
 from benchmarks import rule_verdicts
-from tests import golden_run, test_golden_run, test_gpt_neox_layout, tiny_corpus
+from tests import (
+    golden_run,
+    test_failures,
+    test_gin_files,
+    test_golden_run,
+    test_gpt_neox_layout,
+    tiny_corpus,
+)
 from tests.beam import (
     test_boilerplate,
     test_clean_classifier,
@@ -57,7 +64,7 @@ from tests.beam import (
 )
 from tests.data import test_mixture
 from tests.decode import test_generate, test_strides
-from tests.evaluate import test_planted_models
+from tests.evaluate import test_planted_models, test_result_files
 from tests.model import test_decoder, test_gpt_neox_parity
 from tests.tasks import test_judgement, test_prompted, test_scores, test_set_files
 from tests.text import test_tokenizer
@@ -626,4 +633,35 @@ def test_calls_that_grow_without_a_clock_break_their_bound(monkeypatch):
     with pytest.raises(AssertionError):
         test_strides.test_no_call_takes_much_more_than_half_a_second_and_there_are_few(
             monkeypatch, 0.1, 0.0
+        )
+
+
+def test_results_written_out_of_turn_break_the_tables_of_two_evaluations(tmp_path):
+    first_line = "result_files.in_turn = contextlib.nullcontext\n"
+    code = test_result_files.EVALUATION.replace("folder, row", f"{first_line}folder, row", 1)
+    with pytest.raises(AssertionError):
+        test_result_files.check_tables_hold_both(test_result_files.evaluate_twice(tmp_path, code))
+
+
+def test_answers_of_others_that_are_not_read_break_answers_that_are_there_once(tmp_path):
+    first_line = "_Answers._length_now = lambda answers: 0\n"
+    code = test_result_files.EVALUATION.replace("folder, row", f"{first_line}folder, row", 1)
+    folder = test_result_files.evaluate_twice(tmp_path, code)
+    with pytest.raises(AssertionError):
+        test_result_files.check_answers_are_there_once(folder)
+
+
+def test_errors_of_jax_that_nobody_knows_break_the_line_about_memory(monkeypatch, capsys):
+    monkeypatch.setattr(failures, "_OF_JAX", ())
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        test_failures.test_too_little_memory_is_a_line_that_says_what_takes_less(
+            capsys, lambda: jax.numpy.zeros(2**45), ""
+        )
+
+
+def test_includes_from_the_working_folder_break_installed_files(monkeypatch, tmp_path):
+    monkeypatch.setattr(Path, "is_relative_to", lambda *_: False)
+    with pytest.raises(AssertionError):
+        test_gin_files.test_an_installed_file_includes_no_file_of_the_working_folder(
+            tmp_path, monkeypatch
         )

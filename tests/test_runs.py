@@ -14,6 +14,7 @@ from etils import epath
 
 from tests import tiny_corpus
 from tests.forked import WELM, Forked
+from tests.test_stop_signals import COMPUTE, ended_by
 from tests.train.test_checkpoints import rewritten_host
 from welm_jax import launch
 from welm_jax.failures import InputError, StopAndLook
@@ -291,3 +292,63 @@ def test_a_showcase_is_the_same_bytes_again_and_no_two_prompts_share_their_draws
     assert one["new_tokens"] <= 4 and not two["continuation"].startswith(one["continuation"])
     launch.dispatch(["report", "--run_dir", str(run)])
     assert f"showcase/{STEPS}/showcase.html" in (run / "report.html").read_text()
+
+
+# Reads the first words of standard output, then no more: of a pipe, or of the terminal of this
+# process, to which the kernel then sends SIGHUP.
+UNREAD = f"""
+import fcntl, os, sys, termios, threading
+
+reading, writing = os.openpty() if sys.argv.pop(1) == "terminal" else os.pipe()
+if os.isatty(writing):
+    fcntl.ioctl(writing, termios.TIOCSCTTY, 0)
+os.dup2(writing, 1)
+os.close(writing)
+
+def read():
+    os.read(reading, 1)
+    os.close(reading)
+
+threading.Thread(target=read, daemon=True).start()
+{WELM}
+"""
+
+
+@pytest.mark.parametrize("output", ["pipe", "terminal"])
+def test_output_that_goes_away_neither_ends_training_nor_costs_anything(
+    undisturbed, gin_file, tmp_path, output
+):
+    folder = tmp_path / "run"
+    process = Forked(
+        UNREAD,
+        [output, "train", "--gin_file", gin_file, "--run_dir", folder],
+        tmp_path / "out",
+        tmp_path / "err",
+        {"JAX_COMPILATION_CACHE_DIR": str(undisturbed[0] / "compiled")},
+    )
+    assert finished(process) == (0, "", "")
+    assert losses(folder) == losses(undisturbed[0])
+    expected = final_parameters(undisturbed[0])
+    for name, leaf in final_parameters(folder).items():
+        np.testing.assert_array_equal(leaf, expected[name], err_msg=name)
+
+
+STUCK = f"""
+import hashlib
+from welm_jax.run_parts import RunParts
+
+def compile_for_ever(*_):
+    print("compiling", flush=True)
+    {COMPUTE}
+
+RunParts.train_step = property(lambda _: compile_for_ever)
+{WELM}
+"""
+
+
+def test_sigterm_before_the_first_step_ends_training_at_once(gin_file, tmp_path):
+    process = train(gin_file, tmp_path / "run", main=STUCK)
+    assert ended_by(process, "compiling", signal.SIGTERM) == 75
+    assert process.errors.read_text() == (
+        "welm: error: ended by SIGTERM; start the same command again\n"
+    )

@@ -28,7 +28,7 @@ from welm_jax.text.fast_tokenizer import FastTokenizer, read_object
 from welm_jax.text.tokenizer import SCORE_STEPS, Tokenizer
 from welm_jax.train import loss_scale
 from welm_jax.train.checkpoints import Checkpoints, Progress
-from welm_jax.train.mesh import MeshConfig, make_mesh
+from welm_jax.train.mesh import MeshConfig, available_devices, make_mesh
 from welm_jax.train.optimizer import make_adam
 from welm_jax.train.state import untrained_state
 
@@ -155,7 +155,9 @@ def import_model(folder: epath.Path, run: RunFolder) -> None:
         f"ModelConfig.{name}={value!r}" for name, value in dataclasses.asdict(config).items()
     ]
     given = gin_files.load([], [*bindings, *UNTRAINED], TRAINING)
-    parts = RunParts(config=given, mixture=mixture, mesh=make_mesh(MeshConfig(), jax.devices()[:1]))
+    parts = RunParts(
+        config=given, mixture=mixture, mesh=make_mesh(MeshConfig(), available_devices()[:1])
+    )
     run_files.write_json(run.mixture, mixture)  # first, so that what a kill leaves is known again
     run.checkpoints.rmtree(missing_ok=True)
     _save(run, parts, _read_weights(folder, config))

@@ -12,6 +12,14 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from welm_jax import standard_streams
+
+_OF_JAX = ("JaxRuntimeError", "XlaRuntimeError")  # by name: nothing here loads jax
+_LESS_MEMORY = (
+    "training takes less with a smaller BATCH_SIZE, more MICROBATCHES, REMAT = 'full' or more "
+    "devices, and `welm plan` says what fits; other commands take less at a time, or fewer workers"
+)
+
 
 class Failure(Exception):
     """An ending that was foreseen: one line for a person, one exit status for a scheduler."""
@@ -64,11 +72,15 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises InputError with argparse's own words."""
+        if "expected one argument" in message:
+            message += " (one that begins with - is written --NAME=VALUE)"
         raise InputError(f"{message}; {self.prog} --help tells more")
 
 
 def run_door(main: Callable[[Sequence[str]], None], argv: Sequence[str], prog: str) -> int:
     """Runs a command and turns how it ended into one line on stderr and an exit status.
+
+    Output that nobody reads any more is lost, and changes neither.
 
     Args:
       main: the command; gets the arguments without `--debug`.
@@ -78,15 +90,24 @@ def run_door(main: Callable[[Sequence[str]], None], argv: Sequence[str], prog: s
     Returns:
       The exit status: 0, or that of the Failure, whose traceback `--debug` in argv shows as well.
     """
+    standard_streams.make_lasting()
     arguments = [argument for argument in argv if argument != "--debug"]
     try:
         main(arguments)
-    except (Failure, OSError, ModuleNotFoundError, KeyboardInterrupt) as error:
+    except SystemExit as ended:  # argparse's, once it has printed its help
+        if ended.code:
+            raise
+    except (Exception, KeyboardInterrupt) as error:
+        failure = as_failure(error)
+        if failure is None:
+            raise
         if len(arguments) < len(argv):
             traceback.print_exc()
-        failure = as_failure(error)
         print(f"{prog}: error: {failure}", file=sys.stderr)
         return failure.status
+    if error := standard_streams.lost_output():
+        print(f"{prog}: error: standard output is cut: {as_failure(error)}", file=sys.stderr)
+        return StopAndLook.status
     return 0
 
 
@@ -99,8 +120,16 @@ def as_failure(error: BaseException) -> Failure | None:
             return Preempted("interrupted; the same command goes on from what was saved")
         case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EIO):
             return StopAndLook(f"{error}; make room or look at the disk, then start again")
+        case _ if _is_out_of_memory(error):
+            said = str(error).partition("\n")[0] or type(error).__name__
+            return InputError(f"out of memory ({said}); {_LESS_MEMORY}")
         case OSError():
             return InputError(f"{error}; is the path right, and may it be read and written?")
         case ModuleNotFoundError():
             return InputError(f"{error}; install it, or all that we need: pip install -e '.[all]'")
     return None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    of_devices = type(error).__name__ in _OF_JAX and "RESOURCE_EXHAUSTED" in str(error)
+    return of_devices or isinstance(error, MemoryError)

@@ -1,5 +1,33 @@
 """What may be given to each verb of `welm` on the command line, besides gin's."""
 
+import argparse
+import os
+import sys
+
+LOCALE = ("LC_ALL", "LC_CTYPE", "LANG")  # the first that is set names it
+
+
+def text(argument: str) -> str:
+    """Returns an argument as text, if its bytes are text in the locale's encoding or in UTF-8.
+
+    Raises:
+      ArgumentTypeError: they are in neither.
+    """
+    try:
+        argument.encode()
+        return argument
+    except UnicodeEncodeError:  # there are bytes that Python could not decode
+        pass
+    try:
+        return os.fsencode(argument).decode()
+    except UnicodeError:
+        given = [f"{name}={os.environ[name]}" for name in LOCALE if os.environ.get(name)]
+        raise argparse.ArgumentTypeError(
+            f"its bytes are not UTF-8, nor text in your locale ({(given or ['LC_ALL=C'])[0]}, "
+            f"which Python reads as {sys.getfilesystemencoding()}); give it in UTF-8"
+        ) from None
+
+
 RUN_DIR = ("--run_dir", {"required": True, "help": "the run folder"})
 IMPORT = (
     "--import",
@@ -64,7 +92,16 @@ EVALUATE_FLAGS = (
     ),
 )
 GENERATE_FLAGS = (
-    ("--prompt", {"action": "append", "help": "a text to continue; may be given several times"}),
+    (
+        "--prompt",
+        {
+            "action": "append",
+            "type": text,
+            "metavar": "TEXT",
+            "help": "a text to continue; may be given several times; --prompt=TEXT if it begins "
+            "with -",
+        },
+    ),
     (
         "--showcase",
         {

@@ -155,6 +155,7 @@ def opening_words(parts: RunParts) -> Iterator[str]:
     model, tokens = config["ModelConfig"], parts.mixture["sequence_tokens"]
     kind = mesh.devices.flat[0].device_kind
     sizes = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    yield f"configuration: {', '.join(config.files) or 'flags alone'}"
     yield f"{model.num_parameters:,} parameters on {mesh.size} x {kind} ({sizes})"
     device = accelerators.of_kind(kind)
     peak = f"{device.peak_flops / 1e12:g} TFLOP/s dense bfloat16" if device else "not known here"
@@ -210,7 +211,7 @@ def _digest(contents: Iterable[bytes]) -> str:
 def without_stderr() -> Iterator[None]:
     """Keeps the process's stderr quiet: TensorFlow, loading, tells there of GPUs it may not use."""
     kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
         yield

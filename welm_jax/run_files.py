@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import os
+import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -153,14 +154,21 @@ def read_json(file: epath.Path) -> Any:
 
 
 def write_text(file: epath.Path, text: str) -> None:
-    """Writes a file whole or not at all: readers see the old content or the new."""
+    """Writes a file whole or not at all: readers see the old content or the new.
+
+    Several processes may write the same file at once; one of their contents stays.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     if in_bucket(file):  # which shows a file whole or not at all
         file.write_text(text, encoding="utf-8")
         return
-    unfinished = file.parent / f".{file.name}{UNFINISHED}"
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(file)
+    unfinished = file.parent / f".{file.name}.{secrets.token_hex(8)}{UNFINISHED}"
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(file)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def write_json(file: epath.Path, content: Any) -> None:
@@ -196,7 +204,7 @@ def write_lasting(file: epath.Path, text: str) -> None:
     Readers may see it half written, unlike one of `write_text`; a bucket, which cannot rename,
     shows it whole or not at all.
     """
-    with file.open("w") as opened:
+    with file.open("w", encoding="utf-8") as opened:
         opened.write(text)
         opened.flush()
         if in_bucket(file):

@@ -5,16 +5,13 @@ Puts the floors together: data into batches, batches and state into the loop, ca
 
 import contextlib
 import functools
-import itertools
 import json
 import os
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
-from jax.experimental import multihost_utils
 
-from welm_jax import incidents, run_beginning, run_evaluation
+from welm_jax import incidents, run_beginning, run_evaluation, stop_signals
 from welm_jax.evaluate import held_out
 from welm_jax.failures import Preempted
 from welm_jax.gin_files import GinConfig
@@ -52,8 +49,8 @@ def train(
         damaged.
     """
     clock = goodput.Clock(began)
-    mesh, changes = make_mesh(config["MeshConfig"]), []
-    with _asked_to_stop() as stopping, contextlib.ExitStack() as lock:
+    with stop_signals.asked_to_stop() as stopping, contextlib.ExitStack() as lock:
+        mesh, changes = make_mesh(config["MeshConfig"]), []
 
         def begin() -> None:
             changes.extend(run_beginning.changes_of(run, config))
@@ -194,29 +191,3 @@ def _evaluation(parts: RunParts, log: RunLog) -> loop.Callback:
         log.say(f"step {progress.step}: held-out bits per character, estimated: {shown}")
 
     return evaluate
-
-
-@contextlib.contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Gives a function that is true once SIGTERM or SIGINT came; a second SIGINT kills.
-
-    Of several processes any may get SIGTERM; jax lets all stop after the same iteration. There
-    SIGINT ends them at once, with nothing saved.
-    """
-    if jax.process_count() > 1:
-        asked = itertools.count()
-        yield lambda: multihost_utils.reached_preemption_sync_point(next(asked))
-        return
-    came = []
-
-    def note(number, _):
-        came.append(number)
-        if number == signal.SIGINT:
-            signal.signal(number, signal.SIG_DFL)
-
-    former = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield lambda: bool(came)
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
