@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.flax
+import safetensors.numpy
 
 from tests import byte_level, tiny_corpus
 from tests.begun_run import begun_run
@@ -180,6 +181,13 @@ def change_weights(folder, change):
     safetensors.flax.save_file({**weights, UP: change(weights[UP])}, folder / "model.safetensors")
 
 
+def beyond_float32(folder):
+    weights = safetensors.flax.load_file(folder / "model.safetensors")
+    doubled = {name: np.asarray(one, np.float64) for name, one in weights.items()}
+    doubled[UP][3, 3] = 1e300
+    safetensors.numpy.save_file(doubled, folder / "model.safetensors")
+
+
 def write_twice(folder):
     weights = safetensors.flax.load_file(folder / "model.safetensors")
     safetensors.flax.save_file({UP: weights[UP]}, folder / "other.safetensors")
@@ -227,6 +235,10 @@ def write_twice(folder):
         (
             lambda folder: change_weights(folder, lambda one: one * jnp.inf),
             f"1,024 of the 1,024 numbers of {UP} in .* are NaN or infinite",
+        ),
+        (
+            beyond_float32,
+            f"1 of the 1,024 numbers of {UP} in .* are NaN or infinite",
         ),
         (write_twice, f"{UP} is in two files of .*; take the wrong one away"),
         (lambda folder: (folder / "model.safetensors").unlink(), "transformers' save_pretrained"),

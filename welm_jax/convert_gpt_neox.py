@@ -190,7 +190,8 @@ def _read_weights(folder: epath.Path, config: ModelConfig) -> Iterator[tuple[str
                 f"{name} in {folder} is of type {kind}; weights must be of {', '.join(DTYPES)}: "
                 "give the model as it was before it was quantised"
             )
-        array = np.asarray(places[name].get_tensor(name)).astype(np.float32)
+        with np.errstate(over="ignore"):  # becomes infinite, and is refused
+            array = np.asarray(places[name].get_tensor(name)).astype(np.float32)
         if lost := array.size - int(np.isfinite(array).sum()):
             raise InputError(
                 f"{lost:,} of the {array.size:,} numbers of {name} in {folder} are NaN or "
