@@ -7,10 +7,17 @@ foresaw keeps its traceback and ends in 1: a bug of ours.
 
 import argparse
 import errno
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
+
+# What a file server, a network or a full memory may have got over when the command starts again.
+PASSING = {
+    *(errno.ESTALE, errno.ENOMEM, errno.EAGAIN, errno.ETIMEDOUT, socket.EAI_AGAIN),
+    *(errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+}
 
 
 class Failure(Exception):
@@ -99,8 +106,17 @@ def as_failure(error: BaseException) -> Failure | None:
             return Preempted("interrupted; the same command goes on from what was saved")
         case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EIO):
             return StopAndLook(f"{error}; make room or look at the disk, then start again")
+        case OSError() if may_pass(error):
+            return Preempted(f"{error}; this may pass: start the same command again")
         case OSError():
             return InputError(f"{error}; is the path right, and may it be read and written?")
         case ModuleNotFoundError():
             return InputError(f"{error}; install it, or all that we need: pip install -e '.[all]'")
     return None
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether an error of the system may be gone when the same command starts again."""
+    return isinstance(error, ConnectionError | TimeoutError) or (
+        isinstance(error, OSError) and error.errno in PASSING
+    )

@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from etils import epath
-
 from welm_jax.data.token_dataset import read_metadata
 from welm_jax.failures import InputError
+from welm_jax.run_files import literal
 from welm_jax.text.records import METADATA_FILE, TokenMetadata
 from welm_jax.text.sources import MixtureConfig
 
@@ -120,9 +119,9 @@ def source_folder(tokens_dir: str, source: str) -> str:
     Raises:
       InputError: it has none; names the sources that have one.
     """
-    folder = epath.Path(tokens_dir) / source
+    folder = literal(tokens_dir) / source
     if not folder.is_dir():
-        files = epath.Path(tokens_dir).glob(f"*/{METADATA_FILE}")
+        files = literal(tokens_dir).glob(f"*/{METADATA_FILE}")
         known = sorted(file.parent.name for file in files)
         near = difflib.get_close_matches(source, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known) or 'none'};"
