@@ -1,4 +1,5 @@
 import errno
+import socket
 
 import jax
 import numpy as np
@@ -79,3 +80,29 @@ def test_success_is_0_interruption_is_75_and_a_bug_is_not_hidden(capsys):
 
     with pytest.raises(ZeroDivisionError):
         run_door(broken, [], "welm")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (OSError(errno.ESTALE, "Stale file handle", "/nfs/run"), 75),
+        (OSError(errno.ETIMEDOUT, "Connection timed out"), 75),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 75),
+        (OSError(errno.EAGAIN, "Resource temporarily unavailable"), 75),
+        (OSError(errno.ECONNRESET, "Connection reset by peer"), 75),
+        (OSError(errno.ECONNREFUSED, "Connection refused"), 75),
+        (ConnectionAbortedError("the other end went away"), 75),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), 75),
+        (OSError(errno.ENETUNREACH, "Network is unreachable"), 75),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), 75),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), 2),
+        (OSError(errno.ENOENT, "No such file or directory", "/run"), 2),
+        (OSError(errno.EACCES, "Permission denied", "/run"), 2),
+        (OSError(errno.ENOSPC, "No space left on device"), 70),
+        (OSError(errno.EIO, "Input/output error"), 70),
+    ],
+)
+def test_an_error_of_the_system_that_may_pass_says_start_again(error, status):
+    failure = as_failure(error)
+    assert failure.status == status
+    assert ("this may pass: start the same command again" in str(failure)) == (status == 75)

@@ -2,13 +2,17 @@
 
 import contextlib
 import dataclasses
+import errno
+import glob
 import re
 import runpy
+import shutil
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from etils import epath
 
 from beam_pipelines import (
     boilerplate,
@@ -38,6 +42,8 @@ from tests import (
     test_gin_files,
     test_golden_run,
     test_gpt_neox_layout,
+    test_run_files,
+    test_runs,
     tiny_corpus,
 )
 from tests.beam import (
@@ -62,22 +68,24 @@ from tests.beam import (
     test_text_encoding,
     test_warc,
 )
-from tests.data import test_mixture
+from tests.data import test_mixture, test_token_dataset
 from tests.decode import test_generate, test_strides
 from tests.evaluate import test_planted_models, test_result_files
 from tests.model import test_decoder, test_gpt_neox_parity
 from tests.tasks import test_judgement, test_prompted, test_scores, test_set_files
 from tests.text import test_tokenizer
-from tests.train import test_step
-from welm_jax import failures, gpt_neox_layout
-from welm_jax.data import mixture
+from tests.train import test_checkpoints, test_loop, test_step, toy_runs
+from welm_jax import failures, gpt_neox_layout, run_files, runs
+from welm_jax.data import mixture, token_dataset
 from welm_jax.decode import rank, sampling, strides
-from welm_jax.failures import InputError
+from welm_jax.failures import InputError, StopAndLook
 from welm_jax.model import decoder, masks
+from welm_jax.run_parts import RunParts
 from welm_jax.tasks import demonstrations, judgement, same_text, scores, set_files
 from welm_jax.text import tokenizer
 from welm_jax.text.tokenizer import Tokenizer
-from welm_jax.train import step
+from welm_jax.train import rollback, step
+from welm_jax.train.checkpoints import Checkpoints
 
 
 def test_a_causal_mask_shifted_by_one_breaks_causality(monkeypatch):
@@ -665,3 +673,99 @@ def test_includes_from_the_working_folder_break_installed_files(monkeypatch, tmp
         test_gin_files.test_an_installed_file_includes_no_file_of_the_working_folder(
             tmp_path, monkeypatch
         )
+
+
+def test_a_path_that_is_not_escaped_breaks_folders_that_look_like_patterns(monkeypatch, tmp_path):
+    monkeypatch.setattr(glob, "escape", lambda path: path)
+    with pytest.raises(AssertionError):
+        test_run_files.test_a_folder_whose_name_looks_like_a_pattern_is_one_folder(
+            tmp_path, "run[1]"
+        )
+    with pytest.raises(StopAndLook, match="is saved in .* and cannot be restored"):
+        test_checkpoints.test_a_folder_whose_name_looks_like_a_pattern_holds_checkpoints_too(
+            tmp_path, "run[1]"
+        )
+
+
+def test_a_uri_made_absolute_breaks_where_orbax_writes(monkeypatch, tmp_path):
+    monkeypatch.setattr(run_files.LiteralPath, "resolve", epath.gpath.PosixGPath.resolve)
+    with pytest.raises(AssertionError):
+        test_checkpoints.test_orbax_is_given_a_uri_as_it_is(tmp_path, monkeypatch)
+
+
+def test_a_first_save_that_nobody_reads_breaks_the_law_against_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(Checkpoints, "_read_back", lambda *_: None)
+    with pytest.raises(pytest.fail.Exception):
+        test_checkpoints.test_a_first_save_that_cannot_be_restored_ends_the_run_at_once(
+            tmp_path, monkeypatch, test_checkpoints.lose_the_merged_arrays, ""
+        )
+
+
+def test_turns_by_the_interval_of_today_break_retention(monkeypatch, tmp_path):
+    plain = Checkpoints._host
+
+    def by_todays(self, step):
+        return plain(self, step)._replace(in_turn=step % self._config.every_steps == 0)
+
+    monkeypatch.setattr(Checkpoints, "_host", by_todays)
+    with pytest.raises(AssertionError):
+        test_checkpoints.test_another_interval_deletes_no_more_than_the_one_before(tmp_path, 21, 63)
+
+
+def test_a_loss_scale_that_is_not_reset_breaks_recoveries(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        RunParts, "with_first_loss_scale", lambda self, state: dataclasses.replace(state)
+    )
+    gin_file = str(tiny_corpus.run_gin(tmp_path / "run.gin", 4))
+    with pytest.raises(AssertionError):
+        test_runs.test_a_recovery_gives_the_loss_scale_its_first_value_and_changes_nothing_else(
+            gin_file
+        )
+
+
+def test_a_loop_that_asks_for_no_reset_breaks_recoveries(monkeypatch, tmp_path):
+    plain = toy_runs.training
+
+    def without(*where, **how):
+        return dataclasses.replace(plain(*where, **how), reset_loss_scale=lambda state: state)
+
+    monkeypatch.setattr(toy_runs, "training", without)
+    with pytest.raises(AssertionError):
+        test_loop.test_a_recovery_starts_the_loss_scale_anew_at_its_target(epath.Path(tmp_path))
+
+
+def test_two_percent_of_any_run_breaks_short_ones(monkeypatch, tmp_path):
+    monkeypatch.setattr(rollback, "most_skipped", lambda _, steps: (steps // 50, "2%"))
+    with pytest.raises(StopAndLook, match="no more than 20 are without a person"):
+        test_loop.test_a_run_of_1000_steps_survives_two_spikes_as_configured_by_default(
+            epath.Path(tmp_path), 700
+        )
+
+
+def test_an_error_that_nothing_heals_breaks_starting_again(monkeypatch):
+    monkeypatch.setattr(failures, "PASSING", set())
+    stale = OSError(errno.ESTALE, "Stale file handle", "/nfs/run")
+    with pytest.raises(AssertionError):
+        test_failures.test_an_error_of_the_system_that_may_pass_says_start_again(stale, 75)
+
+
+def test_files_held_out_that_are_not_opened_break_the_law_of_listed_files(monkeypatch, tmp_path):
+    folder = shutil.copytree(tiny_corpus.tokens_dir() / "news", tmp_path / "news")
+    plain = token_dataset.read_metadata
+
+    def of_training_alone(folder):
+        metadata, fingerprint = plain(folder)
+        splits = {"train": metadata.splits["train"]}
+        return dataclasses.replace(metadata, splits=splits), fingerprint
+
+    monkeypatch.setattr(token_dataset, "read_metadata", of_training_alone)
+    with pytest.raises(pytest.fail.Exception):
+        test_token_dataset.test_a_listed_file_that_is_missing_cut_or_another_stops(
+            folder, "heldout", Path.unlink, ""
+        )
+
+
+def test_programs_in_one_folder_break_their_law(monkeypatch, tmp_path):
+    monkeypatch.setattr(runs, "programs_folder", lambda run: run.compiled / "all")
+    with pytest.raises(AssertionError):
+        test_runs.test_programs_of_another_jaxlib_or_processor_are_not_loaded(tmp_path, monkeypatch)

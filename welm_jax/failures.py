@@ -7,6 +7,7 @@ foresaw keeps its traceback and ends in 1: a bug of ours.
 
 import argparse
 import errno
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -19,6 +20,12 @@ _LESS_MEMORY = (
     "training takes less with a smaller BATCH_SIZE, more MICROBATCHES, REMAT = 'full' or more "
     "devices, and `welm plan` says what fits; other commands take less at a time, or fewer workers"
 )
+
+# What a file server, a network or a full memory may have got over when the command starts again.
+PASSING = {
+    *(errno.ESTALE, errno.ENOMEM, errno.EAGAIN, errno.ETIMEDOUT, socket.EAI_AGAIN),
+    *(errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+}
 
 
 class Failure(Exception):
@@ -123,6 +130,8 @@ def as_failure(error: BaseException) -> Failure | None:
         case _ if _is_out_of_memory(error):
             said = str(error).partition("\n")[0] or type(error).__name__
             return InputError(f"out of memory ({said}); {_LESS_MEMORY}")
+        case OSError() if may_pass(error):
+            return Preempted(f"{error}; this may pass: start the same command again")
         case OSError():
             return InputError(f"{error}; is the path right, and may it be read and written?")
         case ModuleNotFoundError():
@@ -133,3 +142,10 @@ def as_failure(error: BaseException) -> Failure | None:
 def _is_out_of_memory(error: BaseException) -> bool:
     of_devices = type(error).__name__ in _OF_JAX and "RESOURCE_EXHAUSTED" in str(error)
     return of_devices or isinstance(error, MemoryError)
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether an error of the system may be gone when the same command starts again."""
+    return isinstance(error, ConnectionError | TimeoutError) or (
+        isinstance(error, OSError) and error.errno in PASSING
+    )

@@ -28,7 +28,7 @@ from welm_jax.flags import (
     RUN_DIR,
     SHOWCASE_DEFAULTS,
 )
-from welm_jax.run_files import RunFolder
+from welm_jax.run_files import RunFolder, literal
 
 # Settings of jax for other programs: types, random numbers and checks that ours decides itself.
 NOT_OURS = {
@@ -174,7 +174,7 @@ def evaluate(arguments: Sequence[str]) -> None:
         loaded_run.evaluate(run)
         return
     names = options.task or ["welm_table3", "welm_table5"]
-    data_dir = epath.Path(options.data_dir)
+    data_dir = literal(options.data_dir)
     loaded_run.evaluate_tasks(run, data_dir, names, options.limit, options.window, options.imports)
 
 
@@ -211,7 +211,7 @@ def generate(arguments: Sequence[str]) -> None:
     if not is_showcase:
         loaded_run.generate(run, given["prompt"], given["tokens"], how, given["seed"])
         return
-    folder = showcase.PROMPTS if given["showcase"] is True else epath.Path(given["showcase"])
+    folder = showcase.PROMPTS if given["showcase"] is True else literal(given["showcase"])
     loaded_run.generate_showcase(run, folder, given["tokens"], how, given["seed"])
 
 

@@ -16,7 +16,7 @@ import jax
 from etils import epath
 from jaxtyping import PyTree
 
-from welm_jax import gin_files, run_files
+from welm_jax import gin_files
 from welm_jax.configurables import TRAINING
 from welm_jax.data.batches import BatchStream
 from welm_jax.failures import InputError
@@ -75,7 +75,8 @@ class RunParts:
             mesh = make_mesh(MeshConfig(), available_devices()[:1])
         else:
             mesh = make_mesh(config["MeshConfig"])
-        return cls(config=config, mixture=run_files.read_json(run.mixture), mesh=mesh)
+        mixture = run.read_mixture(config["MixtureConfig"].tokens_dir)
+        return cls(config=config, mixture=mixture, mesh=mesh)
 
     @functools.cached_property
     def assemble(self) -> Assembler:

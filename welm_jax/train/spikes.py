@@ -43,7 +43,7 @@ class SpikeConfig:
       skip_batches: batches skipped from there on (the paper's 200).
       lr_factor: what the learning rate is multiplied with from there on; the paper names none.
       max_skipped_fraction: batches that may be skipped in all before a person looks, as a share
-        of the run's steps.
+        of the run's steps; unless given, see rollback.most_skipped.
 
     Source: WeLM section 3.2.
     """
@@ -53,7 +53,7 @@ class SpikeConfig:
     rollback_steps: int = 100
     skip_batches: int = 200
     lr_factor: float = 0.8
-    max_skipped_fraction: float = 0.02
+    max_skipped_fraction: float | None = None
 
     def __post_init__(self):
         for name, low, high in (
@@ -64,7 +64,7 @@ class SpikeConfig:
             ("max_skipped_fraction", 0, 1),
         ):
             value = getattr(self, name)
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 raise InputError(
                     f"SpikeConfig.{name} = {value}; it must lie between {low} and {high}"
                 )
