@@ -15,20 +15,15 @@ from collections.abc import Callable
 WINDOW, LEAST, DEVIATIONS = 128, 64, 6.0
 
 
-class StandsOut:
-    """Whether a number lies far above the mean of those before it; outliers enter the window."""
-
-    def __init__(self):
-        self._before: deque[float] = deque(maxlen=WINDOW)
-
-    def __call__(self, value: float) -> bool:
-        before = self._before
-        if not math.isfinite(value):
-            return True
-        enough = len(before) >= LEAST
-        mean, deviation = (statistics.fmean(before), statistics.pstdev(before)) if enough else (0, 0)
-        before.append(value)
-        return enough and value > mean + DEVIATIONS * deviation
+def stands_out(value: float, before: deque[float]) -> bool:
+    """Whether a number lies far above those before it, which it joins; outliers do, too."""
+    if not math.isfinite(value):
+        return True
+    far = len(before) >= LEAST and (
+        value > statistics.fmean(before) + DEVIATIONS * statistics.pstdev(before)
+    )
+    before.append(value)
+    return far
 
 
 def guarded(train_step: Callable) -> Callable:
@@ -39,14 +34,13 @@ def guarded(train_step: Callable) -> Callable:
     import jax
     import jax.numpy as jnp
 
-    loss_stands_out, norm_stands_out = StandsOut(), StandsOut()
+    losses, norms = deque(maxlen=WINDOW), deque(maxlen=WINDOW)
 
     def step(state, batch, rate):
         kept = jax.tree.map(jnp.copy, state)  # the step consumes the state it is given
         state, metrics = train_step(state, batch, rate)
-        # Both are asked, for each keeps a window.
-        outlier = loss_stands_out(metrics["loss"].item())
-        outlier |= norm_stands_out(metrics["gradient_norm"].item())
+        outlier = stands_out(metrics["loss"].item(), losses)
+        outlier |= stands_out(metrics["gradient_norm"].item(), norms)  # asked either way
         if outlier:
             return kept, {**metrics, "gradient_norm": jnp.float32(math.inf)}
         return state, metrics

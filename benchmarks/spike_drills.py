@@ -55,7 +55,7 @@ FaultConfig.kind = '{kind}'
 FaultConfig.by = '{by}'
 FaultConfig.at = {at}
 """
-MOST_ITERATIONS = 3 * STEPS  # an arm that refuses every update would never end
+MOST_ITERATIONS = 2 * STEPS  # an arm that refuses every update would never end
 
 
 def bounded(train_step: Callable) -> Callable:
@@ -72,10 +72,11 @@ def bounded(train_step: Callable) -> Callable:
     return step
 
 
-ARMS = {  # SpikeConfig.action, and what the train step is put into
-    "recover": ("recover", lambda train_step: train_step),
-    "log": ("log", bounded),
-    "skip": ("log", lambda train_step: bounded(in_step_skipping.guarded(train_step))),
+NOTHING_DONE = f"SpikeConfig.action = 'log'\nCheckpointConfig.every_steps = {STEPS}\n"
+ARMS = {  # what each adds to RUN, and what the train step is put into
+    "recover": ("", lambda train_step: train_step),
+    "log": (NOTHING_DONE, bounded),
+    "skip": (NOTHING_DONE, lambda train_step: bounded(in_step_skipping.guarded(train_step))),
 }
 
 
@@ -87,8 +88,8 @@ def drill(job: Mapping[str, Any]) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         runs = {name: RunFolder(Path(folder) / name) for name in ("clean", *ARMS)}
-        with open(Path(folder) / "log", "w") as log, contextlib.redirect_stdout(log):
-            clean, _, _ = _trained(runs["clean"], {**job, "kind": "none"}, "recover")
+        with open(Path(folder) / "console", "w") as log, contextlib.redirect_stdout(log):
+            clean, _, _ = _trained(runs["clean"], {**job, "kind": "none"}, "log")
             ended = {arm: _trained(runs[arm], job, arm) for arm in ARMS}
             run = runs["recover"]
             records = Journal(run.journal).records()
@@ -131,8 +132,8 @@ def _trained(run, job: Mapping[str, Any], arm: str) -> tuple[float | None, int |
 
     run.path.parent.mkdir(exist_ok=True)
     file = run.path.parent / f"{run.path.name}.gin"
-    action, wrapped = ARMS[arm]
-    file.write_text(f"{RUN.format(**job)}SpikeConfig.action = '{action}'\n")
+    bindings, wrapped = ARMS[arm]
+    file.write_text(RUN.format(**job) + bindings)
     make = run_parts.make_train_step
     try:
         with mock.patch.object(run_parts, "make_train_step", lambda *parts: wrapped(make(*parts))):

@@ -127,8 +127,8 @@ def readings(curve: Path) -> list[Reading]:
 
 def _columns(columns: Sequence[str]) -> dict[str, str]:
     """The columns that are used, by our name for them, as the table names them."""
-    spelt = {SPELLINGS[column]: column for column in columns if column in SPELLINGS}
-    return spelt | {column: column for column in columns if column in COLUMNS}
+    found = {SPELLINGS.get(column, column): column for column in columns}
+    return {name: name if name in columns else found[name] for name in COLUMNS if name in found}
 
 
 def _reading(number: int, line: dict[str, str]) -> Reading:
@@ -144,27 +144,25 @@ def _reading(number: int, line: dict[str, str]) -> Reading:
 
 
 def _check_steps(curve: Path, steps: Sequence[int]) -> None:
-    """Says which steps are missing.
+    """Prints where steps are missing.
 
     Raises:
-      InputError: they are missing so often that the detector never sees its window whole.
+      InputError: they are missing so often that the detector hardly sees a window whole.
     """
-    pairs = itertools.pairwise(steps)
-    gaps = [(before, after) for before, after in pairs if after > before + 1]
-    if not gaps:
-        return
+    gaps = [(before, after) for before, after in itertools.pairwise(steps) if after > before + 1]
     if len(gaps) * spikes.WINDOW > len(steps):
-        apart, _ = Counter(after - before for before, after in gaps).most_common(1)[0]
+        [(apart, _)] = Counter(after - before for before, after in gaps).most_common(1)
         raise InputError(
-            f"{curve}: {len(gaps):,} of its {len(steps):,} lines are {apart} or more steps after "
-            "the line before; the detector judges every step, and a spike lasts a few: log every "
-            "step, and give that curve"
+            f"{curve}: {len(gaps):,} of its {len(steps):,} lines come more than one step after the "
+            f"line before, mostly {apart:,} steps; the detector judges every step, for a spike "
+            "may last a few: give a curve with a line a step"
         )
-    before, after = gaps[0]
-    print(
-        f"{curve}: {len(gaps)} times steps are missing, the first after step {before:,}; "
-        f"it goes on with step {after:,}; judged as if that were the next step"
-    )
+    if gaps:
+        before, after = gaps[0]
+        print(
+            f"{curve}: steps are missing {len(gaps)} times, the first time between step {before:,} "
+            f"and step {after:,}; what follows is judged as if none were"
+        )
 
 
 def roll_back(run: RunFolder, step: int, skip: int, lr_factor: float) -> None:
