@@ -32,7 +32,7 @@ from beam_pipelines import (
 )
 from beam_pipelines.document import DropReason
 from benchmarks import rule_verdicts
-from tests import golden_run, test_golden_run, tiny_corpus
+from tests import golden_run, test_golden_run, test_recover, tiny_corpus
 from tests.beam import (
     test_boilerplate,
     test_clean_classifier,
@@ -58,13 +58,13 @@ from tests.beam import (
 from tests.evaluate import test_planted_models
 from tests.model import test_decoder, test_gpt_neox_parity
 from tests.tasks import test_judgement, test_prompted, test_scores
-from tests.train import test_step
-from welm_jax import failures
+from tests.train import test_spikes, test_step
+from welm_jax import failures, recover
 from welm_jax.decode import rank
 from welm_jax.model import decoder, masks
 from welm_jax.tasks import demonstrations, judgement, scores
 from welm_jax.text.tokenizer import Tokenizer
-from welm_jax.train import step
+from welm_jax.train import spikes, step
 
 
 def test_a_causal_mask_shifted_by_one_breaks_causality(monkeypatch):
@@ -556,3 +556,25 @@ def test_interrupts_that_are_not_noted_break_one_that_a_library_loses(monkeypatc
     monkeypatch.setattr(runner, "_interrupts_noted", contextlib.nullcontext)
     with pytest.raises(pytest.fail.Exception):
         test_runner.test_an_interrupt_that_a_library_loses_ends_the_job()
+
+
+def test_outliers_that_need_no_neighbour_break_lone_ones(monkeypatch):
+    monkeypatch.setattr(spikes, "_is_up", lambda history: True)
+    with pytest.raises(AssertionError):
+        test_spikes.test_lone_outliers_are_no_incident_however_many_and_however_high(3)
+
+
+@pytest.mark.parametrize("share", [0.4, 0.6])
+def test_another_height_of_neighbours_breaks_what_lasts(monkeypatch, share):
+    monkeypatch.setattr(spikes, "RAISED", share)
+    neighbour, counts = (0.14, False) if share < 0.5 else (0.16, True)
+    with pytest.raises(AssertionError):
+        test_spikes.test_an_outlier_lasts_if_a_neighbour_is_raised_by_half_the_threshold(
+            neighbour, counts
+        )
+
+
+def test_steps_that_nobody_checks_break_a_curve_with_gaps(monkeypatch, tmp_path):
+    monkeypatch.setattr(recover, "_check_steps", lambda curve, steps: None)
+    with pytest.raises(pytest.fail.Exception):
+        test_recover.test_a_curve_with_gaps_all_over_is_refused(tmp_path, range(0, 4000, 10), "")
