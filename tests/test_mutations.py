@@ -561,7 +561,7 @@ def test_interrupts_that_are_not_noted_break_one_that_a_library_loses(monkeypatc
 def test_outliers_that_need_no_neighbour_break_lone_ones(monkeypatch):
     monkeypatch.setattr(spikes, "_is_up", lambda history: True)
     with pytest.raises(AssertionError):
-        test_spikes.test_lone_outliers_are_no_incident_however_many_and_however_high(3)
+        test_spikes.test_lone_outliers_are_not_an_incident_however_many_and_high(3)
 
 
 @pytest.mark.parametrize("share", [0.4, 0.6])

@@ -195,10 +195,10 @@ def judge(
     """Judges a reading by what came before it, and only then remembers it.
 
     Losses are compared with the median of the last accepted ones, never with a mean: outliers and
-    nonfinite losses enter no window, so that one spike cannot hide the next. A lone outlier is no
-    incident, and many are none: a batch that is heavy by itself says nothing of the state, and the
-    losses of small batches have tails. So an outlier counts once it lasted, which its neighbour
-    shows: the loss before it, or the one after it, by which it is known an iteration late.
+    nonfinite losses enter no window, so that one spike cannot hide the next. A lone outlier is not
+    an incident: a heavy batch says nothing about the state, and losses of small batches have heavy
+    tails. An outlier counts once it lasted: the loss before it or after it is raised, too. What the
+    loss after it shows is known one iteration late.
 
     Args:
       history: what is remembered of the readings before.
