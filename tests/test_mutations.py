@@ -577,4 +577,6 @@ def test_another_height_of_neighbours_breaks_what_lasts(monkeypatch, share):
 def test_steps_that_nobody_checks_break_a_curve_with_gaps(monkeypatch, tmp_path):
     monkeypatch.setattr(recover, "_check_steps", lambda curve, steps: None)
     with pytest.raises(pytest.fail.Exception):
-        test_recover.test_a_curve_with_gaps_all_over_is_refused(tmp_path, range(0, 4000, 10), "")
+        test_recover.test_a_curve_with_gaps_all_over_is_refused(
+            tmp_path, range(0, 4000, 10), "399 of its 400 lines"
+        )
