@@ -42,6 +42,7 @@ from tests import (
     test_gin_files,
     test_golden_run,
     test_gpt_neox_layout,
+    test_recover,
     test_run_files,
     test_runs,
     tiny_corpus,
@@ -74,8 +75,8 @@ from tests.evaluate import test_planted_models, test_result_files
 from tests.model import test_decoder, test_gpt_neox_parity
 from tests.tasks import test_judgement, test_prompted, test_scores, test_set_files
 from tests.text import test_tokenizer
-from tests.train import test_checkpoints, test_loop, test_step, toy_runs
-from welm_jax import failures, gpt_neox_layout, run_files, runs
+from tests.train import test_checkpoints, test_loop, test_spikes, test_step, toy_runs
+from welm_jax import failures, gpt_neox_layout, recover, run_files, runs
 from welm_jax.data import mixture, token_dataset
 from welm_jax.decode import rank, sampling, strides
 from welm_jax.failures import InputError, StopAndLook
@@ -84,7 +85,7 @@ from welm_jax.run_parts import RunParts
 from welm_jax.tasks import demonstrations, judgement, same_text, scores, set_files
 from welm_jax.text import tokenizer
 from welm_jax.text.tokenizer import Tokenizer
-from welm_jax.train import rollback, step
+from welm_jax.train import rollback, spikes, step
 from welm_jax.train.checkpoints import Checkpoints
 
 
@@ -769,3 +770,27 @@ def test_programs_in_one_folder_break_their_law(monkeypatch, tmp_path):
     monkeypatch.setattr(runs, "programs_folder", lambda run: run.compiled / "all")
     with pytest.raises(AssertionError):
         test_runs.test_programs_of_another_jaxlib_or_processor_are_not_loaded(tmp_path, monkeypatch)
+
+
+def test_outliers_that_need_no_neighbour_break_lone_ones(monkeypatch):
+    monkeypatch.setattr(spikes, "_is_up", lambda history: True)
+    with pytest.raises(AssertionError):
+        test_spikes.test_lone_outliers_are_not_an_incident_however_many_and_high(3)
+
+
+@pytest.mark.parametrize("share", [0.4, 0.6])
+def test_another_height_of_neighbours_breaks_what_lasts(monkeypatch, share):
+    monkeypatch.setattr(spikes, "RAISED", share)
+    neighbour, counts = (0.14, False) if share < 0.5 else (0.16, True)
+    with pytest.raises(AssertionError):
+        test_spikes.test_an_outlier_lasts_if_a_neighbour_is_raised_by_half_the_threshold(
+            neighbour, counts
+        )
+
+
+def test_steps_that_nobody_checks_break_a_curve_with_gaps(monkeypatch, tmp_path):
+    monkeypatch.setattr(recover, "_check_steps", lambda curve, steps: None)
+    with pytest.raises(pytest.fail.Exception):
+        test_recover.test_a_curve_with_gaps_all_over_is_refused(
+            tmp_path, range(0, 4000, 10), "399 of its 400 lines"
+        )

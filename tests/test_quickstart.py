@@ -516,7 +516,7 @@ def test_drill_ends_with_what_happened(corpus, tmp_path, monkeypatch, capfd):
     assert status == 0, streams.err
     told = streams.out[streams.out.index("At step") : streams.out.index("What to do next")]
     for words in (
-        "At step 421 the loss jumped and did not come back: 10.500, where 6.500 was usual",
+        "At step 421 the loss jumped, and not for one step alone: 10.500, where 6.500 was usual",
         "121 steps back to step 300; past the 221 batches 300 to 520; on with 0.8 times the",
         "It was the data: ",
         "Training then stood at step 600, with a loss of 6.250.",
