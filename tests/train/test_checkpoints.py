@@ -3,6 +3,7 @@ import errno
 import functools
 import gc
 import json
+import math
 import os
 import resource
 import shutil
@@ -101,7 +102,7 @@ def a_history():
     """A detector's memory after a curve with a spike and numbers that are hard on JSON."""
     history = History()
     for at in range(1, 300):
-        loss = 2 + np.sin(at) / 100 + (at in (260, 270)) + (np.inf if at == 280 else 0)
+        loss = 2 + math.sin(at) / 100 + (at in (260, 270)) + (math.inf if at == 280 else 0)
         place = spikes.Place(iteration=at, step=at, cursor=at)
         reading = spikes.Reading(place=place, loss=loss, gradient_norm=0.1, loss_scale=None)
         history, _, _ = spikes.judge(history, reading, spikes.SpikeConfig())
