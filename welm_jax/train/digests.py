@@ -32,10 +32,14 @@ def records(tree: PyTree) -> dict[str, dict[str, Any]]:
       Name of the leaf's path -> `shape` (list), `dtype` (name), `digest` (0 to 2^32 - 1).
     """
     named = {name: leaf for name, leaf in _named(tree).items() if leaf is not ...}
-    numbers = jax.device_get([_digest(leaf) for leaf in named.values()])
     return {
-        name: {"shape": list(leaf.shape), "dtype": leaf.dtype.name, "digest": number.item()}
-        for (name, leaf), number in zip(named.items(), numbers, strict=True)
+        name: {
+            "shape": list(leaf.shape),
+            "dtype": leaf.dtype.name,
+            # One after another: CPU devices that reduce several at once may wait for each other.
+            "digest": jax.device_get(_digest(leaf)).item(),
+        }
+        for name, leaf in named.items()
     }
 
 
