@@ -39,8 +39,20 @@ def run(tmp_path):
     run = RunFolder(tmp_path / "quickstart_run" / "run")
     tokens = tmp_path / "tokens"
     sources = [
-        {"name": "books", "folder": str(tokens / "books"), "quota": 250, "rows": 32},
-        {"name": "news", "folder": str(tokens / "news"), "quota": 750, "rows": 64},
+        {
+            "name": "books",
+            "folder": str(tokens / "books"),
+            "quota": 250,
+            "rows": 32,
+            "fingerprint": "a",
+        },
+        {
+            "name": "news",
+            "folder": str(tokens / "news"),
+            "quota": 750,
+            "rows": 64,
+            "fingerprint": "b",
+        },
     ]
     mixture = {"sequence_tokens": 256, "block": 1000, "sources": sources}
     run_files.write_json(run.mixture, mixture)
