@@ -392,7 +392,7 @@ def curate(
             print(f"{source}: no document is kept (the reasons are above)", file=sys.stderr)
         _remove_empty(folder / DOCUMENTS, sources)
         content = ledger.to_json(STAGES, _said(config, filter_config))
-        (folder / LEDGER_FILE).write_text(json.dumps(content, indent=1) + "\n")
+        (folder / LEDGER_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         samples = json.dumps(ledger.samples_json(), indent=1, ensure_ascii=False)
         (folder / SAMPLES_FILE).write_text(samples + "\n", encoding="utf-8")
         shutil.rmtree(folder / ASIDE)

@@ -215,7 +215,7 @@ def release_file(
             releasing.add(table.take(pa.array([row.index - begin for row in rows], pa.int64())))
             begin += len(table)
     with appearing(duplicates_file(folder, file)) as path:
-        path.write_text("".join(json.dumps(one) + "\n" for one in displaced))
+        path.write_text("".join(json.dumps(one) + "\n" for one in displaced), encoding="utf-8")
     extremes = [(dataset, (min(mine), max(mine))) for dataset, mine in releasing.draws.items()]
     return Released(releasing.stretches, extremes, ledger)
 

@@ -6,7 +6,7 @@ thresholds.
 
 import html
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ _MIN_SOURCE_TAGS = 6  # three elements: an answer shows how to write one, and ho
 _EDGES = ("", "\n", "\r")  # what is next to a tag that begins or ends a line, or meets another tag
 _PAGE = ("!doctype", "html", "head", "body")
 _UNCLOSED = frozenset("p li dt dd td th tr option".split())  # the next of the name closes them
+_VOID = frozenset("!-- !doctype html head body br hr img input link meta".split())  # without an end
 _SELDOM_MENTIONED = ("img", "p")  # with attributes
 # What a reader of the page never sees, and where it ends.
 _HIDDEN = {
@@ -100,12 +101,13 @@ def _elements(tags: Sequence[Tag], pieces: Sequence[str]) -> list[tuple[int, int
     Who mentions a tag goes on in the same line; an element begins and ends with its lines.
     """
     elements, unclosed = [], set()
+    may_be_unclosed = _UNCLOSED if not _are_speakers(tags) else frozenset()
     opened: dict[str, list[int]] = {}  # name -> the first piece of each element that is not closed
     for index, (_, _, name, closes) in enumerate(tags):
         begun = opened.setdefault(name, [])
         if not closes and _ends_at_edge(pieces[index]):
             # 1. A paragraph, a cell, an item ends where the next one begins.
-            if name in _UNCLOSED and begun:
+            if name in may_be_unclosed and begun:
                 elements.append((begun.pop(), index + 1))
                 unclosed.add(name)
             begun.append(index + 1)
@@ -121,6 +123,17 @@ def _elements(tags: Sequence[Tag], pieces: Sequence[str]) -> list[tuple[int, int
         if page == "!doctype" or opened[page]:
             elements.append((1, len(pieces)))
     return elements
+
+
+def _are_speakers(tags: Sequence[Tag]) -> bool:
+    """Whether tags may be the names of who speaks in a chat, of which one is <li>, say.
+
+    Tags of other names, half as many or more, are never closed either.
+    """
+    closed = {tag.name for tag in tags if tag.closes}
+    open_ones = Counter(tag.name for tag in tags if tag.name not in closed | _VOID)
+    unclosed = sum(open_ones.pop(name, 0) for name in _UNCLOSED)
+    return 2 * open_ones.total() >= unclosed > 0
 
 
 def _broken_lines(tags: Sequence[Tag], pieces: Sequence[str]) -> list[tuple[int, int]]:
@@ -144,7 +157,8 @@ def _ends_at_edge(piece: str) -> bool:
 def _tag_share(text: str, tags: Sequence[Tag]) -> float:
     """The share of a text, lines of code left out, in tags that belong to the source of a page."""
     # 1. The text, with a sign for each character of a tag.
-    pieces, are_source, flat = _pieces(text, tags), _are_source(text, tags), []
+    pieces, flat = _pieces(text, tags), []
+    are_source = _are_source(text, tags, pieces)
     if sum(are_source) < _MIN_SOURCE_TAGS:
         return 0
     for piece, tag, is_source in zip(pieces, tags, are_source, strict=False):
@@ -162,7 +176,7 @@ def _tag_share(text: str, tags: Sequence[Tag]) -> float:
     return in_tags / max(in_tags + others, 1)
 
 
-def _are_source(text: str, tags: Sequence[Tag]) -> list[bool]:
+def _are_source(text: str, tags: Sequence[Tag], pieces: Sequence[str]) -> list[bool]:
     """Which tags have attributes and begin an image or a paragraph, or an element with words.
 
     What ends such an element counts as well. Others are as often mentioned, or typed for a bold
@@ -176,7 +190,8 @@ def _are_source(text: str, tags: Sequence[Tag]) -> list[bool]:
             are_source[index] = have_attributes[index] and tag.name in _SELDOM_MENTIONED
         elif opened[tag.name]:
             begin = opened[tag.name].pop()
-            if have_attributes[begin] and text[tags[begin].end : tag.start].strip():
+            # A tag between the two is words enough.
+            if have_attributes[begin] and (index - begin > 1 or pieces[index].strip()):
                 are_source[begin] = are_source[index] = True
     return are_source
 

@@ -40,12 +40,21 @@ _WINDOWS_1252 = {
 }
 _MIN_CHARACTERS, _MIN_COMMON = 10, 4  # fewer may be chance
 _LONG_STRETCH = 60  # characters from mark to mark of Chinese, of which mojibake has none
+# What follows the first two bytes of a mark of Chinese, read as GBK: its third byte begins a
+# character that is not common, or is nothing. 锛 and its like are characters, too, that few write.
+_SECOND_HALVES = "?€\ufffd" + "".join(
+    bytes([first, second]).decode("gbk", "ignore")
+    for first in range(0x81, 0xA1)
+    for second in range(0x40, 0xFF)
+    if second != 0x7F
+)
 # Two replacement characters of UTF-8 or more, and fresh memory, as GBK: who explains them quotes
 # them, or names them once. Curly marks and accents of UTF-8 as Windows-1252 or Latin-1, curly marks
 # of Windows-1252 as Latin-1, and what the marks of Chinese and English begin with as GBK.
 _REPLACED = re.compile("锟[^\\W\\d_a-z]{1,3}(?=锟)|(?<![“‘「『\"'《])(?:烫{6,}|屯{6,})")
 _MARKS = re.compile(
-    "â€[\x80-\x9f]?|Ã[\x80-\xbf\u0152-\u2122]|Â[\xa0-\xbf]|â?[\x80-\x84\x86-\x9f]+|[鈥锛銆]"
+    "â€[\x80-\x9f]?|Ã[\x80-\xbf\u0152-\u2122]|Â[\xa0-\xbf]|â?[\x80-\x84\x86-\x9f]+"
+    f"|[鈥锛銆][{_SECOND_HALVES}]"
 )
 _MENTIONS = 2  # of marks; so many may be quoted
 

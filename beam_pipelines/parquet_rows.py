@@ -165,16 +165,22 @@ def _send(file: BinaryIO, fields: Sequence[str], most_bytes: int, sink: BinaryIO
 def _batches(
     parquet: pq.ParquetFile, columns: Sequence[int], most_bytes: int
 ) -> Iterator[pa.RecordBatch]:
-    """The rows, few at a time where they are large."""
+    """The rows, few at a time where they are large.
+
+    Raises:
+      ParquetBomb: when it comes to a row group that is larger than `most_bytes`.
+    """
 
     def rows_at_a_time(number: int) -> int:
         group = parquet.metadata.row_group(number)
         size = sum(group.column(column).total_uncompressed_size for column in columns)
         if size > most_bytes:
-            raise ParquetBomb
+            return 0
         return min(BATCH_ROWS, max(_BATCH_BYTES * group.num_rows // max(size, 1), 1))
 
     for rows, groups in itertools.groupby(range(parquet.num_row_groups), rows_at_a_time):
+        if not rows:
+            raise ParquetBomb
         for batch in parquet.reader.iter_batches(
             rows, [*groups], column_indices=columns, use_threads=False
         ):

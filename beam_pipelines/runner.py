@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -206,14 +207,16 @@ def _interrupts_noted() -> Iterator[None]:
         _interrupts.append(number)
         signal.default_int_handler(number, frame)
 
-    former = signal.getsignal(signal.SIGINT)
-    if former is signal.default_int_handler:
-        signal.signal(signal.SIGINT, note)
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, note)
     try:
         yield
     finally:
         _interrupts.clear()
-        signal.signal(signal.SIGINT, former)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
@@ -225,7 +228,7 @@ def _workers_kept_quiet(runner: Any) -> Iterator[None]:
     if type(runner).__name__ != "FnApiRunner":
         yield
         return
-    with tempfile.TemporaryFile("w+", errors="replace") as kept:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as kept:
         try:
             with _standard_error_to(kept):
                 yield

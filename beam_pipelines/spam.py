@@ -92,6 +92,8 @@ def _first_pair(word: str) -> list[int]:
 # A page in Chinese names one of these: not all of its goods are written in Latin letters alone.
 _GOODS = [_first_pair(word) for word in {*_GAMES, *_ACCOUNTS} if not word.isascii()]
 _GOODS = np.array(_GOODS, np.uint32)
+# A page in English has these alone.
+_LATIN_GAME = re.compile("|".join(sorted(filter(str.isascii, _GAMES))), re.IGNORECASE)
 _GOODS_PAIRS = np.unique(_pair(*_GOODS.T))
 _BEGINS_GOODS, _GOES_ON = np.zeros((2, 0x110000), bool)
 _BEGINS_GOODS[_GOODS[:, 0]] = _GOES_ON[_GOODS[:, 1]] = True
@@ -107,7 +109,7 @@ def count_spam_words(texts: Sequence[str]) -> list[int]:
     codes = _simplified(codes)
     ends = np.cumsum(lengths)
     is_asked = _name_goods(codes, ends)
-    is_asked |= np.array(["asino" in text for text in texts], bool)  # a page in English
+    is_asked |= np.array([_LATIN_GAME.search(text) is not None for text in texts], bool)
     counts = [0] * len(texts)
     for index in np.flatnonzero(is_asked):
         text = codes[ends[index] - lengths[index] : ends[index]].tobytes().decode("utf-32-le")

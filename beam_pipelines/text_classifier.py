@@ -110,7 +110,9 @@ def write(model: Any, report: Mapping[str, Any], model_file: Path) -> None:
     temporary = model_file.with_name(f".{model_file.name}")
     model.save_model(str(temporary))
     os.replace(temporary, model_file)
-    model_file.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+    model_file.with_suffix(".json").write_text(
+        json.dumps(report, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 def read_examples(path: Path, allowed: Collection[str], seed: int) -> list[Example]:

@@ -194,7 +194,7 @@ def flip_in_memory(damaged: Damaged, flips: int, seed: int = 0) -> dict[str, Cou
                 damaged.save(2, attempt=flip + 1)
         except StopAndLook:
             found[name]["at the save"] += 1
-            assert damaged.outcome() == "unreadable"
+            assert damaged.outcome() == ("digest" if name == "arrays" else "unreadable")
         else:
             found[name][damaged.outcome()] += 1
     return found

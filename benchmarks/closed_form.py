@@ -101,7 +101,7 @@ def main() -> int:
         )
         print(f"{'fitted' if fitted else 'held out':8} {said / gib:.3f} of {gib:.2f} GiB: {point}")
         sys.stdout.flush()
-    FILE.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
+    FILE.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n", encoding="utf-8")
     return bars.ended(
         [
             ("worst_error_at_points_fitted_to", worst[True], "<= 0.06"),

@@ -44,8 +44,8 @@ def main(arguments: Sequence[str]) -> None:
     """The command line; see the module's docstring."""
     options = _parse(arguments)
     folder = options.folder
-    once(folder / "options.json", lambda file: file.write_text(_told(options)))
-    if (folder / "options.json").read_text() != _told(options):
+    once(folder / "options.json", lambda file: file.write_text(_told(options), encoding="utf-8"))
+    if (folder / "options.json").read_text(encoding="utf-8") != _told(options):
         raise InputError(f"{folder} was begun with other options; give another --folder")
     every = sorted(one.name for one in options.raw_dir.iterdir() if one.is_dir())
     link_sources(options.raw_dir, every, folder / "all_raw")
@@ -67,8 +67,8 @@ def main(arguments: Sequence[str]) -> None:
             train(folder, arm, seed, options.steps)
     runs = {arm: [score(folder, arm, seed) for seed in range(SEEDS)] for arm in ARMS}
     results = {arm: summary(folder, arm, scores) for arm, scores in runs.items()}
-    (folder / "ablation.json").write_text(json.dumps(results, indent=1) + "\n")
-    (folder / "ablation.svg").write_text(figure(results))
+    (folder / "ablation.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (folder / "ablation.svg").write_text(figure(results), encoding="utf-8")
     Console().print(to_table(results))
 
 
@@ -121,7 +121,7 @@ def write_labels(options: argparse.Namespace, file: Path) -> None:
 def write_held_out(folder: Path, file: Path) -> None:
     """Writes the held-out text as evaluation text, which decontamination keeps out of all arms."""
     texts = held_out_texts(folder)
-    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
 
 
 def held_out_texts(folder: Path) -> list[str]:
@@ -158,7 +158,7 @@ def rates(folder: Path, arm: str) -> dict[str, float]:
     """The shares that the sources of a corpus have of its tokens by themselves."""
     files = sorted((folder / arm / "tokens").glob(f"*/{METADATA_FILE}"))
     tokens = {
-        file.parent.name: json.loads(file.read_text())["splits"]["train"]["tokens"]
+        file.parent.name: json.loads(file.read_text(encoding="utf-8"))["splits"]["train"]["tokens"]
         for file in files
     }
     shares = {source: count / sum(tokens.values()) for source, count in tokens.items()}
@@ -217,7 +217,7 @@ def score(folder: Path, arm: str, seed: int) -> dict[str, float]:
 def summary(folder: Path, arm: str, scores: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """Mean and 95 % interval over the seeds, with what the corpus had."""
     bits = [one["all"] for one in scores]
-    ledger = json.loads((folder / arm / "curated/ledger.json").read_text())
+    ledger = json.loads((folder / arm / "curated/ledger.json").read_text(encoding="utf-8"))
     kept = [source["totals"]["kept"]["characters"] for source in ledger["sources"].values()]
     return {
         "bits_per_character": round(fmean(bits), 4),

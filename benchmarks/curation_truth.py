@@ -218,7 +218,7 @@ def contamination(corpus: Corpus, texts: int, draw: Draw) -> Bars:
     pools = {one: drawn(corpus[one], (100, 1000), 11 * texts, draw) for one in SCRIPTS}
     known = {script: pool[: min(texts, len(pool) // 2)] for script, pool in pools.items()}
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "evaluation.jsonl").write_text(json.dumps(known))
+        (Path(folder) / "evaluation.jsonl").write_text(json.dumps(known), encoding="utf-8")
         index = decontaminate.read_index(folder)
 
     def shared(some: Sequence[str]) -> np.ndarray:

@@ -44,7 +44,11 @@ def parity_of(case: str, golden) -> tuple[float, float]:
         dict(
             gpt_neox_layout.in_our_layout(
                 lambda name, group=group: golden[f"{case}/{group}/{name}"],
-                {file.removeprefix(f"{case}/{group}/") for file in golden.files},
+                {
+                    file.removeprefix(f"{case}/{group}/")
+                    for file in golden.files
+                    if file.startswith(f"{case}/{group}/")
+                },
                 config,
             )
         )

@@ -197,7 +197,7 @@ def with_harness(folder: Path, options: argparse.Namespace, job: dict) -> tuple[
             file.write(json.dumps(asked_for, ensure_ascii=False) + "\n")
     (folder / "harness").mkdir()
     few = {"lines": str(folder / "few.json"), "rows": job["rows"][:1], "prompts": []}
-    (folder / "few.json").write_text("[]")
+    (folder / "few.json").write_text("[]", encoding="utf-8")
     asked(
         options.harness,
         job | few | {"task": str(folder / "task.jsonl"), "to": str(folder / "harness")},

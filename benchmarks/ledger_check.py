@@ -37,7 +37,8 @@ def main(arguments: Sequence[str]) -> int:
     for file in (options.curated_dir / "documents").glob("*/*.parquet"):
         for row in pq.read_table(file, columns=["source", "text"]).to_pylist():
             written.setdefault(row["source"], []).append(row["text"])
-    ledger, wrong = json.loads((options.curated_dir / "ledger.json").read_text())["sources"], 0
+    file, wrong = options.curated_dir / "ledger.json", 0
+    ledger = json.loads(file.read_text(encoding="utf-8"))["sources"]
     for source in sorted({*raw, *ledger}):
         lines, texts = raw.get(source, []), written.get(source, [])
         found = (len(lines), sum(map(len, lines)), len(texts), sum(map(len, texts)))

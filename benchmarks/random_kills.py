@@ -57,8 +57,10 @@ def outcome(folder: Path) -> dict:
     each restore.
     """
     [host] = (folder / "run" / "checkpoints" / str(STEPS)).glob("host/metadata")
-    saved = json.loads(host.read_text())
-    lines = map(json.loads, (folder / "run" / "metrics.jsonl").read_text().splitlines())
+    saved = json.loads(host.read_text(encoding="utf-8"))
+    lines = map(
+        json.loads, (folder / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    )
     losses = {(line["attempt"], line["cursor"]): line["loss"] for line in lines}
     return {"saved": saved, "losses": sorted(losses.items())}
 
@@ -82,7 +84,7 @@ def main() -> int:
             "seed": 0,
         }
         run |= {"steps": STEPS, "vocab_size": tiny_corpus.VOCAB_SIZE}
-        gin_file.write_text(RUN.format(**run, kind="spike", by="cursor", at=300))
+        gin_file.write_text(RUN.format(**run, kind="spike", by="cursor", at=300), encoding="utf-8")
         alone = started(os.fspath(gin_file), folder)
         for line in alone.stdout:
             if "from the beginning" in line:

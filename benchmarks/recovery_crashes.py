@@ -103,11 +103,12 @@ def _meanwhile(folder: epath.Path, crash: str, committed: int, draw: random.Rand
     if crash.startswith("record") and crash.endswith("comes"):
         (folder / "recovery_journal").mkdir(parents=True, exist_ok=True)
         cut = '{\n "id": 1,\n "kind": "automatic"'[: draw.randint(0, 33)]
-        (folder / "recovery_journal" / f"{committed + 1:06d}.json").write_text(cut)
+        record = folder / "recovery_journal" / f"{committed + 1:06d}.json"
+        record.write_text(cut, encoding="utf-8")
     checkpoints = folder / "checkpoints"
     files = sorted(checkpoints.iterdir()) if checkpoints.exists() else []
     if draw.random() < DAMAGED and len(files) > 2:
-        draw.choice(files).write_text("damaged")
+        draw.choice(files).write_text("damaged", encoding="utf-8")
 
 
 def _undisturbed(folder: epath.Path, schedule: Schedule, journal: Journal):

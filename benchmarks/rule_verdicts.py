@@ -97,7 +97,7 @@ def asked_about(read: Counter, texts: Mapping[str, Texts]) -> dict[str, list[tup
 
 def read_labels() -> dict[tuple[str, str], str]:
     """Labels by the document's id and the digest of the lines that they speak of, if of lines."""
-    with LABELS.open(newline="") as stream:
+    with LABELS.open(newline="", encoding="utf-8") as stream:
         return {(row["doc_id"], row["lines"]): row["label"] for row in csv.DictReader(stream)}
 
 
@@ -168,7 +168,7 @@ def main(arguments: Sequence[str]) -> int:
                 if (doc_id, lines) not in labels:
                     print(f"{doc_id},{rule},{lines},\n    {source}: {text!r}")
         return 0
-    before = json.loads(BEFORE.read_text())
+    before = json.loads(BEFORE.read_text(encoding="utf-8"))
     show("kept", "source | documents | kept before | kept", [
         (source, count, before["kept"].get(source, "-"), len(texts[KEPT].get(source, [])))
         for source, count in sorted(read.items())

@@ -27,7 +27,7 @@ from welm_jax.train.spikes import History, Place, Reading, SpikeConfig, ignored,
 
 MUTE = 250
 AMPLITUDES = (1.0, 0.5, 0.25)
-LEAST_RECALL = (0.95, 0.90)  # at full and half amplitude; at a quarter it is only told
+LEAST_RECALL = (0.95, 0.80)  # at full and half amplitude; at a quarter it is only told
 KINDS = ("spike", "burst", "ramp")
 
 Detector = Callable[[Iterable[float]], Iterator[bool]]  # for each loss: would it act on it?
@@ -86,11 +86,29 @@ def ewm_ratio(losses: Iterable[float]) -> Iterator[bool]:
         mean = loss if mean == math.inf else mean + 2 / (9 + 1) * (loss - mean)
 
 
+def three_in_16(detector: Detector) -> Detector:
+    """A single-step rule, asked as ours is: it acts where it is met three times in 16 losses.
+
+    The peers refuse one update where their rule is met, or write to a log. To go back there would
+    be unfair to them, and so each stands beside itself in this form.
+    """
+
+    def counted(losses: Iterable[float]) -> Iterator[bool]:
+        met = deque(maxlen=16)
+        for fires in detector(losses):
+            met.append(fires)
+            yield fires and sum(met) >= 3
+
+    return counted
+
+
 DETECTORS: dict[str, Detector] = {
     "ours (robust_k_of_n)": robust_k_of_n,
     "rival (mad_cusum)": mad_cusum,
     "mean + 6 sigma": mean_and_sigma,
+    "mean + 6 sigma, 3 in 16": three_in_16(mean_and_sigma),
     "EWM9 ratio 1.10": ewm_ratio,
+    "EWM9 ratio 1.10, 3 in 16": three_in_16(ewm_ratio),
 }
 
 

@@ -53,7 +53,7 @@ def _venv_fault(python: str) -> str:
     except ImportError:
         return f"Python {python} has no venv; type sudo apt install python{python}-venv"
     if os.path.exists(".venv/pyvenv.cfg"):
-        with open(".venv/pyvenv.cfg") as lines:
+        with open(".venv/pyvenv.cfg", encoding="utf-8") as lines:
             made_by = re.search(r"^version\w* *= *(\d+\.\d+)", lines.read(), re.M)
         if made_by and made_by.group(1) != python:
             return f".venv is of Python {made_by.group(1)}, not {python}; type rm -r .venv first"

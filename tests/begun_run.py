@@ -18,7 +18,7 @@ def begun_run(folder: Path, step: int = 0, *more: str) -> Path:
     gin_file = tiny_corpus.run_gin(folder / "run.gin", 4, *more)
     config = gin_files.load([str(gin_file)], [], TRAINING)
     run, mesh = RunFolder(folder / "run"), mesh_of()
-    mixture = run_beginning.mixture_of(run, config["MixtureConfig"], [])
+    mixture = run_beginning.new_mixture(config["MixtureConfig"], [])
     parts = RunParts(config=config, mixture=mixture, mesh=mesh)
     run.path.mkdir()
     run_beginning.write_beginning(run, parts)

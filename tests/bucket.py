@@ -2,7 +2,9 @@
 
 import errno
 
-from etils.epath import backend, gpath
+from etils.epath import backend
+
+from welm_jax.run_files import LiteralPath
 
 
 class _NoAppendNoRename(type(backend.os_backend)):
@@ -17,7 +19,7 @@ class _NoAppendNoRename(type(backend.os_backend)):
     replace = rename
 
 
-class BucketPath(gpath.PosixGPath):
+class BucketPath(LiteralPath):
     """A path on disk behind such a backend."""
 
     @property

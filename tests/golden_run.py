@@ -114,7 +114,7 @@ def _of_tokens(tokens: Path) -> dict[str, Any]:
 
 def _losses(metrics: Path) -> dict[str, float | None]:
     """Losses of the first iterations, by their place; null where the loss was not a number."""
-    lines = [json.loads(line) for line in metrics.read_text().splitlines()[:LOSSES]]
+    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()[:LOSSES]]
     places = [", ".join(f"{name} {line[name]}" for name in PLACE) for line in lines]
     return {
         f"{number}, {place}": line["loss"]

@@ -11,7 +11,7 @@ SCRIPT = Path(__file__).parents[1] / ".ci/run"
 
 def fake_python(path: Path, version: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\necho {version}\n")
+    path.write_text(f"#!/bin/sh\necho {version}\n", encoding="utf-8")
     path.chmod(0o755)
 
 

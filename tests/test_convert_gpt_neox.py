@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.flax
+import safetensors.numpy
 
 from tests import byte_level, tiny_corpus
 from tests.begun_run import begun_run
@@ -121,6 +122,17 @@ def test_a_general_gpt_neox_is_read_as_it_is(general, tmp_path):
     )
 
 
+def test_special_tokens_may_be_named_in_another_of_their_files(general, tmp_path):
+    """The run holds the tokenizer's two files alone, and it ends texts where the model does."""
+    folder, _ = general
+    end = FastTokenizer(folder / "tokenizer.json").eod_id
+    (folder / "tokenizer_config.json").unlink()
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": end}))
+    run = imported(folder, tmp_path / "run")
+    assert weights_of(run)[1].tokenizer.eod_id == end
+    assert json.loads((run / "tokenizer_config.json").read_text())["eos_token"] == "<|end|>"
+
+
 def test_an_imported_model_is_evaluated_on_tasks(general, tmp_path, capsys):
     run = imported(general[0], tmp_path / "run")
     examples = [small_sets.dialogue(at) for at in range(6)]
@@ -161,6 +173,28 @@ def change_settings(folder, **changes):
     (folder / "config.json").write_text(json.dumps(settings | changes))
 
 
+INDEX, UP = "model.safetensors.index.json", "gpt_neox.layers.1.mlp.dense_h_to_4h.weight"
+
+
+def change_weights(folder, change):
+    weights = safetensors.flax.load_file(folder / "model.safetensors")
+    safetensors.flax.save_file({**weights, UP: change(weights[UP])}, folder / "model.safetensors")
+
+
+def beyond_float32(folder):
+    weights = safetensors.flax.load_file(folder / "model.safetensors")
+    doubled = {name: np.asarray(one, np.float64) for name, one in weights.items()}
+    doubled[UP][3, 3] = 1e300
+    safetensors.numpy.save_file(doubled, folder / "model.safetensors")
+
+
+def write_twice(folder):
+    weights = safetensors.flax.load_file(folder / "model.safetensors")
+    safetensors.flax.save_file({UP: weights[UP]}, folder / "other.safetensors")
+    places = {name: "model.safetensors" for name in weights} | {UP: "other.safetensors"}
+    (folder / INDEX).write_text(json.dumps({"weight_map": places}))
+
+
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
@@ -169,12 +203,44 @@ def change_settings(folder, **changes):
         (lambda folder: change_settings(folder, vocab_size=280), "284 ids and a model of 280"),
         (lambda folder: change_settings(folder, vocab_size=290), "embed/embedding has the shape"),
         (lambda folder: (folder / "config.json").write_text("[]"), "holds no JSON object"),
-        (lambda folder: (folder / "tokenizer.json").unlink(), "needs its tokenizer.json"),
-        (lambda folder: (folder / "tokenizer_config.json").write_text("[]"), "None as eos_token"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json cannot be read"),
+        (
+            lambda folder: (folder / "tokenizer_config.json").write_text("[]"),
+            "tokenizer_config.json holds no JSON object",
+        ),
         (
             lambda folder: (folder / "model.safetensors.index.json").write_text("{}"),
             "28 of the weights .* missing",
         ),
+        (
+            lambda folder: (folder / INDEX).write_text('{"weight_map": ["a"]}'),
+            f"weight_map of .*{INDEX} must be an object of file names",
+        ),
+        (
+            lambda folder: (folder / INDEX).write_text('{"weight_map": {"a": 1}}'),
+            f"weight_map of .*{INDEX} must be an object of file names",
+        ),
+        (
+            lambda folder: change_settings(folder, max_position_embeddings=None),
+            "max_position_embeddings null; it must be a whole number",
+        ),
+        (
+            lambda folder: change_weights(folder, lambda one: one.astype(jnp.int8)),
+            f"{UP} in .* is of type I8; weights must be of F64, F32, F16, BF16",
+        ),
+        (
+            lambda folder: change_weights(folder, lambda one: one.at[3, 3].set(jnp.nan)),
+            f"1 of the 1,024 numbers of {UP} in .* are NaN or infinite",
+        ),
+        (
+            lambda folder: change_weights(folder, lambda one: one * jnp.inf),
+            f"1,024 of the 1,024 numbers of {UP} in .* are NaN or infinite",
+        ),
+        (
+            beyond_float32,
+            f"1 of the 1,024 numbers of {UP} in .* are NaN or infinite",
+        ),
+        (write_twice, f"{UP} is in two files of .*; take the wrong one away"),
         (lambda folder: (folder / "model.safetensors").unlink(), "transformers' save_pretrained"),
         (
             lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 99),

@@ -112,6 +112,34 @@ def test_a_wrong_file_is_refused_with_its_place(tmp_path, text, words):
     assert words in str(error.value)
 
 
+def test_an_installed_file_includes_no_file_of_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/welm_1b3.gin").write_text(GOOD)
+    installed = GIN_CONFIGS / "models/welm_1b3.gin"
+    (tmp_path / "mine.gin").write_text("include 'runs/welm_1b3.gin'\nTOKENS_DIR = '/tokens'\n")
+    config = gin_files.load(["mine.gin"], [], TRAINING)
+    assert config["ModelConfig"].num_layers == 24
+    assert config.files[0] == "mine.gin" and str(installed) in config.files
+    assert load("models/welm_1b3.gin").files == ["models/welm_1b3.gin"]  # a flag may mean ours
+
+
+def test_the_files_are_those_that_were_read_each_once(good, tmp_path):
+    for name in ("outer.gin", "inner.gin"):
+        (tmp_path / name).write_text(f"include '{good}'\n")
+    outer, inner = (str(tmp_path / name) for name in ("outer.gin", "inner.gin"))
+    assert gin_files.load([outer, inner], [], WANTED).files == [outer, good, inner]
+
+
+def test_a_byte_order_mark_is_not_part_of_a_file(good, tmp_path):
+    marked = tmp_path / "marked.gin"
+    marked.write_text(f"\ufeffinclude '{good}'\nLAYERS = 3\n")
+    again = tmp_path / "again.gin"
+    again.write_text("\ufeffLAYERS = 4\n")
+    config = gin_files.load([str(marked), str(again)], [], WANTED)
+    assert config["ModelConfig"].num_layers == 4 and "\ufeff" not in config.given
+
+
 def test_a_file_that_includes_itself_is_refused(tmp_path):
     file = tmp_path / "again.gin"
     file.write_text("include 'again.gin'\n")

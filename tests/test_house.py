@@ -1,5 +1,6 @@
 """The walls of docs/architecture.md, seen from outside: what each floor loads, and plain habits."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -94,6 +95,24 @@ def test_welm_jax_never_imports_beam_pipelines():
         if re.search(r"^\s*(from|import) beam_pipelines", file.read_text(), re.MULTILINE)
     ]
     assert offenders == []
+
+
+def test_every_text_file_is_opened_with_a_named_encoding():
+    """Where ruff's PLW1514, which knows a path by its class alone, sees none."""
+    places = [
+        *modules(),
+        *(ROOT / "benchmarks").glob("*.py"),
+        *(ROOT / "requirements").glob("*.py"),
+    ]
+    assert [
+        f"{file.name}:{call.lineno}"
+        for file in places
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
+        if call.func.attr in ("read_text", "write_text")
+        if ast.unparse(call.func.value) != "run_files"  # ours, and always UTF-8
+        if "encoding" not in {keyword.arg for keyword in call.keywords}
+    ] == []
 
 
 def test_only_the_doors_know_gin():

@@ -106,7 +106,7 @@ def test_what_is_done_is_left_and_a_failing_rung_ends_it_with_its_status(
     line = arguments(gin_file, climbed, wide, failing, "after:")
     assert run_door(launch.dispatch, line, "welm") == 2
     streams = capfd.readouterr()
-    assert f"going on from step {STEPS} to {STEPS}" in streams.out
+    assert f"step {STEPS} was made before, and LoopConfig.train_steps = {STEPS}: " in streams.out
     assert metrics(climbed) == before and not (climbed / "after").exists()
     *_, refused, told = streams.err.splitlines()
     assert "does not fit 1 devices" in refused

@@ -2,13 +2,17 @@
 
 import contextlib
 import dataclasses
+import errno
+import glob
 import re
 import runpy
+import shutil
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from etils import epath
 
 from beam_pipelines import (
     boilerplate,
@@ -32,7 +36,17 @@ from beam_pipelines import (
 )
 from beam_pipelines.document import DropReason
 from benchmarks import rule_verdicts
-from tests import golden_run, test_golden_run, tiny_corpus
+from tests import (
+    golden_run,
+    test_failures,
+    test_gin_files,
+    test_golden_run,
+    test_gpt_neox_layout,
+    test_recover,
+    test_run_files,
+    test_runs,
+    tiny_corpus,
+)
 from tests.beam import (
     test_boilerplate,
     test_clean_classifier,
@@ -55,21 +69,24 @@ from tests.beam import (
     test_text_encoding,
     test_warc,
 )
-from tests.data import test_mixture
-from tests.evaluate import test_planted_models
+from tests.data import test_mixture, test_token_dataset
+from tests.decode import test_generate, test_strides
+from tests.evaluate import test_planted_models, test_result_files
 from tests.model import test_decoder, test_gpt_neox_parity
-from tests.tasks import test_judgement, test_prompted, test_scores
+from tests.tasks import test_judgement, test_prompted, test_scores, test_set_files
 from tests.text import test_tokenizer
-from tests.train import test_step
-from welm_jax import failures
-from welm_jax.data import mixture
-from welm_jax.decode import rank
-from welm_jax.failures import InputError
+from tests.train import test_checkpoints, test_loop, test_spikes, test_step, toy_runs
+from welm_jax import failures, gpt_neox_layout, recover, run_files, runs
+from welm_jax.data import mixture, token_dataset
+from welm_jax.decode import rank, sampling, strides
+from welm_jax.failures import InputError, StopAndLook
 from welm_jax.model import decoder, masks
-from welm_jax.tasks import demonstrations, judgement, scores
+from welm_jax.run_parts import RunParts
+from welm_jax.tasks import demonstrations, judgement, same_text, scores, set_files
 from welm_jax.text import tokenizer
 from welm_jax.text.tokenizer import Tokenizer
-from welm_jax.train import step
+from welm_jax.train import rollback, spikes, step
+from welm_jax.train.checkpoints import Checkpoints
 
 
 def test_a_causal_mask_shifted_by_one_breaks_causality(monkeypatch):
@@ -533,7 +550,7 @@ def test_whole_lines_as_stretches_break_half_a_line_of_mojibake(monkeypatch):
 def test_a_misread_mark_that_counts_at_once_breaks_who_quotes_it(monkeypatch):
     monkeypatch.setattr(mojibake, "_MENTIONS", 0)
     with pytest.raises(AssertionError):
-        test_mojibake.test_signs_are_counted_but_not_mentions("锛、銆与鈥都是生僻字。", 1)
+        test_mojibake.test_signs_are_counted_but_not_mentions("一锛屻、二銆備、三锛熶", 1)
 
 
 def test_the_middle_of_a_long_text_breaks_its_language(monkeypatch):
@@ -573,3 +590,207 @@ def test_a_script_that_is_forgotten_breaks_the_count_of_pieces(monkeypatch):
     monkeypatch.delitem(tokenizer.SCRIPTS, "IDEOGRAPHIC")
     with pytest.raises(AssertionError):
         test_tokenizer.test_pieces_are_counted_by_the_script_of_their_first_letter()
+
+
+def test_texts_compared_as_they_are_break_demonstrations_of_the_same_text(monkeypatch):
+    monkeypatch.setattr(same_text, "compared", lambda text: text)
+    asked, same, other = ({"sentence": one, "label": "103"} for one in ("甲乙", "甲 乙", "丙"))
+    with pytest.raises(AssertionError):
+        test_prompted.test_what_differs_in_its_shape_alone_is_not_shown(
+            test_prompted.NEWS, asked, same, other
+        )
+
+
+def test_odd_references_that_stay_break_what_is_left_out(monkeypatch):
+    monkeypatch.setattr(judgement, "answerable", lambda row, asked: list(asked))
+    with pytest.raises(AssertionError):
+        test_judgement.test_a_reference_that_a_metric_takes_away_is_left_out(
+            "cmrc2018", ["？", "苹果"], ["苹果"]
+        )
+
+
+def test_punctuation_that_is_not_seen_breaks_webqas_strict_score(monkeypatch):
+    monkeypatch.setattr(scores, "is_webqa", scores.acc_exact)
+    with pytest.raises(AssertionError):
+        test_judgement.test_webqa_strict_takes_blanks_and_case_for_nothing_and_no_more()
+
+
+def test_surrogates_that_are_not_looked_for_break_their_refusal(monkeypatch, tmp_path):
+    monkeypatch.setattr(set_files, "SURROGATE", re.compile("(?!)"))
+    with pytest.raises(pytest.fail.Exception):
+        test_set_files.test_half_of_a_surrogate_pair_is_refused_with_its_line_and_field(
+            tmp_path, f'{{"context": "{test_set_files.HALF}"}}', "'context'"
+        )
+
+
+def test_weights_that_may_be_left_over_break_an_import_of_all(monkeypatch):
+    monkeypatch.setattr(gpt_neox_layout, "NO_WEIGHT", re.compile(".*"))
+    with pytest.raises(pytest.fail.Exception):
+        test_gpt_neox_layout.test_a_weight_without_a_place_is_refused_by_its_name()
+
+
+def test_scores_that_nobody_looks_at_break_what_is_told_of_them(monkeypatch):
+    monkeypatch.setattr(
+        sampling, "are_numbers", lambda scores: jax.numpy.all(scores > -jax.numpy.inf, -1) | True
+    )
+    with pytest.raises(pytest.fail.Exception):
+        test_generate.test_scores_that_are_no_numbers_are_told_and_not_an_empty_text()
+
+
+def test_calls_that_grow_without_a_clock_break_their_bound(monkeypatch):
+    monkeypatch.setattr(strides.jax, "process_count", lambda: 2)  # whose calls are of 32 steps
+    with pytest.raises(AssertionError):
+        test_strides.test_no_call_takes_much_more_than_half_a_second_and_there_are_few(
+            monkeypatch, 0.1, 0.0
+        )
+
+
+def test_results_written_out_of_turn_break_the_tables_of_two_evaluations(tmp_path):
+    first_line = "result_files.in_turn = contextlib.nullcontext\n"
+    code = test_result_files.EVALUATION.replace("folder, row", f"{first_line}folder, row", 1)
+    with pytest.raises(AssertionError):
+        test_result_files.check_tables_hold_both(test_result_files.evaluate_twice(tmp_path, code))
+
+
+def test_answers_of_others_that_are_not_read_break_answers_that_are_there_once(tmp_path):
+    first_line = "_Answers._length_now = lambda answers: 0\n"
+    code = test_result_files.EVALUATION.replace("folder, row", f"{first_line}folder, row", 1)
+    folder = test_result_files.evaluate_twice(tmp_path, code)
+    with pytest.raises(AssertionError):
+        test_result_files.check_answers_are_there_once(folder)
+
+
+def test_errors_of_jax_that_nobody_knows_break_the_line_about_memory(monkeypatch, capsys):
+    monkeypatch.setattr(failures, "_OF_JAX", ())
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        test_failures.test_too_little_memory_is_a_line_that_says_what_takes_less(
+            capsys, lambda: jax.numpy.zeros(2**45), ""
+        )
+
+
+def test_includes_from_the_working_folder_break_installed_files(monkeypatch, tmp_path):
+    monkeypatch.setattr(Path, "is_relative_to", lambda *_: False)
+    with pytest.raises(AssertionError):
+        test_gin_files.test_an_installed_file_includes_no_file_of_the_working_folder(
+            tmp_path, monkeypatch
+        )
+
+
+def test_a_path_that_is_not_escaped_breaks_folders_that_look_like_patterns(monkeypatch, tmp_path):
+    monkeypatch.setattr(glob, "escape", lambda path: path)
+    with pytest.raises(AssertionError):
+        test_run_files.test_a_folder_whose_name_looks_like_a_pattern_is_one_folder(
+            tmp_path, "run[1]"
+        )
+    with pytest.raises(StopAndLook, match="is saved in .* and cannot be restored"):
+        test_checkpoints.test_a_folder_whose_name_looks_like_a_pattern_holds_checkpoints_too(
+            tmp_path, "run[1]"
+        )
+
+
+def test_a_uri_made_absolute_breaks_where_orbax_writes(monkeypatch, tmp_path):
+    monkeypatch.setattr(run_files.LiteralPath, "resolve", epath.gpath.PosixGPath.resolve)
+    with pytest.raises(AssertionError):
+        test_checkpoints.test_orbax_is_given_a_uri_as_it_is(tmp_path, monkeypatch)
+
+
+def test_a_first_save_that_nobody_reads_breaks_the_law_against_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(Checkpoints, "_read_back", lambda *_: None)
+    with pytest.raises(pytest.fail.Exception):
+        test_checkpoints.test_a_first_save_that_cannot_be_restored_ends_the_run_at_once(
+            tmp_path, monkeypatch, test_checkpoints.lose_the_merged_arrays, ""
+        )
+
+
+def test_turns_by_the_interval_of_today_break_retention(monkeypatch, tmp_path):
+    plain = Checkpoints._host
+
+    def by_todays(self, step):
+        return plain(self, step)._replace(in_turn=step % self._config.every_steps == 0)
+
+    monkeypatch.setattr(Checkpoints, "_host", by_todays)
+    with pytest.raises(AssertionError):
+        test_checkpoints.test_another_interval_deletes_no_more_than_the_one_before(tmp_path, 21, 63)
+
+
+def test_a_loss_scale_that_is_not_reset_breaks_recoveries(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        RunParts, "with_first_loss_scale", lambda self, state: dataclasses.replace(state)
+    )
+    gin_file = str(tiny_corpus.run_gin(tmp_path / "run.gin", 4))
+    with pytest.raises(AssertionError):
+        test_runs.test_a_recovery_gives_the_loss_scale_its_first_value_and_changes_nothing_else(
+            gin_file
+        )
+
+
+def test_a_loop_that_asks_for_no_reset_breaks_recoveries(monkeypatch, tmp_path):
+    plain = toy_runs.training
+
+    def without(*where, **how):
+        return dataclasses.replace(plain(*where, **how), reset_loss_scale=lambda state: state)
+
+    monkeypatch.setattr(toy_runs, "training", without)
+    with pytest.raises(AssertionError):
+        test_loop.test_a_recovery_starts_the_loss_scale_anew_at_its_target(epath.Path(tmp_path))
+
+
+def test_two_percent_of_any_run_breaks_short_ones(monkeypatch, tmp_path):
+    monkeypatch.setattr(rollback, "most_skipped", lambda _, steps: (steps // 50, "2%"))
+    with pytest.raises(StopAndLook, match="no more than 20 are without a person"):
+        test_loop.test_a_run_of_1000_steps_survives_two_spikes_as_configured_by_default(
+            epath.Path(tmp_path), 700
+        )
+
+
+def test_an_error_that_nothing_heals_breaks_starting_again(monkeypatch):
+    monkeypatch.setattr(failures, "PASSING", set())
+    stale = OSError(errno.ESTALE, "Stale file handle", "/nfs/run")
+    with pytest.raises(AssertionError):
+        test_failures.test_an_error_of_the_system_that_may_pass_says_start_again(stale, 75)
+
+
+def test_files_held_out_that_are_not_opened_break_the_law_of_listed_files(monkeypatch, tmp_path):
+    folder = shutil.copytree(tiny_corpus.tokens_dir() / "news", tmp_path / "news")
+    plain = token_dataset.read_metadata
+
+    def of_training_alone(folder):
+        metadata, fingerprint = plain(folder)
+        splits = {"train": metadata.splits["train"]}
+        return dataclasses.replace(metadata, splits=splits), fingerprint
+
+    monkeypatch.setattr(token_dataset, "read_metadata", of_training_alone)
+    with pytest.raises(pytest.fail.Exception):
+        test_token_dataset.test_a_listed_file_that_is_missing_cut_or_another_stops(
+            folder, "heldout", Path.unlink, ""
+        )
+
+
+def test_programs_in_one_folder_break_their_law(monkeypatch, tmp_path):
+    monkeypatch.setattr(runs, "programs_folder", lambda run: run.compiled / "all")
+    with pytest.raises(AssertionError):
+        test_runs.test_programs_of_another_jaxlib_or_processor_are_not_loaded(tmp_path, monkeypatch)
+
+
+def test_outliers_that_need_no_neighbour_break_lone_ones(monkeypatch):
+    monkeypatch.setattr(spikes, "_is_up", lambda history: True)
+    with pytest.raises(AssertionError):
+        test_spikes.test_lone_outliers_are_not_an_incident_however_many_and_high(3)
+
+
+@pytest.mark.parametrize("share", [0.4, 0.6])
+def test_another_height_of_neighbours_breaks_what_lasts(monkeypatch, share):
+    monkeypatch.setattr(spikes, "RAISED", share)
+    neighbour, counts = (0.14, False) if share < 0.5 else (0.16, True)
+    with pytest.raises(AssertionError):
+        test_spikes.test_an_outlier_lasts_if_a_neighbour_is_raised_by_half_the_threshold(
+            neighbour, counts
+        )
+
+
+def test_steps_that_nobody_checks_break_a_curve_with_gaps(monkeypatch, tmp_path):
+    monkeypatch.setattr(recover, "_check_steps", lambda curve, steps: None)
+    with pytest.raises(pytest.fail.Exception):
+        test_recover.test_a_curve_with_gaps_all_over_is_refused(
+            tmp_path, range(0, 4000, 10), "399 of its 400 lines"
+        )

@@ -17,7 +17,7 @@ from welm_jax.failures import InputError
 LOOP = """
 import contextlib, signal, sys, time
 from pathlib import Path
-from welm_jax import launch, processes
+from welm_jax import processes, stop_signals
 from welm_jax.failures import InputError, StopAndLook, run_door
 
 address, number, fault = sys.argv[1:]
@@ -33,9 +33,9 @@ def fail():
             raise ZeroDivisionError("a bug")
 
 def main(_):
-    tell_parent = processes.supervised()
+    processes.supervised()
     print("joining", flush=True)
-    with processes.joined((address, 2, int(number)), tell_parent):
+    with processes.joined((address, 2, int(number))):
         print("joined", flush=True)
         import jax, numpy as np
         from jax.experimental import multihost_utils
@@ -51,7 +51,7 @@ def main(_):
         while not multihost_utils.process_allgather(np.bool_(False)).any():
             time.sleep(0.05)
 
-signal.signal(signal.SIGTERM, launch._preempted)
+signal.signal(signal.SIGTERM, stop_signals.end_at_once)
 processes.end(run_door(main, [], "welm"))
 """
 
@@ -199,6 +199,16 @@ def test_sigterm_ends_one_that_waits_for_the_others_and_may_come_twice(tmp_path)
         assert pair.statuses() == [75]
         assert re.search("SIGTERM; start the same command again", pair.error(0))
         assert "Traceback" not in pair.logs[0].read_text()
+
+
+def test_sigterm_before_the_first_step_ends_both_at_once(tmp_path):
+    """Nobody asks jax yet whether one came, and nothing is there to be saved."""
+    with Pair(tmp_path, ["none", "none"]) as pair:
+        pair.wait_for("joined")
+        pair.running[1].send_signal(signal.SIGTERM)
+        assert pair.statuses() == [75, 75]
+        assert pair.error(1).endswith("ended by SIGTERM; start the same command again")
+        assert "process 1 of the run is gone" in pair.error(0)
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_bad_data_is_found_gone_back_from_and_skipped(ended):
     fed = [line["cursor"] - 1 for line in lines if line["attempt"] == 1]
     assert fed == list(range(record.skipped[1], record.skipped[1] + 200))
     assert "A FAULT IS PLANTED: a spike at cursor 330. This is a drill." in said
-    assert "the loss jumped and did not come back" in said and "back to step 200" in said
+    assert "the loss jumped, and not for one step alone" in said and "back to step 200" in said
 
 
 def test_going_back_compiles_nothing_anew(ended):
@@ -228,8 +228,8 @@ def test_a_replay_says_where_it_would_have_triggered_and_what_then(tmp_path, cap
     curve = write_curve(tmp_path / "curve.csv", losses)
     launch.dispatch(["recover", "replay", str(curve)])
     out = capsys.readouterr().out
-    assert "At step 602 the loss jumped" in out and "It began at step 601" in out
-    assert "102 steps back to step 500; past the 201 batches 500 to 700" in out
+    assert "At step 603 the loss jumped" in out and "It began at step 601" in out
+    assert "103 steps back to step 500; past the 201 batches 500 to 700" in out
     assert "1 times in 900 iterations" in out
     launch.dispatch(["recover", "replay", str(curve), "--gin.SpikeConfig.outlier_rise=2.5"])
     assert "0 times in 900 iterations" in capsys.readouterr().out
@@ -258,6 +258,47 @@ def test_a_curve_with_what_is_no_number(tmp_path, capsys):
     losses[300:305] = [math.nan] * 5
     recover.replay(write_curve(tmp_path / "curve.csv", losses), SpikeConfig(), 50)
     assert "the loss was no number, several times in a row" in capsys.readouterr().out
+
+
+def test_the_columns_of_other_trainers_are_read_or_named(tmp_path, capsys):
+    norms = [1.0] * 300 + [math.inf] * 5 + [1.0] * 95
+    file = write_curve(tmp_path / "curve.csv", [3.0] * 400, lr=[0.1] * 400, grad_norm=norms)
+    recover.replay(file, SpikeConfig(), 50)
+    out = capsys.readouterr().out
+    assert "not used: lr; used: step, loss, grad_norm" in out
+    assert "At step 303 the loss was no number, several times in a row" in out
+    both = write_curve(tmp_path / "both.csv", [3.0], grad_norm=[math.inf], gradient_norm=[1.0])
+    assert recover.readings(both)[0].gradient_norm == 1.0
+    assert "not used: grad_norm; used: step, loss, gradient_norm" in capsys.readouterr().out
+    assert (
+        recover.readings(write_curve(tmp_path / "plain.csv", [3.0])) and not capsys.readouterr().out
+    )
+
+
+def with_steps(file, steps):
+    file.write_text("step,loss\n" + "".join(f"{step},3.0\n" for step in steps))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        (range(0, 4000, 10), "399 of its 400 lines come more than one step after the line before"),
+        (range(0, 800, 2), "mostly 2 steps; the detector judges every step"),
+        ([step for step in range(400) if step % 80], "4 of its 395 lines"),
+    ],
+)
+def test_a_curve_with_gaps_all_over_is_refused(tmp_path, steps, words):
+    with pytest.raises(InputError, match=words):
+        recover.replay(with_steps(tmp_path / "curve.csv", steps), SpikeConfig(), 50)
+
+
+def test_a_rare_gap_is_reported_and_repeated_steps_are_accepted(tmp_path, capsys):
+    steps = [*range(200), *range(150, 300), *range(340, 440)]  # resumed once, and once 40 lost
+    recover.replay(with_steps(tmp_path / "curve.csv", steps), SpikeConfig(), 50)
+    out = capsys.readouterr().out
+    assert "steps are missing 1 times, the first time between step 299 and step 340" in out
+    assert "0 times in 450 iterations" in out
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,20 @@ def run(tmp_path):
     run = RunFolder(tmp_path / "quickstart_run" / "run")
     tokens = tmp_path / "tokens"
     sources = [
-        {"name": "books", "folder": str(tokens / "books"), "quota": 250, "rows": 32},
-        {"name": "news", "folder": str(tokens / "news"), "quota": 750, "rows": 64},
+        {
+            "name": "books",
+            "folder": str(tokens / "books"),
+            "quota": 250,
+            "rows": 32,
+            "fingerprint": "a",
+        },
+        {
+            "name": "news",
+            "folder": str(tokens / "news"),
+            "quota": 750,
+            "rows": 64,
+            "fingerprint": "b",
+        },
     ]
     mixture = {"sequence_tokens": 256, "block": 1000, "sources": sources}
     run_files.write_json(run.mixture, mixture)
@@ -393,8 +405,8 @@ def test_a_recovery_is_told_in_plain_words(spiked):
     text = Page(written(spiked)).text
     assert "1 recovery in 60 steps made, 20 of which were discarded; 25 batches are" in text
     assert (
-        "At step 30 the loss jumped and did not come back: 9.500, where 3.250 was usual and 4.250 "
-        "would have passed. It began at step 28, with batch 27."
+        "At step 30 the loss jumped, and not for one step alone: 9.500, where 3.250 was usual and "
+        "4.250 would have passed. It began at step 28, with batch 27."
     ) in text
     assert (
         "Decision: 20 steps back to step 10; past the 25 batches 10 to 34; on with 0.8 times the "
@@ -505,7 +517,7 @@ def test_a_run_that_stopped_says_why_at_the_top(stopped):
     text = Page(written(stopped)).text
     top = text[: text.index("Held-out text")]
     assert "Training stopped at step 39 and waits for a person." in top
-    assert "the loss jumped and did not come back: 9.000, where 3.000 was usual" in top
+    assert "the loss jumped, and not for one step alone: 9.000, where 3.000 was usual" in top
     assert "Why it did not go on: going back does not help." in top
 
 

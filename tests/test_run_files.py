@@ -1,5 +1,6 @@
 """The run folder's files: whole or not at all, and JSON that shows a change."""
 
+import hashlib
 import itertools
 import json
 
@@ -7,7 +8,9 @@ import pytest
 
 from tests.bucket import BucketPath
 from welm_jax import run_files
-from welm_jax.run_files import RunFolder
+from welm_jax.run_files import RunFolder, literal
+from welm_jax.train import goodput
+from welm_jax.train.goodput import Clock, Life
 
 
 def test_sealed_json_opens_and_any_changed_byte_is_seen():
@@ -62,3 +65,80 @@ def test_a_bucket_takes_what_a_disk_does_though_it_neither_appends_nor_renames(
     assert [one["at"] for one in run_files.read_lines(folder / "lines")] == [0, 1, 2]
     with pytest.raises(OSError, match="a bucket does not open"):
         (folder / "lines").open("a")
+
+
+@pytest.mark.parametrize("name", ["run[1]", "[abc]", "a*", "what?", "[!x]"])
+def test_a_folder_whose_name_looks_like_a_pattern_is_one_folder(tmp_path, name):
+    """Beside folders that the name would match, and with such a name among its parents too."""
+    for other in ("run1", "a", "ab", "whatX", "y"):
+        (tmp_path / other / "run").mkdir(parents=True)
+        (tmp_path / other / "run/lines.7").write_text('{"of": "another"}')
+    run = RunFolder(tmp_path / name / "run")
+    run.path.mkdir(parents=True)
+    for file in ("lines.1", "lines.2", "notes"):
+        (run.path / file).write_text("{}")
+    assert sorted(run.path.glob("lines.[0-9]*")) == [run.path / "lines.1", run.path / "lines.2"]
+    assert sorted(run.path.parent.glob("*/notes")) == [run.path / "notes"]
+    run_files.remove_lines(run.path / "lines")
+    assert [file.name for file in run.path.iterdir()] == ["notes"]
+    for _ in range(2):  # each life in a file of its own
+        Life(run.goodput, Clock()).write()
+    assert sorted(file.name for file in run.goodput.iterdir()) == ["000001.json", "000002.json"]
+    assert goodput.of_lives(run.goodput)
+
+
+def test_a_uri_stays_as_it_is_and_a_path_becomes_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for uri in ("gs://bucket/run", "s3://bucket/a/run"):
+        assert str(RunFolder(uri).path.resolve()) == uri
+        assert str(RunFolder(uri).checkpoints.resolve()) == f"{uri}/checkpoints"
+        assert str(literal(f"{uri}/tokens").parent.resolve() / "news") == f"{uri}/news"
+    assert str(RunFolder("run").path.resolve()) == f"{tmp_path}/run"
+
+
+def with_source(run, tokens):
+    """A run folder with a mixture of one source, which lies in a folder of token datasets."""
+    (tokens / "news").mkdir(parents=True)
+    (tokens / "news/token_metadata.json").write_text("metadata")
+    source = {"name": "news", "folder": str(tokens / "news"), "quota": 1000}
+    digest = hashlib.sha256(b"metadata").hexdigest()
+    run.write_mixture({"sources": [source | {"fingerprint": digest}]})
+    return run
+
+
+def test_sources_are_found_where_they_were_or_beside_a_run_that_moved(tmp_path):
+    tokens = tmp_path / "project/tokens"
+    run = with_source(RunFolder(tmp_path / "project/runs/first"), tokens)
+    assert folder_of(run) == tokens / "news"
+    (tmp_path / "project").rename(tmp_path / "renamed")
+    moved = RunFolder(tmp_path / "renamed/runs/first")
+    assert folder_of(moved) == tmp_path / "renamed/tokens/news"
+
+
+def test_sources_that_moved_elsewhere_are_found_where_the_configuration_says(tmp_path, monkeypatch):
+    tokens = tmp_path / "tokens"
+    run = with_source(RunFolder(tmp_path / "run"), tokens)
+    (tmp_path / "project").mkdir()
+    tokens.rename(tmp_path / "project/tokens")
+    monkeypatch.chdir(tmp_path / "project")
+    assert folder_of(run, "tokens") == tmp_path / "project/tokens/news"
+    (tmp_path / "project/tokens/news/token_metadata.json").write_text("of other rows")
+    assert folder_of(run, "tokens") == tokens / "news"  # nowhere, and the error names where it was
+
+
+def folder_of(run, *tokens_dir):
+    [source] = run.read_mixture(*tokens_dir)["sources"]
+    return literal(source["folder"])
+
+
+def test_a_run_has_steps_once_one_was_made_or_saved(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    assert not run.has_steps()
+    (run.checkpoints / "4.orbax-checkpoint-tmp").mkdir(parents=True)
+    run_files.append_lines(run.metrics, [{"step": 0, "scores": {}}])  # of an evaluation
+    assert not run.has_steps()
+    run_files.append_lines(run.metrics, [{"step": 1, "loss": 6.2}])
+    assert run.has_steps()
+    run.metrics.unlink()
+    (run.checkpoints / "0").mkdir()
+    assert run.has_steps()

@@ -7,16 +7,27 @@ import shutil
 import signal
 import time
 
+import jax.numpy as jnp
 import numpy as np
+import optax
 import orbax.checkpoint as ocp
 import pytest
 from etils import epath
 
 from tests import tiny_corpus
+from tests.begun_run import begun_run
 from tests.forked import WELM, Forked
+from tests.test_stop_signals import COMPUTE, ended_by
+from tests.tiny_decoder import mesh_of
 from tests.train.test_checkpoints import rewritten_host
-from welm_jax import launch
+from welm_jax import gin_files, launch, run_files, runs
+from welm_jax.configurables import TRAINING
 from welm_jax.failures import InputError, StopAndLook
+from welm_jax.run_files import RunFolder
+from welm_jax.run_parts import RunParts
+from welm_jax.train import loop
+from welm_jax.train.loss_scale import LossScale
+from welm_jax.train.state import TrainState
 
 STEPS = 24
 
@@ -54,6 +65,11 @@ def train(gin_file, folder, *more, main=WELM, compiled=""):
 def finished(process):
     status = process.wait(timeout=300)
     return status, process.output.read_text(), process.errors.read_text()
+
+
+def programs_of(folder):
+    [programs] = (folder / "compiled").iterdir()
+    return programs
 
 
 def losses(folder):
@@ -104,7 +120,8 @@ def test_the_loss_falls_and_the_folder_holds_what_it_promises(undisturbed):
         "steps",
         "save",
     }
-    assert any(file.name.startswith("jit_train_step") for file in (folder / "compiled").iterdir())
+    programs = [file.name for file in programs_of(folder).iterdir()]
+    assert any(name.startswith("jit_train_step") for name in programs)
     assert "held-out bits per character" in out and "epochs: " in out
     named = "WITHOUT A RATE, and so not trained on: books; MixtureConfig.rates names english, news"
     assert out.index(named) < out.index("step 1/")
@@ -113,7 +130,7 @@ def test_the_loss_falls_and_the_folder_holds_what_it_promises(undisturbed):
 def test_killed_at_a_random_step_it_ends_bit_for_bit_the_same(undisturbed, gin_file, tmp_path):
     folder = tmp_path / "run"
     step = random.Random(time.time_ns()).randint(1, STEPS - 4)
-    compiled = undisturbed[0] / "compiled"
+    compiled = programs_of(undisturbed[0])
     process = train(gin_file, folder, compiled=compiled)
     kill_at(process, step, signal.SIGKILL)
     assert finished(process)[0] == -signal.SIGKILL
@@ -134,7 +151,7 @@ def test_sigterm_saves_and_says_start_me_again_and_eight_devices_go_on(
     undisturbed, gin_file, tmp_path
 ):
     folder = tmp_path / "run"
-    process = train(gin_file, folder, compiled=undisturbed[0] / "compiled")
+    process = train(gin_file, folder, compiled=programs_of(undisturbed[0]))
     kill_at(process, 6, signal.SIGTERM)
     status, _, err = finished(process)
     assert status == 75
@@ -178,8 +195,10 @@ def test_the_same_values_in_another_spelling_are_the_same_run(
     folder = shutil.copytree(undisturbed[0], tmp_path / "run")
     rates = "--gin.MixtureConfig.rates={'english': 0.3, 'news': 0.7}"
     launch.dispatch(["train", "--gin_file", gin_file, "--run_dir", str(folder), rates])
-    assert f"going on from step {STEPS} to {STEPS}" in capsys.readouterr().out
+    assert f"step {STEPS} was made before, and" in capsys.readouterr().out
     launch.dispatch(["evaluate", "--run_dir", str(folder)])  # by the configuration written now
+    launch.dispatch(["recover", "status", "--run_dir", str(folder)])
+    assert capsys.readouterr().out.count("valid") == STEPS // 4
 
 
 def test_a_checkpoint_that_is_refused_leaves_the_folder_as_it_was(undisturbed, gin_file, tmp_path):
@@ -192,6 +211,95 @@ def test_a_checkpoint_that_is_refused_leaves_the_folder_as_it_was(undisturbed, g
     with pytest.raises(StopAndLook, match="is of a run with tokenizer = of another"):
         launch.dispatch(["train", "--gin_file", gin_file, *flags])
     assert [(file.read_bytes(), file.stat().st_mtime_ns) for file in files] == before
+
+
+class OutOfMemory(Exception):
+    """Stands for what ends a run in its first compilation."""
+
+
+def compile_in_vain(training):
+    raise OutOfMemory
+
+
+def test_a_run_that_died_before_its_first_step_may_become_another(gin_file, tmp_path, monkeypatch):
+    tokens = shutil.copytree(tiny_corpus.tokens_dir(), tmp_path / "tokens")
+    run = RunFolder(tmp_path / "run")
+    monkeypatch.setattr(loop, "run", compile_in_vain)
+    line = ["train", "--gin_file", gin_file, "--run_dir", str(run.path)]
+    flags = ["--gin.ModelConfig.num_layers=2", "--gin.BATCH_SIZE=16", "--gin.MixtureConfig.seed=1"]
+    flags += ["--gin.MixtureConfig.rates={'news': 1.0}", f"--gin.TOKENS_DIR={tokens}"]
+    for more in ([], flags):
+        with pytest.raises(OutOfMemory):
+            launch.dispatch([*line, *more])
+    parts = RunParts.opened(run)
+    assert parts.config["ModelConfig"].num_layers == 2
+    assert parts.config["StepConfig"].batch_size == 16
+    [source] = parts.mixture["sources"]
+    assert (parts.mixture["seed"], source["folder"]) == (1, str(tokens / "news"))
+    run_files.append_lines(run.metrics, [{"step": 1, "loss": 6.2}])
+    assert "holds a run with ModelConfig.num_layers = 2, not 1" in refused(gin_file, run.path)
+
+
+def test_a_file_of_either_split_is_missed_before_the_first_step_and_not_looked_for_again(
+    gin_file, tmp_path, monkeypatch
+):
+    tokens = shutil.copytree(tiny_corpus.tokens_dir(), tmp_path / "tokens")
+    lost = tokens / "english/english-heldout.array_record-00001-of-00002"
+    lost.rename(tmp_path / "lost")
+    monkeypatch.setattr(loop, "run", compile_in_vain)
+    run = tmp_path / "run"
+    line = ["train", "--gin_file", gin_file, "--run_dir", str(run), f"--gin.TOKENS_DIR={tokens}"]
+    with pytest.raises(StopAndLook, match="english-heldout.array_record-00001-of-00002 is missing"):
+        launch.dispatch(line)
+    assert not run.exists()
+    (tmp_path / "lost").rename(lost)
+    with pytest.raises(OutOfMemory):
+        launch.dispatch(line)
+    run_files.append_lines(RunFolder(run).metrics, [{"step": 1, "loss": 6.2}])
+    lost.unlink()
+    with pytest.raises(OutOfMemory):
+        launch.dispatch(line)
+
+
+def test_a_project_that_moved_is_evaluated_continued_and_recovered(tmp_path, monkeypatch, capsys):
+    """To a name that looks like a pattern, and with TOKENS_DIR as it was given beside the run."""
+    project = tmp_path / "project"
+    shutil.copytree(tiny_corpus.tokens_dir(), project / "tokens")
+    monkeypatch.chdir(project)
+    begun_run(project, 4, "TOKENS_DIR = 'tokens'")
+    moved = project.rename(tmp_path / "project [2]")
+    monkeypatch.chdir(tmp_path)  # from where nothing is called tokens
+    run = ["--run_dir", str(moved / "run")]
+    launch.dispatch(["evaluate", *run])
+    launch.dispatch(["generate", *run, "--prompt", "老师", "--tokens", "2"])
+    launch.dispatch(["report", *run])
+    launch.dispatch(["recover", "roll-back", *run, "--to", "4", "--skip", "3"])
+    assert "recovery 1" in capsys.readouterr().out
+
+
+def test_programs_of_another_jaxlib_or_processor_are_not_loaded(tmp_path, monkeypatch):
+    run = RunFolder(tmp_path)
+    here = runs.programs_folder(run)
+    assert here == runs.programs_folder(run) and here.parent == run.compiled
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.jaxlib, "__version__", "0.0.1")
+        assert runs.programs_folder(run) != here
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_processor", lambda: "another, without AVX-512")
+        assert runs.programs_folder(run) != here
+
+
+def test_a_recovery_gives_the_loss_scale_its_first_value_and_changes_nothing_else(gin_file):
+    config = gin_files.load([gin_file], ["ModelConfig.compute_dtype=float16"], TRAINING)
+    parts = RunParts(config=config, mixture={}, mesh=mesh_of())
+    worn = LossScale(scale=jnp.float32(8), good_steps=jnp.int32(7), hysteresis_left=jnp.int32(1))
+    step, weights = jnp.int32(5), {"up": jnp.ones(3)}
+    adam = optax.ScaleByAdamState(count=step, mu=weights, nu=weights)
+    state = TrainState(step=step, parameters=weights, adam=adam, loss_scale=worn)
+    again = parts.with_first_loss_scale(state)
+    assert vars(again) == vars(state) | {"loss_scale": again.loss_scale}
+    found = {name: number.item() for name, number in vars(again.loss_scale).items()}
+    assert found == {"scale": 65_536.0, "good_steps": 0, "hysteresis_left": 2}
 
 
 @pytest.mark.parametrize(
@@ -291,3 +399,64 @@ def test_a_showcase_is_the_same_bytes_again_and_no_two_prompts_share_their_draws
     assert one["new_tokens"] <= 4 and not two["continuation"].startswith(one["continuation"])
     launch.dispatch(["report", "--run_dir", str(run)])
     assert f"showcase/{STEPS}/showcase.html" in (run / "report.html").read_text()
+
+
+# Reads the first words of standard output, then no more: of a pipe, or of the terminal of this
+# process, to which the kernel then sends SIGHUP.
+UNREAD = f"""
+import fcntl, os, sys, termios, threading
+
+reading, writing = os.openpty() if sys.argv.pop(1) == "terminal" else os.pipe()
+if os.isatty(writing):
+    fcntl.ioctl(writing, termios.TIOCSCTTY, 0)
+os.dup2(writing, 1)
+os.close(writing)
+
+def read():
+    os.read(reading, 1)
+    os.close(reading)
+
+threading.Thread(target=read, daemon=True).start()
+{WELM}
+"""
+
+
+@pytest.mark.parametrize("output", ["pipe", "terminal"])
+def test_output_that_goes_away_neither_ends_training_nor_costs_anything(
+    undisturbed, gin_file, tmp_path, output
+):
+    folder = tmp_path / "run"
+    process = Forked(
+        UNREAD,
+        [output, "train", "--gin_file", gin_file, "--run_dir", folder],
+        tmp_path / "out",
+        tmp_path / "err",
+        {"JAX_COMPILATION_CACHE_DIR": str(undisturbed[0] / "compiled")},
+    )
+    status, out, err = finished(process)
+    assert (status, out) == (0, "") and not re.search("welm: |Traceback", err)
+    assert losses(folder) == losses(undisturbed[0])
+    expected = final_parameters(undisturbed[0])
+    for name, leaf in final_parameters(folder).items():
+        np.testing.assert_array_equal(leaf, expected[name], err_msg=name)
+
+
+STUCK = f"""
+import hashlib
+from welm_jax.run_parts import RunParts
+
+def compile_for_ever(*_):
+    print("compiling", flush=True)
+    {COMPUTE}
+
+RunParts.train_step = property(lambda _: compile_for_ever)
+{WELM}
+"""
+
+
+def test_sigterm_before_the_first_step_ends_training_at_once(gin_file, tmp_path):
+    process = train(gin_file, tmp_path / "run", main=STUCK)
+    assert ended_by(process, "compiling", signal.SIGTERM) == 75
+    assert process.errors.read_text().endswith(
+        "welm: error: ended by SIGTERM; start the same command again\n"
+    )

@@ -58,8 +58,17 @@ CALM = np.random.default_rng(0).normal(2.0, 0.01, 250).tolist()
 
 def test_a_mean_with_outliers_in_it_lets_the_next_one_pass():
     assert fires(detectors.mean_and_sigma, *CALM, 5.0, 3.0)[-2:] == [True, False]
-    ours = fires(detectors.robust_k_of_n, *CALM, 5.0, *[2.0] * 50, 3.1, 3.1, 3.1)
-    assert ours[-3:] == [False, True, False] and not any(ours[:-3])  # the third is ignored
+    ours = fires(detectors.robust_k_of_n, *CALM, 5.0, *[2.0] * 50, 3.1, 3.1, 3.1, 3.1)
+    # Three in a row are an incident, and what follows it is ignored.
+    assert ours[-4:] == [False, False, True, False] and not any(ours[:-4])
+
+
+def test_a_single_step_rule_can_be_asked_for_3_in_16():
+    rule = detectors.three_in_16(detectors.ewm_ratio)
+    met = fires(rule, 2.0, *[3.0, *[2.0] * 6] * 2, 3.0, *[2.0] * 7, 3.0)
+    # The losses of 3.0 lie 7 apart and then 8: 1, 8 and 15 within 16; 8, 15 and 23 too.
+    assert [at for at, fired in enumerate(met) if fired] == [15, 23]
+    assert not any(fires(rule, 2.0, *[3.0, *[2.0] * 7] * 4))  # 1, 9 and 17 are 17 losses
 
 
 def test_a_ratio_of_losses_knows_no_noise():
@@ -106,8 +115,8 @@ def test_a_score_worked_by_hand():
 
 
 GOLDEN = {  # triggers of ours in the first three runs of suite A, seed 0
-    1.0: [[408, 1858, 2963], [881, 1694, 3099], [519, 1710, 2795]],
-    0.5: [[1947], [882, 1694, 3109], [552, 1736, 2795]],
+    1.0: [[408, 1858, 2963], [882, 1695, 3099], [520, 1710, 2796]],
+    0.5: [[1947], [882, 1695, 3110], [1736, 2796]],
 }
 
 
@@ -133,7 +142,7 @@ def test_ours_on_suite_b(noise):
     assert 20 < detectors.triggers(ours, suites.ramped(curve, 1))[0] - at < 60
 
 
-@pytest.mark.parametrize(("recall", "status"), [(0.9, 0), (0.89, 1)])
+@pytest.mark.parametrize(("recall", "status"), [(0.8, 0), (0.79, 1)])
 def test_the_exit_status_says_whether_all_bars_hold(monkeypatch, capsys, recall, status):
     scores = [
         detectors.Score(precision=1.0, recall=value, latencies={}) for value in (1.0, recall, 0.5)

@@ -150,7 +150,7 @@ ModelConfig.vocab_size = {VOCAB_SIZE}
 ModelConfig.compute_dtype = 'float32'
 StepConfig.loss_chunks = 2
 """
-    file.write_text(lines + "".join(f"{line}\n" for line in more))
+    file.write_text(lines + "".join(f"{line}\n" for line in more), encoding="utf-8")
     return file
 
 

@@ -6,9 +6,7 @@ and is not trained on.
 """
 
 import dataclasses
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
@@ -26,16 +24,17 @@ from welm_jax.model.config import ModelConfig
 from welm_jax.run_files import RunFolder
 from welm_jax.run_parts import RunParts
 from welm_jax.text import fast_tokenizer
-from welm_jax.text.fast_tokenizer import FastTokenizer
+from welm_jax.text.fast_tokenizer import FastTokenizer, read_object
 from welm_jax.text.tokenizer import SCORE_STEPS, Tokenizer
 from welm_jax.train import loss_scale
 from welm_jax.train.checkpoints import Checkpoints, Progress
-from welm_jax.train.mesh import MeshConfig, make_mesh
+from welm_jax.train.mesh import MeshConfig, available_devices, make_mesh
 from welm_jax.train.optimizer import make_adam
 from welm_jax.train.state import untrained_state
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 4_000_000_000
+DTYPES = ("F64", "F32", "F16", "BF16")  # of weights that are read, as safetensors writes them
 # A run's configuration has to say how it trains; one that does not train says the least.
 UNTRAINED = (
     "MixtureConfig.mixture='imported'",
@@ -124,7 +123,8 @@ def import_model(folder: epath.Path, run: RunFolder) -> None:
     """Reads a model of Hugging Face's GPT-NeoX form, such as a Pythia, as a run folder at step 0.
 
     Args:
-      folder: on a disk; holds config.json, tokenizer.json, tokenizer_config.json and safetensors.
+      folder: on a disk; holds config.json, tokenizer.json, safetensors, and in one of theirs the
+        name of what ends a document.
       run: a new folder; config.gin comes last and makes it a run.
 
     Raises:
@@ -136,7 +136,7 @@ def import_model(folder: epath.Path, run: RunFolder) -> None:
     is_unfinished = run.mixture.exists() and not run_files.read_json(run.mixture)["sources"]
     if not is_unfinished:
         run.refuse_foreign()
-    settings = _object(folder / CONFIG)
+    settings = read_object(folder / CONFIG)
     config = gpt_neox_layout.our_config(settings)
     tokenizer = FastTokenizer(folder / fast_tokenizer.FILE)
     if tokenizer.vocab_size > config.vocab_size:
@@ -147,7 +147,7 @@ def import_model(folder: epath.Path, run: RunFolder) -> None:
     mixture = {
         "mixture": "imported",
         "sources": [],
-        "sequence_tokens": settings.get("max_position_embeddings", 2048),
+        "sequence_tokens": gpt_neox_layout.our_window(settings),
         "vocab_size": config.vocab_size,
         "tokenizer_sha256": tokenizer.sha256,
     }
@@ -155,27 +155,18 @@ def import_model(folder: epath.Path, run: RunFolder) -> None:
         f"ModelConfig.{name}={value!r}" for name, value in dataclasses.asdict(config).items()
     ]
     given = gin_files.load([], [*bindings, *UNTRAINED], TRAINING)
-    parts = RunParts(config=given, mixture=mixture, mesh=make_mesh(MeshConfig(), jax.devices()[:1]))
+    parts = RunParts(
+        config=given, mixture=mixture, mesh=make_mesh(MeshConfig(), available_devices()[:1])
+    )
     run_files.write_json(run.mixture, mixture)  # first, so that what a kill leaves is known again
     run.checkpoints.rmtree(missing_ok=True)
     _save(run, parts, _read_weights(folder, config))
-    for file in (run.fast_tokenizer, run.fast_tokenizer_settings):
-        (folder / file.name).copy(file, overwrite=True)
+    (folder / fast_tokenizer.FILE).copy(run.fast_tokenizer, overwrite=True)
+    run_files.write_text(run.fast_tokenizer_settings, tokenizer.settings_text)
     run_files.write_text(run.model_info, model_info.table(parts.like["parameters"], parts.mesh))
     run_files.write_text(run.operative_config, given.operative)
     run_files.write_text(run.config, f"# Read from {folder.name}; not trained here.\n{given.given}")
     print(f"{run.path}: {config.num_parameters:,} parameters at step 0")
-
-
-def _object(file: epath.Path) -> Mapping[str, Any]:
-    """The content of a JSON file of theirs."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read ({error}); give a model's folder") from error
-    if not isinstance(found, Mapping):
-        raise InputError(f"{file} holds no JSON object; give a model's folder")
-    return found
 
 
 def _read_weights(folder: epath.Path, config: ModelConfig) -> Iterator[tuple[str, np.ndarray]]:
@@ -187,10 +178,26 @@ def _read_weights(folder: epath.Path, config: ModelConfig) -> Iterator[tuple[str
         raise InputError(
             f"the weights in {folder} cannot be read ({error}); fetch them again"
         ) from error
-    places = {name: one for one in opened for name in one.keys()}  # noqa: SIM118  (no mapping)
+    names = [name for one in opened for name in one.keys()]  # noqa: SIM118  (no mapping)
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"{min(twice)} is in two files of {folder}; take the wrong one away")
+    places = {name: one for one in opened for name in one.keys()}  # noqa: SIM118
 
     def read(name: str) -> np.ndarray:
-        return np.asarray(places[name].get_tensor(name)).astype(np.float32)
+        kind = places[name].get_slice(name).get_dtype()
+        if kind not in DTYPES:
+            raise InputError(
+                f"{name} in {folder} is of type {kind}; weights must be of {', '.join(DTYPES)}: "
+                "give the model as it was before it was quantised"
+            )
+        with np.errstate(over="ignore"):  # becomes infinite, and is refused
+            array = np.asarray(places[name].get_tensor(name)).astype(np.float32)
+        if lost := array.size - int(np.isfinite(array).sum()):
+            raise InputError(
+                f"{lost:,} of the {array.size:,} numbers of {name} in {folder} are NaN or "
+                "infinite; take an earlier checkpoint of the model, or fetch it again"
+            )
+        return array
 
     for name, array in gpt_neox_layout.in_our_layout(read, {*places}, config):
         if name.endswith("embedding") and len(array) == config.vocab_size:
@@ -200,7 +207,11 @@ def _read_weights(folder: epath.Path, config: ModelConfig) -> Iterator[tuple[str
 
 def _weight_files(folder: epath.Path) -> Sequence[epath.Path]:
     if (folder / INDEX).exists():
-        places = _object(folder / INDEX).get("weight_map", {})
+        places = read_object(folder / INDEX).get("weight_map", {})
+        if not isinstance(places, dict) or not all(isinstance(one, str) for one in places.values()):
+            raise InputError(
+                f"weight_map of {folder / INDEX} must be an object of file names; fetch it again"
+            )
         return [folder / name for name in sorted({*places.values()})]
     if not (folder / WEIGHTS).exists():
         raise InputError(

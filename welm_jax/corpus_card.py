@@ -46,7 +46,7 @@ def content(
       `topics`, before and after balancing; `contaminated`, by task; `samples`. None if the folder
       has no ledger.
     """
-    folder = epath.Path(folder)
+    folder = run_files.literal(folder)
     if not (folder / LEDGER_FILE).exists():
         return None
     ledger = run_files.read_json(folder / LEDGER_FILE)

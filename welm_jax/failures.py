@@ -7,10 +7,25 @@ foresaw keeps its traceback and ends in 1: a bug of ours.
 
 import argparse
 import errno
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
+
+from welm_jax import standard_streams
+
+_OF_JAX = ("JaxRuntimeError", "XlaRuntimeError")  # by name: nothing here loads jax
+_LESS_MEMORY = (
+    "training takes less with a smaller BATCH_SIZE, more MICROBATCHES, REMAT = 'full' or more "
+    "devices, and `welm plan` says what fits; other commands take less at a time, or fewer workers"
+)
+
+# What a file server, a network or a full memory may have got over when the command starts again.
+PASSING = {
+    *(errno.ESTALE, errno.ENOMEM, errno.EAGAIN, errno.ETIMEDOUT, socket.EAI_AGAIN),
+    *(errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+}
 
 
 class Failure(Exception):
@@ -64,11 +79,15 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises InputError with argparse's own words."""
+        if "expected one argument" in message:
+            message += " (one that begins with - is written --NAME=VALUE)"
         raise InputError(f"{message}; {self.prog} --help tells more")
 
 
 def run_door(main: Callable[[Sequence[str]], None], argv: Sequence[str], prog: str) -> int:
     """Runs a command and turns how it ended into one line on stderr and an exit status.
+
+    Output that nobody reads any more is lost, and changes neither.
 
     Args:
       main: the command; gets the arguments without `--debug`.
@@ -78,15 +97,24 @@ def run_door(main: Callable[[Sequence[str]], None], argv: Sequence[str], prog: s
     Returns:
       The exit status: 0, or that of the Failure, whose traceback `--debug` in argv shows as well.
     """
+    standard_streams.make_lasting()
     arguments = [argument for argument in argv if argument != "--debug"]
     try:
         main(arguments)
-    except (Failure, OSError, ModuleNotFoundError, KeyboardInterrupt) as error:
+    except SystemExit as ended:  # argparse's, once it has printed its help
+        if ended.code:
+            raise
+    except (Exception, KeyboardInterrupt) as error:
+        failure = as_failure(error)
+        if failure is None:
+            raise
         if len(arguments) < len(argv):
             traceback.print_exc()
-        failure = as_failure(error)
         print(f"{prog}: error: {failure}", file=sys.stderr)
         return failure.status
+    if error := standard_streams.lost_output():
+        print(f"{prog}: error: standard output is cut: {as_failure(error)}", file=sys.stderr)
+        return StopAndLook.status
     return 0
 
 
@@ -99,8 +127,25 @@ def as_failure(error: BaseException) -> Failure | None:
             return Preempted("interrupted; the same command goes on from what was saved")
         case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EIO):
             return StopAndLook(f"{error}; make room or look at the disk, then start again")
+        case _ if _is_out_of_memory(error):
+            said = str(error).partition("\n")[0] or type(error).__name__
+            return InputError(f"out of memory ({said}); {_LESS_MEMORY}")
+        case OSError() if may_pass(error):
+            return Preempted(f"{error}; this may pass: start the same command again")
         case OSError():
             return InputError(f"{error}; is the path right, and may it be read and written?")
         case ModuleNotFoundError():
             return InputError(f"{error}; install it, or all that we need: pip install -e '.[all]'")
     return None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    of_devices = type(error).__name__ in _OF_JAX and "RESOURCE_EXHAUSTED" in str(error)
+    return of_devices or isinstance(error, MemoryError)
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether an error of the system may be gone when the same command starts again."""
+    return isinstance(error, ConnectionError | TimeoutError) or (
+        isinstance(error, OSError) and error.errno in PASSING
+    )

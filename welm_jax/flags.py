@@ -1,5 +1,33 @@
 """What may be given to each verb of `welm` on the command line, besides gin's."""
 
+import argparse
+import os
+import sys
+
+LOCALE = ("LC_ALL", "LC_CTYPE", "LANG")  # the first that is set names it
+
+
+def text(argument: str) -> str:
+    """Returns an argument as text, if its bytes are text in the locale's encoding or in UTF-8.
+
+    Raises:
+      ArgumentTypeError: they are in neither.
+    """
+    try:
+        argument.encode()
+        return argument
+    except UnicodeEncodeError:  # there are bytes that Python could not decode
+        pass
+    try:
+        return os.fsencode(argument).decode()
+    except UnicodeError:
+        given = [f"{name}={os.environ[name]}" for name in LOCALE if os.environ.get(name)]
+        raise argparse.ArgumentTypeError(
+            f"its bytes are not UTF-8, nor text in your locale ({(given or ['LC_ALL=C'])[0]}, "
+            f"which Python reads as {sys.getfilesystemencoding()}); give it in UTF-8"
+        ) from None
+
+
 RUN_DIR = ("--run_dir", {"required": True, "help": "the run folder"})
 IMPORT = (
     "--import",
@@ -64,7 +92,16 @@ EVALUATE_FLAGS = (
     ),
 )
 GENERATE_FLAGS = (
-    ("--prompt", {"action": "append", "help": "a text to continue; may be given several times"}),
+    (
+        "--prompt",
+        {
+            "action": "append",
+            "type": text,
+            "metavar": "TEXT",
+            "help": "a text to continue; may be given several times; --prompt=TEXT if it begins "
+            "with -",
+        },
+    ),
     (
         "--showcase",
         {
@@ -76,8 +113,18 @@ GENERATE_FLAGS = (
             "writes RUN/showcase/<step>, in place of an earlier one",
         },
     ),
-    ("--tokens", {"type": int, "help": "most tokens to add (64; showcase: as its files say)"}),
-    ("--temperature", {"type": float, "help": "0 takes the likeliest (0; showcase: 0.8)"}),
+    (
+        "--tokens",
+        {
+            "type": int,
+            "help": "most tokens to add (64; showcase: as its files say), but no more than "
+            "training had in a row",
+        },
+    ),
+    (
+        "--temperature",
+        {"type": float, "help": "0 takes the likeliest (0; showcase: 0.8), up to 1e6"},
+    ),
     (
         "--top_p",
         {
@@ -90,7 +137,7 @@ GENERATE_FLAGS = (
         "--top_k",
         {"type": int, "default": 0, "help": "chooses among so many tokens (0, which is all)"},
     ),
-    ("--seed", {"type": int, "default": 0, "help": "of the sampling (0)"}),
+    ("--seed", {"type": int, "default": 0, "help": "of the sampling, below 2^32 (0)"}),
     ("--beams", {"type": int, "help": "instead of choosing token by token, searches with so many"}),
 )
 PROMPT_DEFAULTS = {"tokens": 64, "temperature": 0.0, "top_p": 1.0, "beams": None}

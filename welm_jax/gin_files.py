@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import importlib
 import importlib.util
+import os
 import re
 import tokenize
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,11 +39,13 @@ class GinConfig:
 
     Attributes:
       objects: class name -> the object built.
+      files: that were read, includes too, each once.
       given: everything as given, includes written out; loading it again gives the same objects.
       operative: every parameter in force, defaults too.
     """
 
     objects: Mapping[str, Any]
+    files: Sequence[str]
     given: str
     operative: str
 
@@ -73,7 +76,8 @@ def load(
         one), a value has the wrong type, a required value is missing, or a binding is used by
         nothing.
     """
-    lines = [line for path in gin_files for line in _spliced(path, including=())]
+    read: list[str] = []
+    lines = [line for path in gin_files for line in _spliced(path, (), read)]
     lines += [_Line("the command line", 0, _quoted(binding)) for binding in bindings]
     values = _checked(list(_parsed(lines)), wanted, siblings or {})
     objects = {
@@ -82,6 +86,7 @@ def load(
     }
     return GinConfig(
         objects=objects,
+        files=list(dict.fromkeys(read)),
         given="".join(f"{line.text}\n" for line in lines),
         operative="".join(
             f"{name}.{field.name} = {getattr(built, field.name)!r}\n"
@@ -159,26 +164,34 @@ class _NamesOnly(config_parser.ParserDelegate):
         return _Reference(macro_name)
 
 
-def _spliced(path: str, including: tuple[str, ...]) -> Iterator[_Line]:
-    """The lines of a file with its includes written out in their place."""
+def _spliced(path: str, including: tuple[str, ...], read: list[str]) -> Iterator[_Line]:
+    """The lines of a file with its includes written out in their place; adds to `read` its path."""
     found = _find(path, including)
+    read.append(str(found))
     if str(found) in including:
         raise InputError(f"{path} includes itself, by way of {' -> '.join(including)}")
     try:
-        lines = found.read_text(encoding="utf-8").splitlines()
+        lines = found.read_bytes().decode("utf-8-sig").splitlines()  # with or without a mark
     except UnicodeDecodeError as error:
         raise InputError(f"gin file {path} is no UTF-8 text ({error.reason})") from error
     for number, text in enumerate(lines, 1):
         include = re.fullmatch(r"\s*include\s+['\"](.+)['\"]\s*(#.*)?", text)
         if include:
-            yield from _spliced(include[1], (*including, str(found)))
+            yield from _spliced(include[1], (*including, str(found)), read)
         else:
             yield _Line(path, number, text)
 
 
 def _find(path: str, including: tuple[str, ...]) -> epath.Path:
+    """The file of a path: beside the one that includes it, here, or among the installed ones.
+
+    An installed file includes installed ones alone, so that it means the same in every folder.
+    """
     installed = Path(importlib.util.find_spec("gin_configs").origin).parent
-    places = [path, installed / path, installed / path.removeprefix("gin_configs/")]
+    places = [installed / path, installed / path.removeprefix("gin_configs/")]
+    includer = Path(os.path.realpath(including[-1])) if including else None
+    if not (includer and includer.is_relative_to(os.path.realpath(installed))):
+        places.insert(0, path)
     if including:
         places.insert(0, epath.Path(including[-1]).parent / path)
     for place in map(epath.Path, places):

@@ -6,6 +6,8 @@ neither jax nor torch.
 Source: `models/gpt_neox` of transformers 5.
 """
 
+import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -35,6 +37,8 @@ OTHER_NAMES = {
     "final_norm/bias": "gpt_neox.final_layer_norm.bias",
 }
 HEAD_NAMES = ("embed_out.weight", "lm_head.weight")  # of files, and of the newest releases' modules
+# What older files hold besides weights: masks and rotary frequencies, which follow from the sizes.
+NO_WEIGHT = re.compile(r"gpt_neox\.layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)")
 # What theirs can be and our decoder is in one way only.
 OURS_ALONE = {
     "hidden_act": "gelu",
@@ -71,7 +75,8 @@ def in_our_layout(
       config: of the decoder.
 
     Raises:
-      InputError: a weight is missing.
+      InputError: a weight is missing or is not used; or the decoder ties its head to the embedding,
+        and there is another head.
     """
     wanted = dict(OTHER_NAMES)
     if not config.ties_embeddings:
@@ -85,6 +90,19 @@ def in_our_layout(
             f"{len(missing)} of the weights of a GPT-NeoX are missing, {min(missing)} first; give "
             "a whole checkpoint of that architecture"
         )
+    heads = {*HEAD_NAMES} & names if config.ties_embeddings else set()
+    used = {*wanted.values(), *sum(layers.values(), []), *heads}
+    if unused := {one for one in names - used if not NO_WEIGHT.fullmatch(one)}:
+        raise InputError(
+            f"{len(unused)} weights have no place in the decoder that config.json describes, "
+            f"{min(unused)} first; do they belong together?"
+        )
+    for head in sorted(heads):
+        if not np.array_equal(read(head), read(wanted["embed/embedding"])):
+            raise InputError(
+                f"config.json says tie_word_embeddings true, and {head} is another matrix than "
+                f"{wanted['embed/embedding']}; set it to false, or take the head away"
+            )
     for name, theirs in wanted.items():
         yield name, read(theirs)
     for name, of_layers in layers.items():
@@ -168,14 +186,22 @@ def our_config(settings: Mapping[str, Any]) -> ModelConfig:
     """The decoder that a config.json describes, computing in float32.
 
     Raises:
-      InputError: it is of another architecture, or of a kind of GPT-NeoX that ours cannot be.
+      InputError: it is of another architecture, of a kind of GPT-NeoX that ours cannot be, or
+        quantised; or a field has a value that it cannot have.
     """
     if settings.get("model_type") != "gpt_neox":
         raise InputError(
             f"config.json says model_type {settings.get('model_type')!r}; only 'gpt_neox' can be "
             "read, such as the Pythia models"
         )
+    if settings.get("quantization_config"):
+        raise InputError(
+            "config.json has a quantization_config; give the model with its weights as they were "
+            "before they were quantised"
+        )
     rope = settings.get("rope_parameters") or settings.get("rope_scaling") or {}
+    if not isinstance(rope, Mapping):
+        raise InputError(f"config.json says of rotary positions {rope!r}; it must be an object")
     theirs = {
         "hidden_act": settings.get("hidden_act", "gelu"),
         "layer_norm_eps": settings.get("layer_norm_eps", 1e-5),
@@ -183,23 +209,52 @@ def our_config(settings: Mapping[str, Any]) -> ModelConfig:
         "rope_theta": rope.get("rope_theta", settings.get("rotary_emb_base", 10_000)),
         "rope_type": rope.get("rope_type", rope.get("type", "default")),
     }
-    try:
-        width = settings["hidden_size"]
-        theirs["intermediate_size"] = settings.get("intermediate_size", 4 * width)
-        for name, value in (OURS_ALONE | {"intermediate_size": 4 * width}).items():
-            if theirs[name] != value:
-                raise InputError(
-                    f"config.json says {name} {theirs[name]!r}, and our decoder has {value!r} only"
-                )
-        return ModelConfig(
-            num_layers=settings["num_hidden_layers"],
-            num_heads=settings["num_attention_heads"],
-            d_model=width,
-            vocab_size=settings["vocab_size"],
-            ties_embeddings=settings.get("tie_word_embeddings", False),
-            parallel_residual=settings.get("use_parallel_residual", True),
-            rotary_fraction=rope.get("partial_rotary_factor", settings.get("rotary_pct", 0.25)),
-            compute_dtype="float32",
-        )
-    except KeyError as error:
-        raise InputError(f"config.json has no {error.args[0]}; give a whole one") from error
+    width = _whole(settings, "hidden_size")
+    theirs["intermediate_size"] = settings.get("intermediate_size", 4 * width)
+    for name, value in (OURS_ALONE | {"intermediate_size": 4 * width}).items():
+        if theirs[name] != value:
+            raise InputError(
+                f"config.json says {name} {theirs[name]!r}, and our decoder has {value!r} only"
+            )
+    turned = rope.get("partial_rotary_factor", settings.get("rotary_pct", 0.25))
+    if type(turned) not in (int, float):
+        raise _not_read("rotary_pct", turned, "a number above 0, and at most 1")
+    return ModelConfig(
+        num_layers=_whole(settings, "num_hidden_layers"),
+        num_heads=_whole(settings, "num_attention_heads"),
+        d_model=width,
+        vocab_size=_whole(settings, "vocab_size"),
+        ties_embeddings=_flag(settings, "tie_word_embeddings", False),
+        parallel_residual=_flag(settings, "use_parallel_residual", True),
+        rotary_fraction=turned,
+        compute_dtype="float32",
+    )
+
+
+def our_window(settings: Mapping[str, Any]) -> int:
+    """The most tokens of a sequence that a config.json names.
+
+    Raises:
+      InputError: it is not a whole number.
+    """
+    return _whole(settings, "max_position_embeddings", 2048)
+
+
+def _whole(settings: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    if name not in settings and default is None:
+        raise InputError(f"config.json has no {name}; give a whole one")
+    value = settings.get(name, default)
+    if type(value) is not int or not 1 <= value < 2**31:
+        raise _not_read(name, value, "a whole number from 1 to 2147483647")
+    return value
+
+
+def _flag(settings: Mapping[str, Any], name: str, default: bool) -> bool:
+    value = settings.get(name, default)
+    if not isinstance(value, bool):
+        raise _not_read(name, value, "true or false")
+    return value
+
+
+def _not_read(name: str, value: Any, wanted: str) -> InputError:
+    return InputError(f"config.json says {name} {json.dumps(value)}; it must be {wanted}")

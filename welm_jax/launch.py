@@ -1,6 +1,7 @@
 """The one door: `welm <verb>`. Imports a floor only when the verb needs it."""
 
 import argparse
+import ast
 import contextlib
 import os
 import signal
@@ -8,13 +9,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from etils import epath
 
-from welm_jax import gin_files, processes
+from welm_jax import gin_files, processes, standard_streams, stop_signals
 from welm_jax.configurables import CORPUS, TRAINING
-from welm_jax.failures import ArgumentParser, InputError, Preempted, run_door
+from welm_jax.failures import ArgumentParser, InputError, run_door
 from welm_jax.flags import (
     CONVERT_FLAGS,
     EVALUATE_FLAGS,
@@ -28,20 +28,33 @@ from welm_jax.flags import (
     RUN_DIR,
     SHOWCASE_DEFAULTS,
 )
-from welm_jax.run_files import RunFolder
+from welm_jax.run_files import RunFolder, literal
+
+# Settings of jax for other programs: types, random numbers and checks that ours decides itself.
+NOT_OURS = {
+    f"JAX_{name}"
+    for name in (
+        *("ENABLE_X64", "EXPLICIT_X64_DTYPES", "DEFAULT_DTYPE_BITS", "NUMPY_DTYPE_PROMOTION"),
+        *("DEFAULT_PRNG_IMPL", "ENABLE_CUSTOM_PRNG", "LEGACY_PRNG_KEY", "RANDOM_SEED_OFFSET"),
+        *("DEBUG_INFS", "DEBUG_NANS", "DISABLE_JIT", "NUMPY_RANK_PROMOTION"),
+    )
+}
 
 
 def main() -> None:
     """Entry point of the `welm` command."""
-    signal.signal(signal.SIGTERM, _preempted)  # until training, which saves first
+    signal.signal(signal.SIGTERM, stop_signals.end_at_once)  # until a verb has its own
+    standard_streams.make_lasting()
+    _own_environment()
     sys.unraisablehook = _unless_from_a_closed_loop
     processes.end(run_door(dispatch, sys.argv[1:], "welm"))
 
 
-def _preempted(*_) -> NoReturn:
-    """Ends at once: an exception raised in the middle of an import may be lost, or worse."""
-    os.write(sys.stderr.fileno(), b"welm: error: ended by SIGTERM; start the same command again\n")
-    os._exit(Preempted.status)
+def _own_environment() -> None:
+    """Takes from jax's environment what would change the numbers of a run, or fit none."""
+    for name in sorted(NOT_OURS & os.environ.keys()):
+        value = os.environ.pop(name)
+        print(f"welm: {name}={value} of the environment is not used", file=sys.stderr)
 
 
 def _unless_from_a_closed_loop(told: "sys.UnraisableHookArgs") -> None:
@@ -56,12 +69,14 @@ def dispatch(arguments: Sequence[str]) -> None:
     if verb in ("-h", "--help"):
         print("usage: welm VERB [options]; welm VERB --help tells more\n")
         for name, run in VERBS.items():
-            print(f"  {name:16} {run.__doc__.splitlines()[0]}")
+            print(f"  {name:16} {_help_of(run).splitlines()[0]}")
         print(gin_files.HELP, end="")
         return
     if verb not in VERBS:
         raise InputError(f"{verb} is no verb; known are {', '.join(VERBS)}")
-    VERBS[verb](rest)
+    trains = VERBS[verb] in (quickstart, train, ladder)  # and so saves before a signal ends it
+    with standard_streams.outliving_terminal() if trains else stop_signals.ending_commands():
+        VERBS[verb](rest)
 
 
 def quickstart(arguments: Sequence[str]) -> None:
@@ -110,14 +125,14 @@ def train(arguments: Sequence[str]) -> None:
     options = _options(train, rest, RUN_DIR, IMPORT, PROCESSES)
     if options.processes:
         these = processes.parsed(options.processes)
-        tell_parent = processes.supervised()
+        processes.supervised()
     config = gin_files.load(files, bindings, TRAINING)
 
     from welm_jax import runs
 
     with contextlib.ExitStack() as of_several:
         if options.processes:
-            of_several.enter_context(processes.joined(these, tell_parent))
+            of_several.enter_context(processes.joined(these))
         runs.train(RunFolder(options.run_dir), config, options.imports, began)
 
 
@@ -159,7 +174,7 @@ def evaluate(arguments: Sequence[str]) -> None:
         loaded_run.evaluate(run)
         return
     names = options.task or ["welm_table3", "welm_table5"]
-    data_dir = epath.Path(options.data_dir)
+    data_dir = literal(options.data_dir)
     loaded_run.evaluate_tasks(run, data_dir, names, options.limit, options.window, options.imports)
 
 
@@ -180,11 +195,12 @@ def generate(arguments: Sequence[str]) -> None:
 
     from welm_jax import loaded_run
     from welm_jax.decode.beam_search import BeamSearch
-    from welm_jax.decode.sampling import Limits, Sampling
+    from welm_jax.decode.sampling import Limits, Sampling, require_seed
     from welm_jax.evaluate import showcase
 
     limits = Limits(top_k=given["top_k"], top_p=given["top_p"])
     how = Sampling(temperature=given["temperature"], limits=limits)
+    require_seed(given["seed"])
     if given["beams"] is not None:
         if is_showcase or how != Sampling():
             raise InputError(
@@ -195,7 +211,7 @@ def generate(arguments: Sequence[str]) -> None:
     if not is_showcase:
         loaded_run.generate(run, given["prompt"], given["tokens"], how, given["seed"])
         return
-    folder = showcase.PROMPTS if given["showcase"] is True else epath.Path(given["showcase"])
+    folder = showcase.PROMPTS if given["showcase"] is True else literal(given["showcase"])
     loaded_run.generate_showcase(run, folder, given["tokens"], how, given["seed"])
 
 
@@ -316,6 +332,15 @@ VERBS = {
 }
 
 
+def _help_of(verb: Callable) -> str:
+    """A verb's docstring; from the source, where Python was asked to drop it (-OO)."""
+    if verb.__doc__:
+        return verb.__doc__
+    body = ast.parse(Path(__file__).read_text(encoding="utf-8")).body
+    [source] = [node for node in body if getattr(node, "name", "") == verb.__name__]
+    return ast.get_docstring(source, clean=False)
+
+
 def _options(verb: Callable, arguments: Sequence[str], *flags: tuple) -> argparse.Namespace:
     """Parses a verb's own flags."""
     parser = _parser(verb)
@@ -326,7 +351,7 @@ def _options(verb: Callable, arguments: Sequence[str], *flags: tuple) -> argpars
 
 def _parser(verb: Callable) -> ArgumentParser:
     """A verb's docstring is its help: a sentence, then examples."""
-    summary, _, examples = verb.__doc__.partition("\n\n")
+    summary, _, examples = _help_of(verb).partition("\n\n")
     lines = ["examples:", *(f"  {line.strip()}" for line in examples.strip().splitlines())]
     return ArgumentParser(
         prog=f"welm {verb.__name__}",

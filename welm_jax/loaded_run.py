@@ -5,6 +5,7 @@ Only reads what training wrote, so that a run may be looked at while it trains.
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -168,6 +169,7 @@ def generate(
 ) -> None:
     """Continues texts with the newest checkpoint; prints them and keeps them in samples.jsonl."""
     loaded = load(run)
+    tokens = _bounded(loaded, tokens)
     with jax.set_mesh(loaded.mesh):
         made = dict(_continued(loaded, prompts, tokens, how, seed))
     records = [
@@ -200,6 +202,10 @@ def generate_showcase(
     if tokens is not None:
         figures = [dataclasses.replace(figure, max_new_tokens=tokens) for figure in figures]
     loaded = load(run).in_float32()
+    figures = [
+        dataclasses.replace(figure, max_new_tokens=_bounded(loaded, figure.max_new_tokens))
+        for figure in figures
+    ]
     asked = [(figure, name) for figure in figures for name in figure.prompts]
     prompts = [figure.prompts[name] for figure, name in asked]
     # Together and cut afterwards: prompts of several calls would be given the same random numbers.
@@ -219,15 +225,34 @@ def generate_showcase(
     print(f"{written}: showcase.html, showcase.md and showcase.jsonl")
 
 
+def _bounded(loaded: LoadedRun, tokens: int) -> int:
+    """The most tokens to add: as asked for, but no more than training had in a row."""
+    window = loaded.mixture["sequence_tokens"]
+    if tokens > window:
+        _announce(f"adding at most {window} tokens, not {tokens}: training had no more in a row")
+    return min(tokens, window)
+
+
+def _announce(text: str) -> None:
+    print(f"welm: {text}", file=sys.stderr)
+
+
 def _continued(
     loaded: LoadedRun, prompts: Sequence[str], tokens: int, how: Sampling | BeamSearch, seed: int
 ) -> Iterator[tuple[int, list[int]]]:
     """The number of a prompt and its new ids, as they come; to be used under the mesh."""
-    tokenizer = loaded.tokenizer
+    tokenizer, window = loaded.tokenizer, loaded.mixture["sequence_tokens"]
+    asked = [[tokenizer.eod_id, *tokenizer.encode(prompt)] for prompt in prompts]
+    longest = max(map(len, asked)) + tokens
+    if longest > window:
+        _announce(
+            f"a prompt and its continuation may come to {longest} tokens; the model was trained on "
+            f"{window} in a row, and what it writes beyond them is worse"
+        )
     common = {
         "assemble": loaded.assemble,
         "parameters": loaded.parameters,
-        "prompts": [[tokenizer.eod_id, *tokenizer.encode(prompt)] for prompt in prompts],
+        "prompts": asked,
         "max_new_tokens": tokens,
         "eod_id": tokenizer.eod_id,
     }

@@ -5,8 +5,8 @@ of anything, so that what a person reads has to come from a parent that never lo
 """
 
 import contextlib
-import functools
 import json
+import mmap
 import os
 import re
 import signal
@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from welm_jax.failures import Failure, InputError, OfAnother, Preempted, StopAndLook, as_failure
@@ -27,6 +27,8 @@ LISTEN_SECONDS = 0.5  # between two looks at whether another process has failed
 LOST_PEER = r"(?s)stopped sending heartbeats\):\s*(\d+)|JAX distributed service detected fatal"
 JOINING = "--processes: {}, joining; is it the address of number 0, and its port free there?"
 WORD = "welm_failure"  # the key under which a failing process leaves its status and reason
+JOINED, TRAINS = 1, 2  # how far the child is
+_stage: bytearray | mmap.mmap = bytearray(1)  # one of them; `supervised` shares it with the child
 _ending = threading.Event()  # once it is set, what others say no longer ends this process
 
 
@@ -57,36 +59,44 @@ def parsed(text: str) -> tuple[str, int, int] | None:
     return address, count, number
 
 
-def supervised() -> Callable[[], object]:
+def supervised() -> None:
     """Goes on in a child process; the parent waits for it, and ends as it ends.
 
-    Returns:
-      In the child: to be called once it has joined the others.
+    SIGTERM is the child's to answer once it trains, for then it has something to save. Before that
+    the parent kills it.
 
     Raises:
       Preempted: in the parent: a peer is gone or never came, or SIGTERM ended the child.
       StopAndLook: in the parent: another signal ended it.
       SystemExit: in the parent: with the child's status.
     """
+    global _stage
+    _stage = mmap.mmap(-1, 1)
     until_parent_ends, parent_lives = os.pipe()
     from_child, child_says = os.pipe()
-    has_joined, joins = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(parent_lives)
         os.dup2(child_says, sys.stderr.fileno())
         threading.Thread(target=_end_with, args=(until_parent_ends,), daemon=True).start()
-        return functools.partial(os.write, joins, b"1")
-    for end_of_child in (until_parent_ends, child_says, joins):
+        return
+    for end_of_child in (until_parent_ends, child_says):
         os.close(end_of_child)
+    killed: list[int] = []
+
+    def end(number: int, _) -> None:
+        if _stage[0] < TRAINS:
+            killed.append(number)
+        os.kill(child, signal.SIGKILL if killed else number)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the child as well
-    for passed_on in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(passed_on, lambda number, _: os.kill(child, number))
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGUSR1, lambda number, _: os.kill(child, number))
     said = _passed_on(from_child)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code >= 0:
         raise SystemExit(code)
-    raise _killed(-code, bool(os.read(has_joined, 1)), said)
+    raise _killed(signal.SIGTERM if killed else -code, _stage[0] >= JOINED, said)
 
 
 def _killed(number: int, has_joined: bool, said: str) -> Failure:
@@ -117,7 +127,8 @@ def _passed_on(pipe: int) -> str:
     """Writes to stderr what comes out of a pipe until it ends; the last of it."""
     said = b""
     while chunk := os.read(pipe, 65_536):
-        os.write(sys.stderr.fileno(), chunk)
+        sys.stderr.buffer.write(chunk)
+        sys.stderr.buffer.flush()
         said = (said + chunk)[-65_536:]
     return said.decode(errors="replace")
 
@@ -129,14 +140,11 @@ def _end_with(pipe: int) -> None:
 
 
 @contextlib.contextmanager
-def joined(
-    processes: tuple[str, int, int] | None, tell_parent: Callable[[], object]
-) -> Iterator[None]:
+def joined(processes: tuple[str, int, int] | None) -> Iterator[None]:
     """Joins the other processes of the run; if one of them fails in this block, all end as it does.
 
     Args:
       processes: as `parsed` gives them.
-      tell_parent: what `supervised` gave.
 
     Raises:
       InputError: nothing here tells which processes there are, or they cannot be joined.
@@ -165,7 +173,7 @@ def joined(
     except RuntimeError as error:
         first = str(error).splitlines()[0]
         raise InputError(JOINING.format(first)) from error
-    tell_parent()
+    _stage[0] = JOINED
     service = _coordination().client
     threading.Thread(target=_listen, args=(service,), daemon=True).start()
     try:
@@ -183,6 +191,16 @@ def joined(
         raise
     finally:
         _ending.set()
+
+
+def note_training() -> None:
+    """Lets the parent know that training has begun."""
+    _stage[0] = TRAINS
+
+
+def are_joined() -> bool:
+    """Whether this process is one of several."""
+    return "jax" in sys.modules and _coordination().client is not None
 
 
 def _coordination() -> Any:
@@ -223,7 +241,7 @@ def end(status: int) -> NoReturn:
     They may wait for it in the middle of a step, and it for them. The first one goes last, for with
     it goes what tells the others why.
     """
-    if status and "jax" in sys.modules and _coordination().client:
+    if status and are_joined():
         sys.stdout.flush()
         sys.stderr.flush()
         if _coordination().process_id == 0:

@@ -201,7 +201,7 @@ def own_rates(places: Places) -> dict[str, float]:
     A source of which curation left nothing has no token dataset, and no rate.
     """
     tokens = {
-        source: json.loads(metadata.read_text())["splits"]["train"]["tokens"]
+        source: json.loads(metadata.read_text(encoding="utf-8"))["splits"]["train"]["tokens"]
         for source in sorted(one.name for one in places.corpus.iterdir())
         if (metadata := places.macros["TOKENS_DIR"] / source / METADATA_FILE).exists()
     }
@@ -211,7 +211,7 @@ def own_rates(places: Places) -> dict[str, float]:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = ArgumentParser(
-        prog="welm quickstart", description=__doc__.splitlines()[0], allow_abbrev=False
+        prog="welm quickstart", description=(__doc__ or "").partition("\n")[0], allow_abbrev=False
     )
     parser.add_argument("--corpus", help=f"your own text instead of ours: {LAYOUT}")
     parser.add_argument(
@@ -241,7 +241,7 @@ def _sum_up(console: Console, places: Places, times: Sequence[tuple[str, float]]
         page = "the curve and what was discarded of it, the suspect batches"
         other = "recover --help   (the decisions of any run, and one of your own)"
     else:
-        told = [_figure(json.loads((run / "held_out.json").read_text()))]
+        told = [_figure(json.loads((run / "held_out.json").read_text(encoding="utf-8")))]
         page = "curves, data card, figures, samples"
         other = "quickstart --drill   (plants a loss spike: watch it found and undone)"
     console.print("", *told, sep="\n", markup=False, soft_wrap=True)

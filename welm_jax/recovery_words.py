@@ -9,7 +9,7 @@ from welm_jax.train.spikes import Incident
 
 SEEN = {
     "frequent": "the loss left its usual range again and again",
-    "big": "the loss jumped and did not come back",
+    "big": "the loss jumped, and not for one step alone",
     "ramp": "the loss had crept up",
     "nonfinite": "the loss was no number, several times in a row",
     "scale_floor": "gradients overflowed float16 even at the smallest loss scale",

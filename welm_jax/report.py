@@ -34,7 +34,7 @@ def content(run: RunFolder) -> dict[str, Any]:
     lines = list(run.iterations())
     journal = Journal(run.journal).records()
     steps, branches = recovery_report.kept_and_discarded(lines, journal)
-    mixture = run_files.read_json(run.mixture) if run.mixture.exists() else None
+    mixture = run.read_mixture() if run.mixture.exists() else None
     held_out = run_files.read_json(run.held_out) if run.held_out.exists() else None
     return {
         "name": "/".join(run.path.parts[-2:]),

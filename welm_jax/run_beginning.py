@@ -26,9 +26,9 @@ from welm_jax.run_files import RunFolder
 from welm_jax.run_parts import IDENTITY, RunParts, own_tokenizer
 from welm_jax.text.records import TOKENIZER_FILE
 from welm_jax.text.sources import OURS, MixtureConfig, datasets_in
-from welm_jax.train import accelerators, faults, hosts
+from welm_jax.train import accelerators, faults, hosts, rollback
 from welm_jax.train.mesh import check_model
-from welm_jax.train.storage_budget import storage_budget
+from welm_jax.train.storage_budget import storage_budget, unmet_period
 
 
 def check_same_command(config: GinConfig) -> None:
@@ -50,13 +50,13 @@ def check_same_command(config: GinConfig) -> None:
 
 
 def changes_of(run: RunFolder, config: GinConfig) -> list[str]:
-    """What a configuration changes of a run that exists, in words; nothing of one that is new.
+    """What a configuration changes of a run that has steps, in words; nothing of one without.
 
     Raises:
       InputError: it would make it another run, or the folder is one of something else.
     """
     run.refuse_foreign()
-    if not run.config.exists():
+    if not run.has_steps():
         return []
     if not run_files.read_json(run.mixture)["sources"]:
         raise InputError(
@@ -78,25 +78,27 @@ def changes_of(run: RunFolder, config: GinConfig) -> list[str]:
     return changes
 
 
-def mixture_of(run: RunFolder, declared: Any, user_modules: Sequence[str]) -> dict[str, Any]:
-    """The run's mixture: compiled in its first life, read from the folder after that.
+def mixture_of(run: RunFolder, declared: MixtureConfig) -> dict[str, Any]:
+    """The mixture that a run began with, its sources where the configuration says they are now."""
+    mixture = run_files.read_json(run.mixture)
+    tokens_dir = run_files.literal(declared.tokens_dir).resolve()
+    for source in mixture["sources"]:  # the data may have moved; its fingerprint may not
+        source["folder"] = os.fspath(tokens_dir / source["name"])
+    return mixture
+
+
+def new_mixture(declared: MixtureConfig, user_modules: Sequence[str]) -> dict[str, Any]:
+    """The mixture of a run without a step, compiled.
 
     Only modules of the user's and the Mixtures they register need seqio, which loads TensorFlow.
 
     Args:
-      run: the folder.
-      declared: the MixtureConfig.
+      declared: what the configuration says.
       user_modules: see runs.train.
 
     Raises:
       InputError: a module cannot be imported, or seqio knows no such mixture.
     """
-    if run.config.exists():
-        mixture = run_files.read_json(run.mixture)
-        tokens_dir = epath.Path(declared.tokens_dir).resolve()
-        for source in mixture["sources"]:  # the data may have moved; its fingerprint may not
-            source["folder"] = os.fspath(tokens_dir / source["name"])
-        return mixture
     if user_modules or declared.mixture != OURS:
         with without_stderr():
             from welm_jax.tasks import pretraining
@@ -139,10 +141,10 @@ def check_fit(parts: RunParts) -> None:
 
 def write_beginning(run: RunFolder, parts: RunParts) -> None:
     """Writes what the folder says of its run; config.gin comes last and makes it one."""
-    if not run.config.exists():
+    if not run.has_steps():
         tokenizer = epath.Path(parts.config["MixtureConfig"].tokens_dir) / TOKENIZER_FILE
         tokenizer.copy(run.tokenizer, overwrite=True)
-    run_files.write_json(run.mixture, parts.mixture)
+    run.write_mixture(parts.mixture)
     parameters = parts.like["parameters"]
     run_files.write_text(run.model_info, model_info.table(parameters, parts.mesh))
     run_files.write_text(run.operative_config, parts.config.operative)
@@ -155,6 +157,7 @@ def opening_words(parts: RunParts) -> Iterator[str]:
     model, tokens = config["ModelConfig"], parts.mixture["sequence_tokens"]
     kind = mesh.devices.flat[0].device_kind
     sizes = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    yield f"configuration: {', '.join(config.files) or 'flags alone'}"
     yield f"{model.num_parameters:,} parameters on {mesh.size} x {kind} ({sizes})"
     device = accelerators.of_kind(kind)
     peak = f"{device.peak_flops / 1e12:g} TFLOP/s dense bfloat16" if device else "not known here"
@@ -173,6 +176,11 @@ def opening_words(parts: RunParts) -> Iterator[str]:
     if warning := model_info.left_whole(parts.like["parameters"], mesh):
         yield warning
     yield from _rates_in_words(config["MixtureConfig"], parts.mixture["rates"])
+    if config["SpikeConfig"].action == "recover":
+        most, why = rollback.most_skipped(config["SpikeConfig"], config["LoopConfig"].train_steps)
+        yield f"up to {most:,} batches are skipped after loss spikes without a person: {why}"
+    if warning := unmet_period(config["CheckpointConfig"]):
+        yield warning
     if not held_out.sources_with_text(parts.mixture):
         yield "no source has held-out text, so nothing is evaluated on the way"
     if every_steps := config["EvaluationConfig"].every_steps:
@@ -210,7 +218,7 @@ def _digest(contents: Iterable[bytes]) -> str:
 def without_stderr() -> Iterator[None]:
     """Keeps the process's stderr quiet: TensorFlow, loading, tells there of GPUs it may not use."""
     kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
         yield

@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from etils import epath
 from rich.console import Console
 
 from welm_jax import run_beginning, run_files
@@ -18,7 +17,7 @@ from welm_jax.evaluate import averages, paper_numbers, result_files
 from welm_jax.evaluate.model_functions import Model, OutOfStep
 from welm_jax.failures import InputError, as_failure, require_positive
 from welm_jax.model.decoder import Assembler
-from welm_jax.run_files import RunFolder
+from welm_jax.run_files import RunFolder, literal
 from welm_jax.run_parts import RunParts
 from welm_jax.train import hosts, loop
 from welm_jax.train.checkpoints import Progress
@@ -35,8 +34,8 @@ class EvaluationConfig:
     Attributes:
       every_steps: optimizer steps between two evaluations; 0 for none. A multiple of the steps
         between checkpoints, and a kill in the middle of an evaluation loses nothing: the next
-        start makes it up. SIGTERM does not cut an evaluation short; training stops after the step
-        that follows it, unless it was killed before.
+        start makes it up. SIGTERM cuts none short but one that is made up; training stops after
+        the step that follows it, unless it was killed before.
       data_dir: holds a folder for each evaluation set.
       tasks: of tasks or mixtures the names; those of the paper's CLUE average unless given.
       limit: examples of each task, the first ones; all unless given.
@@ -69,7 +68,7 @@ def check(config: EvaluationConfig, user_modules: Sequence[str]) -> None:
     """
     if not config.every_steps:
         return
-    data_dir = epath.Path(config.data_dir)
+    data_dir = literal(config.data_dir)
     if not data_dir.is_dir():
         raise InputError(f"EvaluationConfig.data_dir = {config.data_dir} is no folder")
     with run_beginning.without_stderr():
@@ -171,7 +170,7 @@ def evaluated(
         attempt=progress.attempt,
     )
     folder = run.evaluation / f"{progress.step}"
-    data_dir = epath.Path(config.data_dir)
+    data_dir = literal(config.data_dir)
     about, name = subject.about(config.limit), run.path.resolve().name
     try:
         found = evaluator.evaluate(subject, config.tasks, data_dir, folder, config.limit, console)

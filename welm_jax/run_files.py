@@ -2,27 +2,53 @@
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import itertools
 import json
 import math
 import os
+import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from etils import epath
+from etils.epath import gpath
 
 from welm_jax.failures import InputError, StopAndLook
 
 UNFINISHED = ".unfinished"  # end of the name of a file that is being written
 
 
+class LiteralPath(gpath.PosixGPath):
+    """A path whose own characters are no pattern, and that leaves a URI as it is.
+
+    epath's own lists nothing below a folder that is named `[...]`, for it takes the whole path as
+    a pattern, and resolves gs://bucket to a folder on the disk. Paths derived from one of these
+    are of its kind too, also those that Orbax derives.
+    """
+
+    def glob(self, pattern: str) -> Iterator["LiteralPath"]:
+        """The files that match a pattern below this path."""
+        escaped = type(self)(glob.escape(os.fspath(self)))
+        return super(LiteralPath, escaped).glob(pattern)
+
+    def resolve(self, strict: bool = False) -> "LiteralPath":
+        """The absolute path."""
+        return self if in_bucket(self) else super().resolve(strict)
+
+
+def literal(path: epath.PathLike) -> LiteralPath:
+    """A path as a LiteralPath, unless it is one."""
+    return path if isinstance(path, LiteralPath) else LiteralPath(path)
+
+
 class RunFolder:
     """One run's folder: an attribute for each file and folder in it."""
 
     def __init__(self, path: epath.PathLike):
-        self.path = epath.Path(path)
+        self.path = literal(path)
         self.config = self.path / "config.gin"  # as given; it makes the folder a run's
         self.operative_config = self.path / "operative_config.gin"  # every parameter in force
         self.mixture = self.path / "mixture.json"  # the data that training executes
@@ -100,6 +126,40 @@ class RunFolder:
         """The lines of `metrics` that are of iterations of training, and not of evaluations."""
         return (line for line in read_lines(self.metrics) if "loss" in line)
 
+    def has_steps(self) -> bool:
+        """Whether a step was made here, or a checkpoint lies here: then it is bound to its data."""
+        saved = self.checkpoints.iterdir() if self.checkpoints.exists() else ()
+        is_saved = any(entry.name.isdecimal() for entry in saved)
+        return is_saved or next(self.iterations(), None) is not None
+
+    def write_mixture(self, mixture: Mapping[str, Any]) -> None:
+        """Writes mixture.json, with each source's way from here, should both move together."""
+        sources = [dict(source) for source in mixture["sources"]]
+        for source in sources:
+            if not in_bucket(self.path) and not in_bucket(source["folder"]):
+                source["folder_from_run"] = os.path.relpath(source["folder"], self.path)
+        write_json(self.mixture, {**mixture, "sources": sources})
+
+    def read_mixture(self, tokens_dir: str | None = None) -> dict[str, Any]:
+        """The content of mixture.json, with each source's folder where it lies now.
+
+        Args:
+          tokens_dir: where to look besides, if a source neither lies where it did nor moved along
+            with this folder.
+        """
+        mixture = read_json(self.mixture)
+        for source in mixture["sources"]:
+            places = [literal(source["folder"])]
+            if "folder_from_run" in source:
+                places.append((self.path / source["folder_from_run"]).resolve())
+            if tokens_dir:
+                places.append(literal(tokens_dir).resolve() / source["name"])
+            for place in places:
+                if _fingerprint(place) == source["fingerprint"]:
+                    source["folder"] = os.fspath(place)
+                    break
+        return mixture
+
     def require(self) -> "RunFolder":
         """Returns itself if a run began here.
 
@@ -112,6 +172,16 @@ class RunFolder:
                 "give --run_dir the folder that `welm train` wrote"
             )
         return self
+
+
+def _fingerprint(folder: epath.Path) -> str | None:
+    """See token_dataset.read_metadata; None where there is no token dataset."""
+    from welm_jax.text.records import METADATA_FILE  # not above: it loads numpy, `--help` does not
+
+    try:
+        return hashlib.sha256((folder / METADATA_FILE).read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 @contextlib.contextmanager
@@ -153,14 +223,21 @@ def read_json(file: epath.Path) -> Any:
 
 
 def write_text(file: epath.Path, text: str) -> None:
-    """Writes a file whole or not at all: readers see the old content or the new."""
+    """Writes a file whole or not at all: readers see the old content or the new.
+
+    Several processes may write the same file at once; one of their contents stays.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     if in_bucket(file):  # which shows a file whole or not at all
         file.write_text(text, encoding="utf-8")
         return
-    unfinished = file.parent / f".{file.name}{UNFINISHED}"
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(file)
+    unfinished = file.parent / f".{file.name}.{secrets.token_hex(8)}{UNFINISHED}"
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(file)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def write_json(file: epath.Path, content: Any) -> None:
@@ -196,7 +273,7 @@ def write_lasting(file: epath.Path, text: str) -> None:
     Readers may see it half written, unlike one of `write_text`; a bucket, which cannot rename,
     shows it whole or not at all.
     """
-    with file.open("w") as opened:
+    with file.open("w", encoding="utf-8") as opened:
         opened.write(text)
         opened.flush()
         if in_bucket(file):

@@ -16,7 +16,7 @@ import jax
 from etils import epath
 from jaxtyping import PyTree
 
-from welm_jax import gin_files, run_files
+from welm_jax import gin_files
 from welm_jax.configurables import TRAINING
 from welm_jax.data.batches import BatchStream
 from welm_jax.failures import InputError
@@ -26,7 +26,7 @@ from welm_jax.run_files import RunFolder
 from welm_jax.text.fast_tokenizer import AnyTokenizer, open_tokenizer
 from welm_jax.train import lineage, loss_scale
 from welm_jax.train.checkpoints import Checkpoints
-from welm_jax.train.mesh import MeshConfig, make_mesh
+from welm_jax.train.mesh import MeshConfig, available_devices, make_mesh
 from welm_jax.train.optimizer import make_adam
 from welm_jax.train.state import TrainState, abstract_tree, initial_state
 from welm_jax.train.step import Batch, make_train_step, on_mesh, own_rows
@@ -72,10 +72,11 @@ class RunParts:
         """
         config = gin_files.load([os.fspath(run.require().config)], [], TRAINING)
         if on_first_device:
-            mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+            mesh = make_mesh(MeshConfig(), available_devices()[:1])
         else:
             mesh = make_mesh(config["MeshConfig"])
-        return cls(config=config, mixture=run_files.read_json(run.mixture), mesh=mesh)
+        mixture = run.read_mixture(config["MixtureConfig"].tokens_dir)
+        return cls(config=config, mixture=mixture, mesh=mesh)
 
     @functools.cached_property
     def assemble(self) -> Assembler:

@@ -5,16 +5,19 @@ Puts the floors together: data into batches, batches and state into the loop, ca
 
 import contextlib
 import functools
-import itertools
+import hashlib
 import json
 import os
-import signal
+import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import jax
-from jax.experimental import multihost_utils
+import jaxlib
+from etils import epath
 
-from welm_jax import incidents, run_beginning, run_evaluation
+from welm_jax import incidents, run_beginning, run_evaluation, stop_signals
+from welm_jax.data import token_dataset
 from welm_jax.evaluate import held_out
 from welm_jax.failures import Preempted
 from welm_jax.gin_files import GinConfig
@@ -52,22 +55,27 @@ def train(
         damaged.
     """
     clock = goodput.Clock(began)
-    mesh, changes = make_mesh(config["MeshConfig"]), []
-    with _asked_to_stop() as stopping, contextlib.ExitStack() as lock:
+    with stop_signals.asked_to_stop() as stopping, contextlib.ExitStack() as lock:
+        mesh, changes = make_mesh(config["MeshConfig"]), []
 
         def begin() -> None:
             changes.extend(run_beginning.changes_of(run, config))
-            mixture = run_beginning.mixture_of(run, config["MixtureConfig"], user_modules)
+            if is_new := not run.has_steps():
+                mixture = run_beginning.new_mixture(config["MixtureConfig"], user_modules)
+            else:
+                mixture = run_beginning.mixture_of(run, config["MixtureConfig"])
             parts = RunParts(config=config, mixture=mixture, mesh=mesh)
             run_beginning.check_fit(parts)
             run_evaluation.check(config["EvaluationConfig"], user_modules)
+            if is_new:  # what has steps was looked at before the first
+                token_dataset.count_rows(mixture["sources"])
             lock.enter_context(run.locked())
-            if not run.config.exists():
+            if is_new:
                 run_beginning.write_beginning(run, parts)
 
         run_beginning.check_same_command(config)
         hosts.by_first(begin)
-        mixture = run_beginning.mixture_of(run, config["MixtureConfig"], user_modules)
+        mixture = run_beginning.mixture_of(run, config["MixtureConfig"])
         parts = RunParts(config=config, mixture=mixture, mesh=mesh)
         hosts.check_same({"the run and its data": json.dumps(parts.identity)})
         end = _train(run, parts, changes, clock, stopping)
@@ -109,7 +117,7 @@ def _train(
         checkpoints.save(state, progress)
 
     if not jax.config.jax_compilation_cache_dir:  # unless the user has one
-        jax.config.update("jax_compilation_cache_dir", os.fspath(run.compiled))
+        jax.config.update("jax_compilation_cache_dir", os.fspath(programs_folder(run)))
     with _accounted(run, clock) as life, jax.set_mesh(parts.mesh), checkpoints, log:
         for words in (*run_beginning.opening_words(parts), *changes):
             log.say(words)
@@ -162,6 +170,23 @@ def _train(
     return end
 
 
+def programs_folder(run: RunFolder) -> epath.Path:
+    """The folder for compiled programs; one of another jaxlib or processor may not run here."""
+    digest = hashlib.sha256(_processor().encode()).hexdigest()[:8]
+    return run.compiled / f"jaxlib_{jaxlib.__version__}_{digest}"
+
+
+def _processor() -> str:
+    """What this machine's processor is and can do, as far as the system says it."""
+    try:
+        first, _, _ = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")
+    except OSError:  # not Linux
+        return f"{platform.machine()} {platform.processor()}"
+    of_interest = ("model name", "flags", "CPU part", "Features")  # the latter two of ARM
+    lines = [line for line in first.splitlines() if line.startswith(of_interest)]
+    return "\n".join([platform.machine(), *lines])
+
+
 @contextlib.contextmanager
 def _accounted(run: RunFolder, clock: goodput.Clock) -> Iterator[goodput.Life]:
     """Gives what writes down where the time of this life goes, and does so at its end.
@@ -194,29 +219,3 @@ def _evaluation(parts: RunParts, log: RunLog) -> loop.Callback:
         log.say(f"step {progress.step}: held-out bits per character, estimated: {shown}")
 
     return evaluate
-
-
-@contextlib.contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Gives a function that is true once SIGTERM or SIGINT came; a second SIGINT kills.
-
-    Of several processes any may get SIGTERM; jax lets all stop after the same iteration. There
-    SIGINT ends them at once, with nothing saved.
-    """
-    if jax.process_count() > 1:
-        asked = itertools.count()
-        yield lambda: multihost_utils.reached_preemption_sync_point(next(asked))
-        return
-    came = []
-
-    def note(number, _):
-        came.append(number)
-        if number == signal.SIGINT:
-            signal.signal(number, signal.SIG_DFL)
-
-    former = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield lambda: bool(came)
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)

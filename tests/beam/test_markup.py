@@ -76,6 +76,7 @@ TEXTS = [
     "用 &lt; 表示小于号，用 &amp; 表示和号，用 &nbsp; 表示空格，其余的符号可以照原样写出来。",
     "他想了想&hellip;&hellip;说：&ldquo;算了，我们还是明天再去吧&hellip;&hellip;&rdquo;大家都没有说话。",
     "若 a<b 且 b<c，则 a<c；若 a<p 而 p>c，则不能断定。这里的 a、b、c 与 p 都是正整数。",
+    "".join(f"<li> {line}\n<zhang> {line}\n" for line in LINES),  # a chat
     "The <b> element and the <i> element only change the look, so that <strong> is better here.",
 ]
 

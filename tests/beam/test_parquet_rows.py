@@ -136,6 +136,15 @@ def test_a_bomb_is_left_where_it_gets_out_of_hand(tmp_path, monkeypatch):
     assert read(path, path.read_bytes()) == [DeadLetterReason.DECOMPRESSION_BOMB]
 
 
+def test_rows_before_a_bomb_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(raw_bytes, "_ALWAYS_READ", 1 << 20)
+    path = tmp_path / "a.parquet"
+    table = pa.table({"text": ["短"] * 100 + ["x" * 100_000] * 40})
+    settings = {"row_group_size": 100, "use_dictionary": False, "compression": "zstd"}
+    pq.write_table(table, path, **settings)
+    assert read(path, path.read_bytes()) == ["短"] * 100 + [DeadLetterReason.DECOMPRESSION_BOMB]
+
+
 def test_a_book_or_the_same_one_again_takes_little_memory(tmp_path):
     """A value that is stored once is decoded a few times at a time, and sent by itself."""
     book = "x" * (5 << 20)

@@ -17,7 +17,7 @@ from tests.tiny_corpus import (
     tokenizer_file,
     tokens_dir,
 )
-from welm_jax.data.token_dataset import TokenDataset, read_metadata
+from welm_jax.data.token_dataset import TokenDataset, count_rows, read_metadata
 from welm_jax.failures import InputError, StopAndLook
 from welm_jax.text.records import METADATA_FILE, TokenMetadata, TokenSplit, pack
 from welm_jax.text.tokenizer import Tokenizer
@@ -272,6 +272,42 @@ def test_damaged_file_stops(copy, damage):
 
 def flipped(content):
     return content[:1_000] + bytes([content[1_000] ^ 1]) + content[1_001:]
+
+
+SHARD = "news-{}.array_record-00001-of-00002"
+
+
+def other_shard(path):
+    return str(path).replace("00001-of", "00000-of")
+
+
+def test_rows_of_sound_files_are_counted_without_a_word():
+    count_rows([{"folder": str(tokens_dir() / name)} for name in ("news", "books", "english")])
+
+
+@pytest.mark.parametrize("split", ["train", "heldout"])
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (Path.unlink, "is missing"),
+        (lambda path: path.write_bytes(b""), r"holds 0 rows, not \d+"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-9]), r"holds 0 rows, not \d+"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"x"), r"holds 0 rows, not \d+"),
+        (lambda path: shutil.copy(other_shard(path), path), r"holds \d+ rows, not \d+"),
+    ],
+)
+def test_a_listed_file_that_is_missing_cut_or_another_stops(copy, split, damage, words):
+    damage(copy / SHARD.format(split))
+    words = rf"{copy} is damaged \({SHARD.format(split)} {words}\); put a good copy there, or"
+    with pytest.raises(StopAndLook, match=words):
+        count_rows([{"folder": str(tokens_dir() / "books")}, {"folder": str(copy)}])
+
+
+def test_a_dataset_below_a_folder_whose_name_looks_like_a_pattern_is_read(copy, news):
+    (copy.parent / "[1]*?").mkdir()
+    folder = copy.rename(copy.parent / "[1]*?/news")
+    count_rows([{"folder": str(folder)}])
+    np.testing.assert_array_equal(TokenDataset(folder, "train")[3], news[3])
 
 
 def test_id_outside_the_vocabulary_stops(copy):

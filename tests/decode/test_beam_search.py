@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from tests.tiny_decoder import TINY, mesh_of, placed, random_parameters
-from welm_jax.decode import beam_search
+from welm_jax.decode import beam_search, strides
 from welm_jax.decode.beam_search import BeamSearch
 from welm_jax.decode.generate import generate
 from welm_jax.decode.sampling import NoRepeatedNgrams
-from welm_jax.failures import InputError
+from welm_jax.failures import InputError, StopAndLook
 from welm_jax.model import loss
 from welm_jax.model.config import ModelConfig
 from welm_jax.model.decoder import Assembler
@@ -166,6 +166,27 @@ def test_a_search_ends_when_nothing_that_goes_on_can_beat_what_ended(length_pena
     how = BeamSearch(beams=2, length_penalty=length_penalty)
     steps = list(by_table(table, how, 3))
     assert [bool(beam_search.is_done(how, 3, held)[0]) for held in steps] == done
+
+
+def test_in_how_many_calls_it_is_done_does_not_matter(monkeypatch):
+    expected = searched(PROMPTS, new=20)
+    for seconds, growth in ((0.0, 1), (1e9, 1000)):
+        monkeypatch.setattr(strides, "SECONDS", seconds)
+        monkeypatch.setattr(strides, "GROWTH", growth)
+        assert searched(PROMPTS, new=20) == expected
+
+
+def test_scores_that_are_no_numbers_are_told_and_not_an_empty_text():
+    """Of the second step alone: whatever id comes first, its embedding is broken."""
+    broken = random_parameters(FEW, 11)
+    asked = [[2], [2, 2]]
+    broken["embed"]["embedding"][[0, 1, 3]] = np.nan
+    with jax.set_mesh(mesh_of()), pytest.raises(StopAndLook, match="numbers in [12] of 2 answers"):
+        list(
+            beam_search.search(
+                OF_FEW, broken, asked, max_new_tokens=3, eod_id=EOD, how=BeamSearch(beams=4)
+            )
+        )
 
 
 @pytest.mark.parametrize(

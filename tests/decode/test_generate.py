@@ -1,12 +1,15 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.tiny_decoder import TINY, mesh_of, placed, random_parameters
+from tests.tiny_decoder import TINY, UNTIED, mesh_of, placed, random_parameters
+from welm_jax.decode import strides
 from welm_jax.decode.generate import generate, programs
 from welm_jax.decode.sampling import Limits, NoRepeatedNgrams, Sampling
-from welm_jax.failures import InputError
+from welm_jax.failures import InputError, StopAndLook
 from welm_jax.model import loss
 from welm_jax.model.decoder import Assembler
 
@@ -105,7 +108,8 @@ def test_few_programs_serve_all_lengths(slots):
         before, most = programs(slots[-1])
     continuations([[1] * length for length in range(1, slots[-1] - 3)], new=new)
     with jax.set_mesh(mesh_of()):
-        assert programs(slots[-1])[0] - before == len(slots) <= most
+        # One for the prompts of a length, one for what is added to them.
+        assert programs(slots[-1])[0] - before == 2 * len(slots) <= most
 
 
 def test_a_stop_ends_a_row_after_the_token_that_completed_it():
@@ -181,6 +185,13 @@ def test_padding_rows_of_the_vocabulary_are_never_emitted():
         ({"new": 0}, "max_new_tokens = 0; it must be 1 or more"),
         ({"temperature": -0.5}, r"temperature = -0.5; it must be 0 \(likeliest\)"),
         ({"temperature": float("nan")}, "temperature = nan"),
+        (
+            {"temperature": 1e39},
+            r"temperature = 1e\+39; it must be 0 .* or a number above, up to 1e\+06",
+        ),
+        ({"seed": 2**32}, r"seed = 4294967296; it must lie in \[0, 2\^32\)"),
+        ({"seed": -1}, r"seed = -1; it must lie in"),
+        ({"seed": 2**63}, "seed = 9223372036854775808; it must lie in"),
         ({"limits": Limits(top_k=-1)}, r"top_k = -1; it must be 0 \(all\) or more"),
         ({"limits": Limits(top_p=0.0)}, r"top_p = 0.0; it must lie in \(0, 1\]"),
     ],
@@ -188,6 +199,34 @@ def test_padding_rows_of_the_vocabulary_are_never_emitted():
 def test_wrong_requests_are_refused(change, text):
     with pytest.raises(InputError, match=text):
         continuations(**{"prompts": PROMPTS, **change})
+
+
+@pytest.mark.parametrize("limits", [Limits(top_k=10**30), Limits(top_k=TINY.vocab_size + 9)])
+def test_more_ids_than_there_are_leave_all(limits):
+    draws = {"temperature": 1.0, "seed": 3}
+    assert continuations(PROMPTS, limits=limits, **draws) == continuations(PROMPTS, **draws)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_in_how_many_calls_it_is_done_does_not_matter(monkeypatch, temperature):
+    """An id a call, all at once, and as the clock has it."""
+    expected = continuations(PROMPTS, new=40, temperature=temperature, eod_id=0)
+    assert [*map(len, expected)] == [40] * 3 or temperature
+    for seconds, growth in ((0.0, 1), (1e9, 1000)):
+        monkeypatch.setattr(strides, "SECONDS", seconds)
+        monkeypatch.setattr(strides, "GROWTH", growth)
+        assert continuations(PROMPTS, new=40, temperature=temperature, eod_id=0) == expected
+
+
+def test_scores_that_are_no_numbers_are_told_and_not_an_empty_text():
+    """Of the one prompt that ever reads the id with a broken embedding, and only if it is read."""
+    untied, broken = Assembler(UNTIED), random_parameters(UNTIED)
+    broken["embed"]["embedding"][99] = np.nan
+    with jax.set_mesh(mesh_of()):
+        ask = functools.partial(generate, untied, placed(broken, mesh_of()), eod_id=0)
+        with pytest.raises(StopAndLook, match="likelihoods are no numbers in 1 of 3 answers"):
+            list(ask(PROMPTS, max_new_tokens=4))
+        assert len(list(ask(PROMPTS[1:], max_new_tokens=4))) == 2
 
 
 def test_no_prompts_give_no_continuations():

@@ -345,6 +345,25 @@ def test_known_models_score_what_they_must(subject, data_dir, name):
     assert found.get("anti_oracle", found.get("empty")) == 0
 
 
+def test_odd_records_are_counted_and_named_and_cost_no_row(subject, tmp_path):
+    """An answer of marks alone, none, and an empty one beside another, of six."""
+    records = [small_sets.squad(number) for number in range(6)]
+    records[1]["answers"] = [{"text": "？"}]
+    records[2]["answers"] = [{"text": None}]
+    records[4]["answers"][1]["text"] = ""
+    small_sets.write(tmp_path / "sets/cmrc2018", "validation", records)
+    found = evaluated(subject, ["cmrc2018_0shot"], epath.Path(tmp_path / "sets"), tmp_path)
+    summary = found["cmrc2018_0shot"]
+    marks = "a reference that the metric gives nothing"
+    assert (summary["scored"], summary["n"]) == (4, 6)
+    assert summary["skipped"] == {marks: 1, "no answer": 1}
+    assert summary["skipped_ids"] == {marks: ["Q1"], "no answer": ["Q2"]}
+    assert summary["lacks"] == {"an empty reference": {"count": 1, "ids": ["Q4"]}}
+    [note] = [one for one in tables.shown(found)[0].notes if "cmrc2018_0shot" in one]
+    assert f"1 left out: {marks} (Q1 first)" in note
+    assert "1 asked without an empty reference (Q4 first)" in note
+
+
 def test_a_broken_metric_is_not_believed(subject, data_dir, tmp_path, monkeypatch):
     """Google's ROUGE gives 0 to equal Chinese texts: fed to a row, the oracle fails."""
     monkeypatch.setitem(scores.ANSWER_SCORES, "f1_cmrc", scores.rouge1_word)

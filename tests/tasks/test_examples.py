@@ -131,7 +131,6 @@ def test_two_languages_and_several_references():
     ("reader", "change", "words"),
     [
         (examples.squad, {"context": None}, "line 2, is not of its format: None where a text"),
-        (examples.squad, {"answers": []}, "line 2, is not of its format: no answer"),
         (examples.squad, {"answers": [{}]}, "line 2, is not of its format: has no 'text'"),
         (examples.multi_choice, {"answer": "z"}, "the answer 'z' is not among the options"),
         (examples.multi_choice, {"choice": ["1点"] * 2}, "options that are the same"),
@@ -154,6 +153,51 @@ def test_a_record_of_another_format_is_named_with_its_line(tmp_path, reader, cha
     small_sets.write(tmp_path, "validation", [record, {**record, **change}])
     with pytest.raises(InputError, match=words):
         examples.read(epath.Path(tmp_path), "validation", reader)
+
+
+def answers(*texts):
+    return {"answers": [{"text": text} for text in texts]}
+
+
+def answered(reader, record):
+    found = read_one(reader, record)
+    return found.references, found.skipped, found.lacks
+
+
+IN_TWO = examples.squad_in_two_languages("zh", "zh", "zh")
+TWO_TARGETS = examples.pair_of_texts("en", "zh", "zh_B")
+
+
+@pytest.mark.parametrize("empty", [None, "", " \n", "\u3000"])
+def test_an_empty_reference_is_left_out_and_noted(empty):
+    """Beside another; alone it leaves nothing to score by. In every form that has several."""
+    plain, hub = answers("甲", empty), {"answers": {"text": [empty, "甲"]}}
+    for reader, record in [
+        (examples.squad, {**small_sets.squad(1), **plain}),
+        (examples.squad, {**small_sets.squad(1), **hub}),
+        (IN_TWO, {"id": "1", "zh": {**small_sets.squad(1), **plain}}),
+        (TWO_TARGETS, {"en": "a", "zh": "甲", "zh_B": empty}),
+        (TWO_TARGETS, {"en": "a", "zh": empty, "zh_B": "甲"}),
+        (
+            examples.dureader,
+            {**small_sets.PUBLISHED["dureader_zhidao"][0], "answers": ["甲", empty]},
+        ),
+    ]:
+        assert answered(reader, record) == (["甲"], "", "an empty reference")
+    for reader, record in [
+        (examples.squad, {**small_sets.squad(1), **answers(empty)}),
+        (examples.squad, {**small_sets.squad(1), "answers": []}),
+        (TWO_TARGETS, {"en": "a", "zh": empty}),
+        (examples.cloze_word, {**small_sets.PUBLISHED["pd"][0], "answer": empty}),
+    ]:
+        assert answered(reader, record) == ([], "no answer", "")
+
+
+def test_an_empty_answer_of_webqa_is_left_out_and_noted():
+    for empty in (None, [], [""]):
+        golden = [{"golden_answers": [["甲"], empty]}]
+        found = answered(examples.web_question, {**small_sets.WEB, "evidences": golden})
+        assert found == (["甲"], "", "an empty reference")
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,52 @@ def test_right_answers_among_those_given_and_asked_for():
     assert also["webqa_strict"] == pytest.approx(100 * 2 / (2 + 3))
 
 
+def test_webqa_strict_takes_blanks_and_case_for_nothing_and_no_more():
+    """One of three right: a full stop makes a wrong answer, though acc_exact does not see it."""
+    said = ("w e LM", "welm。", "地")
+    outcomes = [judgement.of_answer(ROWS["webqa"], free(["天", "WeLM"]), one) for one in said]
+    assert [one["scores"]["acc_exact"] for one in outcomes] == [1, 1, 0]
+    assert judgement.summary(ROWS["webqa"], outcomes, {})["also"]["webqa_strict"] == pytest.approx(
+        100 / 3
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "references", "kept"),
+    [
+        ("cmrc2018", ["？"], []),
+        ("cmrc2018", ["？", "苹果"], ["苹果"]),
+        ("webqa", ["“”"], []),
+        ("cft", ["——"], []),
+        ("mlqa_zh_q", ["the", "a bridge"], ["a bridge"]),
+        ("ncls_zh2en", ["小镇"], []),
+        ("cmrc2018", ["苹果？", "(1)"], ["苹果？", "(1)"]),
+        ("zh2en", ["?"], ["?"]),
+    ],
+)
+def test_a_reference_that_a_metric_takes_away_is_left_out(row, references, kept):
+    """By each row's own headline, which gives 1 to what is the reference itself."""
+    usual = free(["one 1 苹果"]).example
+    found, other = judgement.answerable(ROWS[row], [free(references).example, usual])
+    assert other is usual
+    reason = "a reference that the metric gives nothing"
+    if not kept:
+        assert (found.skipped, found.lacks) == (reason, "")
+    else:
+        assert (found.references, found.skipped) == (kept, "")
+        assert found.lacks == ("" if kept == references else reason)
+
+
+def test_a_metric_that_gives_nothing_to_most_is_not_taken_for_odd_data():
+    """Two of three: they stay, so that the oracle fails."""
+    asked = [free([one]).example for one in ("？", "。", "苹果")]
+    assert judgement.answerable(ROWS["cmrc2018"], asked) == asked
+    assert [one.skipped for one in judgement.answerable(ROWS["cmrc2018"], asked[1:])] == [
+        "a reference that the metric gives nothing",
+        "",
+    ]
+
+
 def test_a_summary_counts_all():
     row = ROWS["c3"]
     outcomes = [

@@ -18,6 +18,14 @@ def tokenizer():
     return Tokenizer(tiny_corpus.tokenizer_file())
 
 
+PAIRS = ("今天下雨。", "今天 下雨", "今天下雪。")
+
+
+def pronoun(text):
+    target = {"span1_text": "小明", "span2_text": "他"}
+    return {"idx": 1, "text": text, "label": "true", "target": target}
+
+
 def squads(*numbers):
     return [one for number in numbers for one in examples.squad(small_sets.squad(number))]
 
@@ -82,6 +90,76 @@ def test_no_demonstration_shares_text_with_the_question():
     assert demonstrations.shares_text(first, second)
     pool = [same, shorter]
     assert demonstrations.choose(pool, one, 2, "lcsts") == [shorter]
+
+
+WEB, NEWS, NLI = (ROWS[name].sets[0].reader for name in ("webqa", "tnews", "ocnli"))
+
+
+def pair(first, second):
+    return {"sentence1": first, "sentence2": second, "label": "neutral"}
+
+
+@pytest.mark.parametrize(
+    ("reader", "asked", "same", "other"),
+    [
+        (
+            WEB,
+            {**small_sets.WEB, "question_tokens": ["谁", "是", "诗", "仙", "？"]},
+            {**small_sets.WEB, "q_key": "T", "question_tokens": ["誰 是 詩 仙?"]},
+            {**small_sets.WEB, "q_key": "T", "question_tokens": ["谁", "是", "诗", "圣"]},
+        ),
+        (
+            NEWS,
+            {"sentence": "两队打平", "label": "103"},
+            {"sentence": "兩隊 打平！", "label": "103"},
+            {"sentence": "两队打赢", "label": "103"},
+        ),
+        (NLI, pair("他走了", "没人走"), pair("他走了。", "沒人走"), pair("没人走", "他走了")),
+        (
+            examples.dureader,
+            small_sets.PUBLISHED["dureader_zhidao"][0],
+            {**small_sets.PUBLISHED["dureader_zhidao"][0], "question_id": 7, "question": "几分？"},
+            {
+                **small_sets.PUBLISHED["dureader_zhidao"][0],
+                "documents": [
+                    {"is_selected": True, "paragraphs": ["十分"], "most_related_para": 0}
+                ],
+            },
+        ),
+        (  # another idiom of one passage is left out: what is shown holds the answer
+            examples.idiom_fill,
+            {"id": 1, "content": "#idiom#，半途而废", "candidates": ["一", "二"], "answer": 1},
+            {"id": 2, "content": "二，#idiom#", "candidates": ["半途而废", "二"], "answer": 0},
+            {"id": 2, "content": "一，#idiom#", "candidates": ["半途而废", "二"], "answer": 0},
+        ),
+        (
+            examples.squad,
+            small_sets.squad(4),
+            {**small_sets.squad(5), "context": "第４號倉庫裡存放著７箱蘋果"},
+            small_sets.squad(5),
+        ),
+        (
+            examples.pronoun,
+            pronoun("小明说他累了"),
+            pronoun("小明說：他累了！"),
+            pronoun("小明说她累了"),
+        ),
+        (examples.pair_of_texts("zh", "en"), *({"zh": one, "en": "x"} for one in PAIRS)),
+    ],
+)
+def test_what_differs_in_its_shape_alone_is_not_shown(reader, asked, same, other):
+    """Texts far too short for 34 characters: by blanks, punctuation, width or script."""
+    [asked], [same], [other] = reader(asked), reader(same), reader(other)
+    assert demonstrations.choose([same, other], asked, 2, "any") == [other]
+    assert asked.group == same.group != other.group  # drawn together in intervals too
+
+
+def test_idioms_of_one_passage_are_of_one_group():
+    first, second, third = examples.idioms_fill(small_sets.PUBLISHED["chid10"][0])
+    assert second.group == third.group != first.group
+    record, _ = small_sets.PUBLISHED["chid10"]
+    filled = {**record, "content": ["她做事井井有条，从不#idiom000014#。"]}
+    assert [one.group for one in examples.idioms_fill(filled)] == [second.group]
 
 
 def test_no_question_is_among_its_demonstrations(tokenizer):

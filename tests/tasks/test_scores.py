@@ -65,6 +65,20 @@ def test_traditional_and_simplified_answers_are_the_same_if_so_asked():
     assert scores.f1_cmrc_simplified("東德", "东德") == 1
 
 
+def test_drcd_counts_characters_one_by_one():
+    """Four of five in both; as words, 1905 and 1906 share nothing: one of two."""
+    assert scores.f1_drcd("1905年", "1906年") == pytest.approx(4 / 5)
+    assert scores.f1_mlqa_zh("1905年", "1906年") == pytest.approx(1 / 2)
+    assert scores.f1_drcd("北京大學", "「大學」，北京") == 1
+    assert scores.f1_drcd("北京", "") == scores.f1_drcd("北京", "。") == 0
+
+
+def test_webqa_compares_but_for_blanks_and_case():
+    assert scores.is_webqa("We LM", "w elm\u3000")
+    assert not scores.is_webqa("李白", "李白。") and not scores.is_webqa("１", "1")
+    assert not scores.is_webqa("", "")
+
+
 def test_the_best_reference_counts():
     assert scores.best_of(scores.em_cmrc, ["天", "地"], "地") == 1
 

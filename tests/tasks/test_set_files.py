@@ -234,6 +234,34 @@ def test_parquet_alone_needs_pyarrow(tmp_path, monkeypatch):
         list(set_files.records(epath.Path(tmp_path), "validation"))
 
 
+HALF = "\\ud83d"  # as JSON writes half of an emoji
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        (f'{{"context": "桥{HALF}"}}', "'context'"),
+        (f'{{"answers": [{{"text": "桥"}}, {{"text": "{HALF}桥"}}]}}', "'answers'"),
+        (f'{{"nobody reads it": {{"deep": ["{HALF.upper().replace("U", "u", 1)}"]}}}}', "'nobody"),
+        (f'{{"{HALF}": 1}}', r"'\\ud83d'"),
+        (f'["{HALF}"]', "'it'"),
+        ('{"context": "\\ude00\\ud83d"}', "'context'"),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_refused_with_its_line_and_field(tmp_path, line, field):
+    (tmp_path / "validation.jsonl").write_text("{}\n" + line + "\n")
+    words = f"line 2, is not of its format: {field}.* holds half of a surrogate pair, '.ud"
+    with pytest.raises(InputError, match=words) as refused:
+        list(set_files.records(epath.Path(tmp_path), "validation"))
+    str(refused.value).encode()  # it can be printed
+
+
+def test_whole_surrogate_pairs_and_escaped_backslashes_are_text(tmp_path):
+    (tmp_path / "validation.jsonl").write_text(r'{"context": "\ud83d\ude00 \\ud83d"}')
+    [(_, record)] = set_files.records(epath.Path(tmp_path), "validation")
+    assert record == {"context": "😀 \\ud83d"}
+
+
 # Without a time: it is in the names of tests, which all processes of a run must agree on.
 PACKED = gzip.compress(b"{}" * 99, mtime=0)
 

@@ -1,7 +1,9 @@
 """Our tokenizer as Hugging Face's library runs it, and its tokenizers with our face."""
 
+import json
 import random
 import re
+import shutil
 
 import pytest
 import tokenizers
@@ -11,7 +13,7 @@ from tests.byte_level import read_back
 from tests.text.test_tokenizer import TRICKY, config
 from welm_jax.failures import InputError
 from welm_jax.text import fast_tokenizer
-from welm_jax.text.fast_tokenizer import FILE, FastTokenizer, open_tokenizer
+from welm_jax.text.fast_tokenizer import FILE, SETTINGS_FILE, FastTokenizer, open_tokenizer
 from welm_jax.text.tokenizer import train_tokenizer
 
 HOSTILE = [
@@ -134,15 +136,92 @@ def test_either_kind_is_opened_by_its_name(pair):
 
 def test_what_cannot_be_read_is_told(pair, tmp_path):
     content, settings = fast_tokenizer.as_fast(pair[0]), fast_tokenizer.settings(pair[0], 64)
-    with pytest.raises(InputError, match="needs its tokenizer.json and tokenizer_config.json"):
+    with pytest.raises(InputError, match="tokenizer.json cannot be read .*; a model of Hugging Fa"):
         FastTokenizer(tmp_path / FILE)
     with pytest.raises(InputError, match=r"its decoder is \['WordPiece'\]; known are ByteLevel"):
         read_back(tmp_path, content | {"decoder": {"type": "WordPiece"}}, settings)
     with pytest.raises(InputError, match="no tokenizer that can be read"):
         read_back(tmp_path, content | {"model": {"type": "none"}}, settings)
-    with pytest.raises(InputError, match="names None as eos_token"):
+    with pytest.raises(
+        InputError, match="no file in .* says what ends a document; give tokenizer_"
+    ):
         read_back(tmp_path, content, {})
     with pytest.raises(
         InputError, match="names '<eos>' as eos_token, which the vocabulary has not"
     ):
         read_back(tmp_path, content, settings | {"eos_token": "<eos>"})
+
+
+def beside(folder, of_bytes, **files):
+    """The byte-level tokenizer with other files beside it: name without .json -> content."""
+    shutil.copy(of_bytes.model_file, folder / FILE)
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return FastTokenizer(folder / FILE)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"tokenizer_config": {"eos_token": "<|end|>"}},
+        {"special_tokens_map": {"eos_token": {"content": "<|end|>"}}},
+        {"tokenizer_config": {"eos_token": None}, "special_tokens_map": {"eos_token": "<|end|>"}},
+        {"tokenizer_config": {}, "generation_config": {"eos_token_id": 0}},
+        {"generation_config": {"eos_token_id": [0]}, "config": {"eos_token_id": 5}},
+        {"generation_config": {"eos_token_id": None}, "config": {"eos_token_id": 0}},
+    ],
+)
+def test_what_ends_a_document_is_named_by_any_of_the_files_that_name_it(of_bytes, tmp_path, files):
+    """Its settings written alone name it too: the same vocabulary, by the same digest."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "alone").mkdir()
+    found = beside(tmp_path / "theirs", of_bytes, **files)
+    assert found.eod_id == found.pad_id == 0
+    alone = beside(tmp_path / "alone", of_bytes, tokenizer_config=json.loads(found.settings_text))
+    (tmp_path / "alone" / SETTINGS_FILE).write_text(found.settings_text)
+    alone = FastTokenizer(alone.model_file)
+    assert (alone.eod_id, alone.sha256) == (found.eod_id, found.sha256)
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (
+            {"tokenizer_config": {"eos_token": 5}},
+            "tokenizer_config.json beside .* names 5 as eos_t",
+        ),
+        (
+            {"special_tokens_map": {"eos_token": {"text": "x"}}},
+            "special_tokens_map.json .* as eos_",
+        ),
+        (
+            {
+                "tokenizer_config": {"eos_token": "<|end|>"},
+                "special_tokens_map": {"eos_token": "a"},
+            },
+            "tokenizer_config.json and special_tokens_map.json .* name two tokens as eos_token",
+        ),
+        (
+            {"generation_config": {"eos_token_id": "0"}},
+            "generation_config.json says eos_token_id '0'",
+        ),
+        (
+            {"generation_config": {"eos_token_id": [0, 2]}},
+            r"eos_token_id \[0, 2\]; it must be one id",
+        ),
+        (
+            {"config": {"eos_token_id": 10**12}},
+            "config.json says eos_token_id 1000000000000; it must",
+        ),
+        (
+            {"config": {"eos_token_id": -1}},
+            "config.json says eos_token_id -1; it must be one id of",
+        ),
+        ({"special_tokens_map": [1]}, "special_tokens_map.json holds no JSON object"),
+    ],
+)
+def test_a_special_token_that_is_not_one_is_refused_by_file_and_field(
+    of_bytes, tmp_path, files, told
+):
+    with pytest.raises(InputError, match=told):
+        beside(tmp_path, of_bytes, **files)

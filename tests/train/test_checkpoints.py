@@ -1,7 +1,9 @@
 import contextlib
+import errno
 import functools
 import gc
 import json
+import math
 import os
 import resource
 import shutil
@@ -12,13 +14,14 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from etils import epath
 
 from benchmarks import checkpoint_damage
 from tests.tiny_decoder import mesh_of
 from welm_jax import run_files
-from welm_jax.failures import InputError, StopAndLook
+from welm_jax.failures import InputError, Preempted, StopAndLook
 from welm_jax.train import digests, faults, optimizer, spikes
 from welm_jax.train.checkpoints import CheckpointConfig, Checkpoints, Progress
 from welm_jax.train.lineage import Saved
@@ -99,7 +102,7 @@ def a_history():
     """A detector's memory after a curve with a spike and numbers that are hard on JSON."""
     history = History()
     for at in range(1, 300):
-        loss = 2 + np.sin(at) / 100 + (at in (260, 270)) + (np.inf if at == 280 else 0)
+        loss = 2 + math.sin(at) / 100 + (at in (260, 270)) + (math.inf if at == 280 else 0)
         place = spikes.Place(iteration=at, step=at, cursor=at)
         reading = spikes.Reading(place=place, loss=loss, gradient_norm=0.1, loss_scale=None)
         history, _, _ = spikes.judge(history, reading, spikes.SpikeConfig())
@@ -154,11 +157,96 @@ def test_what_lies_on_disk_has_plain_names(tmp_path):
     save(tmp_path, 1)
     assert {path.name for path in (tmp_path / "1").iterdir()} >= {"state", "host"}
     host = json.loads((tmp_path / "1/host/metadata").read_text())
-    assert set(host) == {"progress", "identity", "leaves", "sha256"}
+    assert set(host) == {"progress", "identity", "leaves", "in_turn", "sha256"}
     assert set(host["leaves"]) >= {"step", "adam/count", "adam/mu/blocks/up/kernel"}
     assert host["leaves"]["parameters/blocks/up/kernel"].keys() == {"shape", "dtype", "digest"}
     assert host["identity"] == IDENTITY
     assert host["progress"]["cursor"] == 3
+
+
+@pytest.mark.parametrize("name", ["run[1]", "[abc]", "a*b", "what?"])
+def test_a_folder_whose_name_looks_like_a_pattern_holds_checkpoints_too(tmp_path, name):
+    save(tmp_path / "axb/checkpoints", 1)  # which a*b would match
+    save(tmp_path / name / "checkpoints", 2)
+    assert restored_step(tmp_path / name / "checkpoints") == (2, [])
+
+
+def test_orbax_is_given_a_uri_as_it_is(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ocp, "CheckpointManager", lambda folder, **_: given.append(str(folder)))
+    Checkpoints("gs://bucket/run/checkpoints", CONFIG, IDENTITY)
+    assert given == ["gs://bucket/run/checkpoints"]
+    assert not list(tmp_path.iterdir())
+
+
+# The first save is read back.
+
+
+def reads_of(one, monkeypatch):
+    """The arrays that are read from disk, a list for each time."""
+    reads, read = [], one._read
+
+    def noted(step, leaves, like):
+        reads.append([leaf for leaf in jax.tree.leaves(like) if leaf is not ...])
+        return read(step, leaves, like)
+
+    monkeypatch.setattr(one, "_read", noted)
+    return reads
+
+
+def test_the_first_save_of_a_run_is_read_back_whole_and_no_later_one(tmp_path, monkeypatch):
+    state = some_state(1)
+    with opened(tmp_path) as one:
+        reads = reads_of(one, monkeypatch)
+        one.save(state, Progress(step=1))
+        wanted = jax.tree.leaves(state.as_tree())
+        sizes = sorted(leaf.size for third in reads for leaf in third)
+        assert sizes == sorted(leaf.size for leaf in wanted)
+        # No third much larger than a third: so much room there is where gradients are not.
+        largest = max(leaf.size for leaf in wanted)
+        for third in reads:
+            assert sum(leaf.size for leaf in third) <= sum(sizes) / 3 + largest
+        del reads[:]
+        one.save(state, Progress(step=2))
+    assert reads == []
+
+
+def test_a_run_that_was_restored_reads_nothing_back(saved, monkeypatch):
+    with opened(saved) as one:
+        one.restore(like(mesh_of()), always)
+        reads = reads_of(one, monkeypatch)
+        one.save(some_state(3), Progress(step=3))
+    assert reads == []
+
+
+def lose_the_merged_arrays(at):
+    """As Orbax did below a folder named [...]: it merged nothing, and only warned."""
+    (at / "state/manifest.ocdbt").unlink()
+    shutil.rmtree(at / "state/d")
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (lose_the_merged_arrays, "its arrays cannot be read"),
+        (lambda at: flip(data_file_of(at)), r"its arrays cannot be read|\d+ arrays are not as"),
+    ],
+)
+def test_a_first_save_that_cannot_be_restored_ends_the_run_at_once(
+    tmp_path, monkeypatch, harm, reason
+):
+    words = f"step 1 is saved in {tmp_path} and cannot be restored .({reason}).*a folder elsewhere"
+    with pytest.raises(StopAndLook, match=words), opened(tmp_path) as one:
+        read = one._read
+
+        def harm_and_read(*what):
+            monkeypatch.setattr(one, "_read", read)
+            harm(tmp_path / "1")
+            return read(*what)
+
+        monkeypatch.setattr(one, "_read", harm_and_read)
+        one.save(some_state(1), Progress(step=1))
 
 
 def test_a_lower_step_than_the_newest_is_saved(tmp_path):
@@ -462,6 +550,42 @@ def test_the_newest_the_lasting_and_the_pinned_are_kept(tmp_path):
     assert asked[4] == [2, 3, 4, 5]
 
 
+def saved_in_turn(folder, every_steps, *steps, **how):
+    config = CheckpointConfig(every_steps=every_steps, keep_every_steps=every_steps * 1000, **how)
+    with opened(folder, config) as one:
+        if steps_in(folder):
+            one.restore(like(mesh_of()), always)
+        for step in steps:
+            one.save(some_state(), Progress(step=step))
+            one.saved(always)  # waits
+    return steps_in(folder)
+
+
+@pytest.mark.parametrize(("every_steps", "step"), [(21, 63), (1000, 1000), (7, 63)])
+def test_another_interval_deletes_no_more_than_the_one_before(tmp_path, every_steps, step):
+    assert saved_in_turn(tmp_path, 10, *range(10, 51, 10), keep=4) == [20, 30, 40, 50]
+    assert saved_in_turn(tmp_path, every_steps, step, keep=4) == [30, 40, 50, step]
+
+
+def test_what_was_saved_off_schedule_never_counts_for_keep(tmp_path):
+    """By the schedule that it was saved under: 15 was not of it, though 5 divides it."""
+    assert saved_in_turn(tmp_path, 10, 10, 15, 20, 23, keep=2) == [10, 20, 23]
+    assert saved_in_turn(tmp_path, 5, 25, keep=2) == [20, 25]
+
+
+def test_a_checkpoint_of_an_older_version_counts_for_keep(tmp_path):
+    assert saved_in_turn(tmp_path, 10, 10, 20, keep=2) == [10, 20]
+    for step in (10, 20):
+        with rewritten_host(tmp_path / f"{step}") as host:
+            del host["in_turn"]
+    assert saved_in_turn(tmp_path, 21, 63, keep=3) == [10, 20, 63]
+
+
+def test_two_stay_however_few_were_saved_in_turn(tmp_path):
+    """A run that is stopped every few minutes, and never comes to a step of its schedule."""
+    assert saved_in_turn(tmp_path, 1000, 13, 17, 45, keep=2) == [17, 45]
+
+
 def test_damaged_ones_never_count_against_good_ones(tmp_path):
     config = CheckpointConfig(every_steps=10, keep=2)
     save(tmp_path, 10, config=CheckpointConfig(every_steps=10, keep=9))
@@ -622,10 +746,24 @@ def test_a_save_that_ends_without_its_folder_is_a_failure(tmp_path, monkeypatch)
             one.save(some_state(1), Progress(step=1))
 
 
+def test_a_save_that_fails_for_what_may_pass_says_start_again(tmp_path, monkeypatch):
+    words = "saving the checkpoint of step 1 in .* failed .*Stale file handle.*start again"
+    with pytest.raises(Preempted, match=words), opened(tmp_path) as one:
+        wait = one._manager.wait_until_finished
+
+        def stale():
+            monkeypatch.setattr(one._manager, "wait_until_finished", wait)
+            raise RuntimeError("Orbax's own words") from OSError(errno.ESTALE, "Stale file handle")
+
+        monkeypatch.setattr(one._manager, "wait_until_finished", stale)
+        one.save(some_state(1), Progress(step=1))
+        one.settle()
+
+
 def test_an_error_in_the_run_is_not_hidden_by_a_failed_save(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         with opened(tmp_path) as one:
-            one._failure = "saving failed"
+            one._failure = StopAndLook("saving failed")
             raise KeyboardInterrupt
 
 
@@ -668,14 +806,15 @@ def test_no_flipped_bit_in_a_file_is_silent(damaged, each):
 def test_no_flipped_bit_in_host_memory_is_silent(damaged, monkeypatch, flips):
     monkeypatch.setattr(checkpoint_damage, "JSON_SHARE", flips)
     found = checkpoint_damage.flip_in_memory(damaged, flips)
-    assert found == {"arrays": {"digest": flips - 1}, "JSON": {"at the save": 1}}
+    assert found == {"arrays": {"at the save": flips - 1}, "JSON": {"at the save": 1}}
 
 
 def test_without_digests_flips_would_be_silent(damaged, monkeypatch):
     compared = digests.records
     damaged.save(2)
     with checkpoint_damage.flipping_an_array(np.random.default_rng(0)):
-        damaged.save(2, attempt=100)
+        with pytest.raises(StopAndLook, match="1 arrays are not as saved"):
+            damaged.save(2, attempt=100)
     kept = json.loads((damaged.folder / "2/host/metadata").read_text())["leaves"]
     monkeypatch.setattr(digests, "records", lambda tree: kept)
     assert damaged.outcome() == "SILENT"

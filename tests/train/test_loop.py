@@ -155,6 +155,40 @@ def test_a_state_that_goes_bad_again_is_gone_back_from_further_until_a_person_mu
     assert isinstance(incidents[3][1], Exhausted)
 
 
+@pytest.mark.parametrize("second", [455, 700])
+def test_a_run_of_1000_steps_survives_two_spikes_as_configured_by_default(folder, second):
+    """The second soon after the first, which is the same trouble again, or long after it."""
+    bad = frozenset({*range(300, 306), *range(second + 221, second + 227)})  # 221 are skipped
+    schedule = Schedule(train_steps=1000, bad_cursors=bad)
+    _, progress = toy_runs.run(folder, schedule, SpikeConfig())
+    records = Journal(folder / "recovery_journal").records()
+    assert [record.level for record in records] == [1, 2 if second == 455 else 1]
+    assert (progress.step, progress.attempt) == (1000, 2)
+
+
+@pytest.mark.parametrize("train_steps", [30, 60])
+def test_a_start_beyond_the_end_says_that_nothing_is_left(folder, train_steps):
+    toy_runs.run(folder, Schedule(train_steps=60))
+    said = []
+    training = toy_runs.training(folder, Schedule(train_steps=train_steps))
+    state, progress = loop.run(replace(training, say=said.append))
+    assert (state.step, progress.step) == (60, 60)
+    assert said == [
+        f"step 60 was made before, and LoopConfig.train_steps = {train_steps}: nothing is left to "
+        "do"
+    ]
+
+
+def test_a_recovery_starts_the_loss_scale_anew_at_its_target(folder):
+    overflows = frozenset(range(250, 253))  # 2^16 fell to 2^13 before the checkpoint of step 300
+    state, _ = toy_runs.run(folder, replace(SPIKE, overflows=overflows))
+    [record] = Journal(folder / "recovery_journal").records()
+    scales = [scale for _, _, scale in state.updates]
+    assert record.target_step == 300
+    assert scales[:250] == [2.0**16] * 250 and scales[250:300] == [2.0**13] * 50
+    assert scales[300:] == [2.0**16] * 400
+
+
 def test_action_log_only_says_so_and_action_stop_stops(folder):
     state, progress = toy_runs.run(folder / "a", SPIKE, SpikeConfig(action="log"))
     assert fed(state) == list(range(700)) and progress.attempt == 0

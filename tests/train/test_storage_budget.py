@@ -1,12 +1,13 @@
 import jax
 import jax.numpy as jnp
+import pytest
 
 from tests.tiny_decoder import mesh_of
 from welm_jax import gin_files
 from welm_jax.train import optimizer, state
 from welm_jax.train.checkpoints import CheckpointConfig
 from welm_jax.train.optimizer import OptimizerConfig
-from welm_jax.train.storage_budget import storage_budget
+from welm_jax.train.storage_budget import storage_budget, unmet_period
 
 ADAM = optimizer.make_adam(OptimizerConfig(max_learning_rate=1.0, warmup_steps=0, decay_steps=1))
 
@@ -39,3 +40,16 @@ def test_the_budget_of_a_short_run_on_devices_without_a_known_peak():
     assert words == (  # of steps 10, 20 and 25
         "checkpoints: 4 MB each, up to 3 at once in 12 MB; 480 kB written per step on average"
     )
+
+
+@pytest.mark.parametrize(
+    ("every_steps", "period", "met"),
+    [(50, 1000, 1000), (1000, 1000, 1000), (300, 1000, 3000), (21, 1000, 21_000), (100, 50, 100)],
+)
+def test_a_period_that_the_interval_does_not_meet_is_reported(every_steps, period, met):
+    config = CheckpointConfig(every_steps=every_steps, keep_every_steps=period)
+    words = (
+        f"CheckpointConfig.keep_every_steps = {period:,} is not a multiple of every_steps = "
+        f"{every_steps:,}: of the checkpoints, those of each {met:,} steps stay for good"
+    )
+    assert unmet_period(config) == (None if met == period else words)

@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from etils import epath
-
 from welm_jax.data.token_dataset import read_metadata
 from welm_jax.failures import InputError
+from welm_jax.run_files import literal
 from welm_jax.text.records import TokenMetadata
 from welm_jax.text.sources import OURS, MixtureConfig, datasets_in, rates_in_force
 
@@ -123,7 +122,7 @@ def source_folder(tokens_dir: str, source: str) -> str:
     Raises:
       InputError: it has none; names the sources that have one.
     """
-    folder = epath.Path(tokens_dir) / source
+    folder = literal(tokens_dir) / source
     if not folder.is_dir():
         known = datasets_in(tokens_dir)
         near = difflib.get_close_matches(source, known, n=1)

@@ -8,19 +8,23 @@ import hashlib
 import os
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
 from google.protobuf.json_format import ParseError
 from jaxtyping import Int32
 
-from welm_jax.failures import InputError, StopAndLook
+from welm_jax.failures import InputError, StopAndLook, may_pass
+from welm_jax.run_files import literal
 from welm_jax.text.records import METADATA_FILE, TokenMetadata, TokenShard, unpack
+
+ONLY_FOOTER = "readahead_buffer_size:0"  # an ArrayRecordReader reads no rows ahead
 
 
 class TokenDataset:
@@ -147,11 +151,15 @@ class TokenDataset:
             raise IndexError(f"rows {min(rows)} to {max(rows)} of {len(self)} in {self.folder}")
 
     def _damaged(self, error: Exception) -> StopAndLook:
-        what = str(error).partition("\n")[0]
-        return StopAndLook(
-            f"token dataset {self.folder} is damaged ({what}); put a good copy there, or write it "
-            "again with python -m beam_pipelines.write_tokens"
-        )
+        return _damaged(self.folder, error)
+
+
+def _damaged(folder: str, error: Exception | str) -> StopAndLook:
+    what = str(error).partition("\n")[0]
+    return StopAndLook(
+        f"token dataset {folder} is damaged ({what}); put a good copy there, or write it "
+        "again with python -m beam_pipelines.write_tokens"
+    )
 
 
 def open_source(source: Mapping[str, Any], split: str) -> TokenDataset:
@@ -169,6 +177,32 @@ def open_source(source: Mapping[str, Any], split: str) -> TokenDataset:
     return dataset
 
 
+def count_rows(sources: Iterable[Mapping[str, Any]]) -> None:
+    """Opens every file of rows of both splits and counts its rows by its footer.
+
+    A run does so before its first step: later, the first evaluation would find a held-out file
+    missing, and an epoch's end the last file of the text.
+
+    Args:
+      sources: of mixture.json.
+
+    Raises:
+      StopAndLook: a file is missing or damaged, or holds another number of rows.
+    """
+    for source in sources:
+        metadata, _ = read_metadata(source["folder"])
+        shards = [shard for split in metadata.splits.values() for shard in split.shards]
+        for shard in shards:
+            file = literal(source["folder"]) / shard.file
+            if not file.exists():
+                raise _damaged(source["folder"], f"{shard.file} is missing")
+            # Of a file that it cannot make out it says 0.
+            rows = ArrayRecordReader(os.fspath(file), options=ONLY_FOOTER).num_records()
+            if rows != shard.rows:
+                words = f"{shard.file} holds {rows} rows, not {shard.rows}"
+                raise _damaged(source["folder"], words)
+
+
 def read_metadata(folder: str | os.PathLike) -> tuple[TokenMetadata, str]:
     """Reads what a token dataset says of itself.
 
@@ -182,6 +216,8 @@ def read_metadata(folder: str | os.PathLike) -> tuple[TokenMetadata, str]:
     try:
         content = path.read_bytes()
     except OSError as error:
+        if may_pass(error):
+            raise
         raise InputError(
             f"{folder} is no token dataset ({METADATA_FILE}: {error.strerror}); write it with "
             "python -m beam_pipelines.write_tokens, or set TOKENS_DIR to where it is"

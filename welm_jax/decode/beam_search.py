@@ -8,13 +8,14 @@ import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from welm_jax.decode import kv_cache, sampling
+from welm_jax.decode import kv_cache, sampling, strides
 from welm_jax.decode.generate import BATCH_TOKENS
 from welm_jax.decode.prompt_batches import NO_TOKEN, prompt_batches, until_end
 from welm_jax.decode.sampling import NEVER
@@ -108,6 +109,7 @@ def search(
 
     Raises:
       InputError: an empty prompt, an id the vocabulary does not have, or max_new_tokens below 1.
+      StopAndLook: scores that ids would be chosen by are NaN or infinite.
     """
     vocab_size = assemble.config.vocab_size
     stops = np.zeros((2, vocab_size), np.int32) if stops is None else stops
@@ -118,66 +120,105 @@ def search(
         rows_each=how.beams,
         batch_tokens=batch_tokens,
     ):
-        found = _search(
-            assemble,
-            max_new_tokens,
-            how,
-            parameters,
-            batch.tokens,
-            batch.empty,
-            batch.is_filler,
-            np.int32(eod_id),
-            stops,
+        how_it_is = assemble, max_new_tokens, how, parameters, np.int32(eod_id), stops
+        found = strides.run(
+            functools.partial(_begin, *how_it_is, batch.tokens, batch.empty, batch.is_filler),
+            functools.partial(_advance, *how_it_is),
+            most_steps=max_new_tokens,
+            rows=len(batch.numbers),
         )
-        for number, row in zip(batch.numbers, np.asarray(found).tolist(), strict=False):
+        for number, row in zip(batch.numbers, found.tolist(), strict=False):
             yield number, until_end(row, eod_id)
 
 
+class _Searched(NamedTuple):
+    """A search that goes on: what was read, what is read next, and what was found."""
+
+    cache: kv_cache.KVCache
+    fed: Int[Array, "rows 1"]
+    held: Hypotheses
+    lost: Bool[Array, " B"]
+    step: Int[Array, ""]
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _search(
+def _begin(
     assemble: Assembler,
     max_new_tokens: int,
     how: BeamSearch,
     parameters: PyTree,
+    eod_id: Int[Array, ""],
+    stops: Int[Array, "states V"],
     tokens: Int[Array, "B S"],
     empty: Int[Array, " B"],
     is_filler: Bool[Array, " B"],
+) -> strides.Stride:
+    """Reads the prompts, each once, and begins a search of each."""
+    tokens, empty, is_filler = jax.reshard((tokens, empty, is_filler), axes.spec("batch"))
+    decoder = assemble(parameters)
+    # The last new token is never fed, so it needs no slot.
+    cache = kv_cache.make_cache(assemble.config, tokens.shape[1] - 1, empty)
+    prompts = jnp.maximum(tokens[:, :-max_new_tokens], 0)  # empty slots need an id, whichever
+    hidden, cache = kv_cache.extend(decoder, cache, prompts)
+    scores = sampling.scores_after(decoder, hidden)
+
+    def own(of_rows, *whole):
+        tokens, is_filler, scores = of_rows
+        held, scores = begun(how, tokens, is_filler), scores.repeat(how.beams, axis=0)
+        return grown(how, max_new_tokens, held, scores, *whole)
+
+    held, _, fed = axes.per_device(own, (tokens, is_filler, scores), jnp.int32(0), eod_id, stops)
+    searched = _Searched(
+        cache=kv_cache.repeated(cache, how.beams),
+        fed=fed,
+        held=held,
+        lost=~is_filler & ~sampling.are_numbers(scores),
+        step=jnp.int32(1),
+    )
+    return _told(how, max_new_tokens, searched)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnames="searched")
+def _advance(
+    assemble: Assembler,
+    max_new_tokens: int,
+    how: BeamSearch,
+    parameters: PyTree,
     eod_id: Int[Array, ""],
     stops: Int[Array, "states V"],
-) -> Int[Array, "B max_new_tokens"]:
-    """The new ids of each prompt's best hypothesis, -1 from where it ended."""
-    tokens, empty, is_filler = jax.reshard((tokens, empty, is_filler), axes.spec("batch"))
-    length, copy = tokens.shape[1] - max_new_tokens, assemble.copied(parameters)
-
-    def scored(cache, fed):
-        decoder = assemble.with_copy(copy)
-        hidden, cache = kv_cache.extend(decoder, cache, fed)
-        return cache, sampling.scores_after(decoder, hidden)
+    searched: _Searched,
+    until: Int[Array, ""],
+) -> strides.Stride:
+    """Adds ids until there are so many new ones, or all searches are done."""
+    copy = assemble.copied(parameters)
+    length = searched.held.best.shape[1] - max_new_tokens
 
     def own(of_rows, *whole):
         return grown(how, max_new_tokens, *of_rows, *whole)
 
-    def advance(cache, fed, held, step):
-        cache, scores = scored(cache, fed)
-        held, parents, fed = axes.per_device(own, (held, scores), step, eod_id, stops)
-        return kv_cache.reordered(cache, parents, length), fed, held, step + 1
+    def advance(now: _Searched) -> _Searched:
+        decoder = assemble.with_copy(copy)
+        hidden, cache = kv_cache.extend(decoder, now.cache, now.fed)
+        scores = sampling.scores_after(decoder, hidden)
+        are_numbers = sampling.are_numbers(scores).reshape(-1, how.beams).all(axis=1)
+        goes_on = ~is_done(how, max_new_tokens, now.held)
+        held, parents, fed = axes.per_device(own, (now.held, scores), now.step, eod_id, stops)
+        cache = kv_cache.reordered(cache, parents, length)
+        lost = now.lost | (goes_on & ~are_numbers)
+        return _Searched(cache=cache, fed=fed, held=held, lost=lost, step=now.step + 1)
 
-    def goes_on(loop):
-        _, _, held, step = loop
-        return (step < max_new_tokens) & ~jnp.all(is_done(how, max_new_tokens, held))
+    def goes_on(now: _Searched) -> Bool[Array, ""]:
+        are_done = jnp.all(is_done(how, max_new_tokens, now.held))
+        return (now.step < until) & ~are_done & ~jnp.any(now.lost)
 
-    def begin(of_rows, *whole):
-        tokens, is_filler, scores = of_rows
-        return own((begun(how, tokens, is_filler), scores.repeat(how.beams, axis=0)), *whole)
+    return _told(how, max_new_tokens, jax.lax.while_loop(goes_on, advance, searched))
 
-    # The last new token is never fed, so it needs no slot. A prompt is computed once.
-    cache = kv_cache.make_cache(assemble.config, tokens.shape[1] - 1, empty)
-    prompts = jnp.maximum(tokens[:, :length], 0)  # empty slots need an id, whichever
-    cache, scores = scored(cache, prompts)
-    held, _, fed = axes.per_device(begin, (tokens, is_filler, scores), jnp.int32(0), eod_id, stops)
-    first = kv_cache.repeated(cache, how.beams), fed, held, jnp.int32(1)
-    held = jax.lax.while_loop(goes_on, lambda loop: advance(*loop), first)[2]
-    return jax.reshard(held.best[:, length:], jax.P())  # every host gets every row
+
+def _told(how: BeamSearch, max_new_tokens: int, searched: _Searched) -> strides.Stride:
+    """The new ids of each prompt's best hypothesis are -1 from where it ended."""
+    written = jax.reshard(searched.held.best[:, -max_new_tokens:], jax.P())  # for every host
+    goes_on = ~is_done(how, max_new_tokens, searched.held)
+    return searched, written, strides.status(searched.step, goes_on, searched.lost)
 
 
 def begun(how: BeamSearch, tokens: Int[Array, "B S"], is_filler: Bool[Array, " B"]) -> Hypotheses:

@@ -1,18 +1,18 @@
 """From hidden vectors to the next id. It knows nothing of caches."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from welm_jax.failures import InputError
 from welm_jax.model import axes, loss
 from welm_jax.model.decoder import Decoder
 
 NEVER = -1e30  # the score of an id that cannot be chosen
+HOTTEST = 1e6  # a temperature at which all ids are alike; float32 and NEVER hold far beyond
 
 # (scores [B, V] float32, ids so far [B, S]) -> other scores, on the device. The ids are those of
 # prompt and continuation and end with the last slot; -1 stands before them. A program is compiled
@@ -81,15 +81,21 @@ class Sampling:
     limits: Limits = Limits()
 
     def __post_init__(self):
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+        if not 0 <= self.temperature <= HOTTEST:
             raise InputError(
-                f"temperature = {self.temperature}; it must be 0 (likeliest) or a finite number "
-                "above"
+                f"temperature = {self.temperature}; it must be 0 (likeliest) or a number above, up "
+                f"to {HOTTEST:g}"
             )
         if self.limits.top_k < 0:
             raise InputError(f"top_k = {self.limits.top_k}; it must be 0 (all) or more")
         if not 0 < self.limits.top_p <= 1:
             raise InputError(f"top_p = {self.limits.top_p}; it must lie in (0, 1]")
+
+
+def require_seed(seed: int) -> None:
+    """Raises InputError for a seed of which jax would take the last 32 bits alone."""
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed = {seed}; it must lie in [0, 2^32)")
 
 
 def scores_after(decoder: Decoder, hidden: Float[Array, "B T D"]) -> Float[Array, "B V"]:
@@ -99,6 +105,11 @@ def scores_after(decoder: Decoder, hidden: Float[Array, "B T D"]) -> Float[Array
     """
     scores = loss.logits(hidden[:, -1:], decoder.head_matrix(), decoder.config.vocab_size)
     return jax.reshard(scores[:, 0], axes.spec("batch", "whole_vocabulary"))
+
+
+def are_numbers(scores: Float[Array, "B V"]) -> Bool[Array, " B"]:
+    """Whether all scores of a row are finite: of others the largest is any."""
+    return jnp.all(jnp.isfinite(scores), axis=-1)
 
 
 def processed(
@@ -146,7 +157,7 @@ def within(
     if limits == Limits():
         return scores
     ordered = jnp.sort(scores, axis=-1, descending=True)
-    if limits.top_k:
+    if 0 < limits.top_k < ordered.shape[1]:
         ordered = jnp.where(jnp.arange(ordered.shape[1]) < limits.top_k, ordered, NEVER)
     shares = jax.nn.softmax(ordered / jnp.maximum(temperature, 1e-6), axis=-1)
     before = jnp.cumsum(shares, axis=-1) - shares

@@ -23,6 +23,7 @@ from rich.progress import Progress
 from welm_jax import run_files
 from welm_jax.decode import rank
 from welm_jax.decode.generate import generate, programs
+from welm_jax.evaluate import result_files
 from welm_jax.failures import Failure, StopAndLook
 from welm_jax.model.decoder import Assembler
 from welm_jax.train import digests, hosts
@@ -155,7 +156,8 @@ class ModelFunctions:
         """Is seqio's score_fn: the summed log-likelihood of each example's targets."""
         pairs = _pairs(dataset)
         by_prompt: dict[tuple[int, ...], dict[tuple[int, ...], None]] = {}
-        known = self._known()
+        answers = _Answers(self.file)
+        known = answers.read()
         for inputs, targets in pairs:
             if self._key(inputs, targets) not in known:
                 by_prompt.setdefault(inputs, {})[targets] = None
@@ -163,7 +165,7 @@ class ModelFunctions:
             rank.Question(prompt=prompt, candidates=[*of_prompt])
             for prompt, of_prompt in by_prompt.items()
         ]
-        known |= self._kept("scoring", len(asked), self._score(asked))
+        known |= self._kept("scoring", len(asked), self._score(asked), answers)
         return [(at, known[self._key(*pair)]) for at, pair in enumerate(pairs)]
 
     def continuations(self, dataset: Any) -> list[tuple[int, list[int]]]:
@@ -172,9 +174,10 @@ class ModelFunctions:
         Raises:
           StopAndLook: some were chosen among scores that are no numbers.
         """
-        pairs, known = _pairs(dataset), self._known()
+        pairs, answers = _pairs(dataset), _Answers(self.file)
+        known = answers.read()
         asked = [*dict.fromkeys(inputs for inputs, _ in pairs if self._key(inputs) not in known)]
-        known |= self._kept("generating", len(asked), self._generate(asked))
+        known |= self._kept("generating", len(asked), self._generate(asked), answers)
         found = [known[self._key(inputs)] for inputs, _ in pairs]
         self._check_numbers({inputs: ids for (inputs, _), ids in zip(pairs, found, strict=True)})
         longest = max(map(len, found), default=0)
@@ -217,14 +220,9 @@ class ModelFunctions:
         text = "|".join([how, *(",".join(map(str, one)) for one in ids)])
         return hashlib.sha1(text.encode()).hexdigest()
 
-    def _known(self) -> dict[str, Any]:
-        """What was given before; a number that is none is written as null."""
-        return {
-            line["key"]: math.nan if line["given"] is None else line["given"]
-            for line in run_files.read_lines(self.file)
-        }
-
-    def _kept(self, verb: str, total: int, given: Iterator[Mapping[str, Any]]) -> dict[str, Any]:
+    def _kept(
+        self, verb: str, total: int, given: Iterator[Mapping[str, Any]], answers: "_Answers"
+    ) -> dict[str, Any]:
         """Writes down what is given, some at a time, and shows how much of it there is."""
         found: dict[str, Any] = {}
         waiting: dict[str, Any] = {}
@@ -234,7 +232,7 @@ class ModelFunctions:
                 waiting |= one
                 self.progress.advance(bar)
                 if len(waiting) >= KEPT_AT_A_TIME:
-                    self._write(waiting)
+                    answers.add(waiting)
                     found |= waiting
                     waiting = {}
         except Exception:
@@ -242,15 +240,37 @@ class ModelFunctions:
                 _read_to_its_end(given)
             raise
         finally:
-            self._write(waiting)
+            answers.add(waiting)
             self.progress.remove_task(bar)
         return found | waiting
 
-    def _write(self, given: Mapping[str, Any]) -> None:
-        if given:
-            lines = ({"key": key, "given": one} for key, one in given.items())
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            run_files.append_lines(self.file, lines)
+
+class _Answers:
+    """The file of what a model gave, to which other processes may add as well."""
+
+    def __init__(self, file: epath.Path):
+        self._file = file
+        self._length: int | None = None  # of the file when we last looked
+
+    def read(self) -> dict[str, Any]:
+        """Returns what was given before, by its key; a number that is none is written as null."""
+        self._length = self._length_now()
+        return {
+            line["key"]: math.nan if line["given"] is None else line["given"]
+            for line in run_files.read_lines(self._file)
+        }
+
+    def add(self, given: Mapping[str, Any]) -> None:
+        """Writes down what is not in the file yet."""
+        with result_files.in_turn(self._file.parent):
+            known = self.read() if self._length_now() != self._length else {}
+            new = [{"key": key, "given": given[key]} for key in given if key not in known]
+            if new:
+                run_files.append_lines(self._file, new)
+                self._length = self._length_now()
+
+    def _length_now(self) -> int | None:
+        return self._file.stat().length if self._file.exists() else None
 
 
 def programs_in_words(mesh: jax.sharding.Mesh, window: int) -> str:

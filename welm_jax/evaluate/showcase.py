@@ -14,8 +14,9 @@ from etils import epath
 
 from welm_jax import pages
 from welm_jax.failures import InputError
+from welm_jax.run_files import literal
 
-PROMPTS = epath.Path(__file__).parent / "showcase_prompts"
+PROMPTS = literal(__file__).parent / "showcase_prompts"
 NEW_TOKENS = 128
 KEYS = ("figure", "title", "shows", "prompts"), ("context", "max_new_tokens")
 

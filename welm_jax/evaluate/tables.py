@@ -135,7 +135,15 @@ def _notes(row: Row, remark: str, *summaries: Mapping[str, Any] | None) -> list[
     if found[0]["stands_in"]:
         notes.append(f"* not the paper's set: {found[0]['stands_in']}")
     for one in found:
-        told = [f"{count} left out: {why}" for why, count in one["skipped"].items()]
+        ids = one.get("skipped_ids", {})
+        told = [
+            f"{count} left out: {why}{_first(ids.get(why))}"
+            for why, count in one["skipped"].items()
+        ]
+        told += [
+            f"{of['count']} asked without {what}{_first(of['ids'])}"
+            for what, of in one.get("lacks", {}).items()
+        ]
         had, wanted = one["demonstrations"], one["shots_asked"]
         if had < wanted:
             told.append(f"{had:.1f} of {wanted} demonstrations in the mean")
@@ -149,6 +157,10 @@ def _notes(row: Row, remark: str, *summaries: Mapping[str, Any] | None) -> list[
         if told:
             notes.append(f"{one['task']}: {', '.join(told)}")
     return [f"{row.title}: {note}" for note in notes]
+
+
+def _first(ids: Sequence[str] | None) -> str:
+    return f" ({', '.join(ids)} first)" if ids else ""
 
 
 def markdown(tables: Sequence[Shown], step: int) -> str:

@@ -81,7 +81,7 @@ ROWS = (
         sets=[EvalSet(folder="drcd", reader=squad)],
         prompt=PASSAGE_QUESTION,
         metric="f1_cmrc",
-        also=["em_cmrc", "f1_mlqa_zh", "f1_cmrc_simplified"],
+        also=["em_cmrc", "f1_mlqa_zh", "f1_cmrc_simplified", "f1_drcd"],
         shots=1,
         passage="context",
         max_new_tokens=64,

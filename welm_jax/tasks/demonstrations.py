@@ -1,14 +1,12 @@
 """Which solved examples stand before a question: drawn for each anew, and never of its own text."""
 
-import functools
 import random
-import re
 from collections.abc import Sequence
 
+from welm_jax.tasks import same_text
 from welm_jax.tasks.examples import Example
 
 SEED = 0  # of all draws in an evaluation
-SHARED = 34  # characters in a row that make two texts the same, as section 2 counts overlap
 
 
 def choose(
@@ -37,18 +35,7 @@ def choose(
 
 
 def shares_text(one: Example, other: Example) -> bool:
-    """Whether both are about one passage, or have 34 characters in common but for punctuation."""
-    return one.group == other.group or not _grams(_text(one)).isdisjoint(_grams(_text(other)))
-
-
-def _text(example: Example) -> str:
-    return "\n".join(example.inputs.values())
-
-
-@functools.lru_cache(maxsize=2048)  # a pool and the question at hand
-def _grams(text: str) -> frozenset[str]:
-    """All runs of SHARED characters of each line, without blanks and punctuation."""
-    lines = (re.sub(r"[\W_]+", "", line) for line in text.split("\n"))
-    return frozenset(
-        line[at : at + SHARED] for line in lines for at in range(len(line) - SHARED + 1)
-    )
+    """Whether both are about the same text, or have 34 characters in a row in common."""
+    texts = ("\n".join(example.inputs.values()) for example in (one, other))
+    shared = frozenset.intersection(*map(same_text.runs, texts))
+    return one.group == other.group or bool(shared)

@@ -17,6 +17,7 @@ from etils import epath
 
 from welm_jax.failures import InputError, StopAndLook
 from welm_jax.tasks import chinese, cross_lingual, examples, judgement, set_files
+from welm_jax.tasks.examples import Example
 from welm_jax.tasks.prompted import EvalSet, Prompter, Question, Row
 from welm_jax.tasks.vocabulary import WelmVocabulary
 
@@ -25,6 +26,7 @@ tf.config.set_visible_devices([], "GPU")
 
 SPLIT, POOL = "validation", "train"
 AFTER_NOTHING = -1
+NAMED = 5  # odd examples that a summary names
 MIXTURES = {"welm_table3": chinese.ROWS, "welm_table5": cross_lingual.ROWS}
 
 
@@ -49,6 +51,7 @@ class EvalTask:
       questions: as a model is asked them.
       skipped: why other examples are not asked, counted.
       eod_id: what stands before a text; the prompt of a choice after nothing.
+      odd: examples of which something is left out, or all.
     """
 
     name: str
@@ -58,6 +61,7 @@ class EvalTask:
     questions: Sequence[Question]
     skipped: Mapping[str, int]
     eod_id: int
+    odd: Sequence[Example] = ()
 
     def pairs(self) -> Iterator[dict[str, np.ndarray]]:
         """The seqio examples; `place` leads back to (question, choice), or (-1, choice as such)."""
@@ -96,7 +100,10 @@ class EvalTask:
         return found
 
     def summary(self, outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """What the task comes to; see judgement.summary.
+        """What the task comes to: judgement.summary, and which examples are odd.
+
+        `skipped_ids` has the first ids of those left out, `lacks` number and first ids of those
+        asked without something, both by reason.
 
         Raises:
           StopAndLook: the model gave no numbers at all.
@@ -106,7 +113,22 @@ class EvalTask:
             skipped["the model's likelihoods are no numbers"] = lost
         if not outcomes:
             raise StopAndLook(f"{self.name}: none of the model's likelihoods is a number")
-        return judgement.summary(self.row, outcomes, skipped)
+        lacking = _ids_by_reason(self.odd, "lacks").items()
+        return {
+            **judgement.summary(self.row, outcomes, skipped),
+            "skipped_ids": {
+                reason: ids[:NAMED] for reason, ids in _ids_by_reason(self.odd, "skipped").items()
+            },
+            "lacks": {reason: {"count": len(ids), "ids": ids[:NAMED]} for reason, ids in lacking},
+        }
+
+
+def _ids_by_reason(odd: Sequence[Example], field: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for one in odd:
+        if reason := getattr(one, field):
+            found.setdefault(reason, []).append(one.id)
+    return found
 
 
 def _pair(inputs: Sequence[int], targets: Sequence[int], place: tuple) -> dict[str, np.ndarray]:
@@ -146,7 +168,8 @@ def prepared(
         eval_set = replace(
             eval_set, checked="own fixture"
         )  # no file of the Hub or TFDS was at hand
-    asked = examples.read(data_dir / eval_set.folder, SPLIT, eval_set.reader)[:limit]
+    read = examples.read(data_dir / eval_set.folder, SPLIT, eval_set.reader)[:limit]
+    asked = judgement.answerable(row, read)
     pool, pool_folder = [], data_dir / (eval_set.pool or eval_set.folder)
     if shots and set_files.has_split(pool_folder, POOL):
         pool = examples.read(pool_folder, POOL, eval_set.reader)
@@ -161,6 +184,7 @@ def prepared(
         shots=shots,
         questions=questions,
         skipped=skipped,
+        odd=[one for one in asked if one.skipped or one.lacks],
         eod_id=vocabulary.eos_id,
     )
 

@@ -18,8 +18,10 @@ from etils import epath
 
 from welm_jax.failures import InputError
 from welm_jax.tasks import set_files
+from welm_jax.tasks.same_text import digest_of_same
 from welm_jax.tasks.set_files import Record
 
+NO_ANSWER, EMPTY_REFERENCE = "no answer", "an empty reference"
 CLUE_BLANK = "#idiom[0-9]+#"
 YES_OR_NO = {"true": "是", "false": "否"}
 
@@ -30,12 +32,14 @@ class Example:
 
     Attributes:
       id: the set's own, or of what it says.
-      group: what shares a passage; drawn together in intervals, kept apart in demonstrations.
+      group: what shares a passage or, where there is none, all inputs, as same_text compares them;
+        drawn together in intervals, kept apart in demonstrations.
       inputs: the texts that a prompt names.
       references: right answers, of a question that is answered freely.
       choices: the answers to choose from, of one that is not.
       gold: the place of the right choice.
       skipped: why it cannot be scored; empty of those that can.
+      lacks: what was taken out of it, though it can be scored; empty where nothing was.
     """
 
     id: str
@@ -45,6 +49,7 @@ class Example:
     choices: Sequence[str] = ()
     gold: int = -1
     skipped: str = field(default="", compare=False)
+    lacks: str = field(default="", compare=False)
 
     def __post_init__(self):
         if self.skipped:
@@ -57,7 +62,7 @@ class Example:
             if not 0 <= self.gold < len(self.choices):
                 raise ValueError(f"the answer is not among the options {list(self.choices)}")
         elif not self.references or not all(self.references):
-            raise ValueError("no answer")
+            raise ValueError(NO_ANSWER)
 
 
 Reader = Callable[[Record], Iterator[Example]]
@@ -106,13 +111,12 @@ def read(folder: epath.Path, split: str, reader: Reader) -> list[Example]:
 
 def squad(record: Record) -> Iterator[Example]:
     """A question about a passage, answered with words of it: CMRC 2018, DRCD, XQuAD, MLQA."""
-    answers = _answers(record["answers"])
     inputs = {name: _text(record[name]) for name in ("context", "question")}
     yield Example(
         id=_text(record["id"]),
-        group=_digest(inputs["context"]),
+        group=digest_of_same([inputs["context"]]),
         inputs=inputs,
-        references=list(dict.fromkeys(answers)),
+        **_answered(_answers(record["answers"])),
     )
 
 
@@ -130,12 +134,11 @@ def squad_in_two_languages(context: str, question: str, answer: str) -> Reader:
             "context": _text(record[context]["context"]),
             "question": _text(record[question]["question"]),
         }
-        answers = _answers(record[answer]["answers"])
         yield Example(
             id=_text(record["id"]),
-            group=_digest(record[context]["context"]),
+            group=digest_of_same([inputs["context"]]),
             inputs=inputs,
-            references=list(dict.fromkeys(answers)),
+            **_answered(_answers(record[answer]["answers"])),
         )
 
     return reader
@@ -148,13 +151,13 @@ def dureader(record: Record) -> Iterator[Example]:
         for one in _items(record["documents"])
         if one["is_selected"]
     ]
-    answers = [answer for answer in map(_answer, _items(record["answers"])) if answer]
+    answered = _answered([*map(_answer, _items(record["answers"]))])
+    inputs = {"context": "\n".join(related), "question": _text(record["question"])}
     yield Example(
         id=_text(record["question_id"]),
-        group=_text(record["question_id"]),
-        inputs={"context": "\n".join(related), "question": _text(record["question"])},
-        references=answers,
-        skipped="" if answers and related else "no answer",
+        group=digest_of_same([inputs["context"] or inputs["question"]]),
+        inputs=inputs,
+        **(answered if related else {"skipped": NO_ANSWER}),
     )
 
 
@@ -167,12 +170,12 @@ def cloze_word(record: Record) -> Iterator[Example]:
         raise ValueError("the query has no XXXXX")
     yield Example(
         id=_text(record.get("id", _digest(document + query))),
-        group=_digest(document.replace("XXXXX", answer)),  # one passage, whatever is left out
+        group=digest_of_same([document.replace("XXXXX", answer)]),  # whatever is left out of it
         inputs={
             "context": document.replace("XXXXX", "____"),
             "question": query.replace("XXXXX", "____"),
         },
-        references=[answer],
+        **_answered([answer]),
     )
 
 
@@ -181,12 +184,13 @@ def idiom_fill(record: Record) -> Iterator[Example]:
     before, blank, after = _text(record["content"]).partition("#idiom#")
     if not blank:
         raise ValueError("the content has no #idiom#")
+    choices, gold = [*map(_text, _items(record["candidates"]))], _whole(record["answer"])
     yield Example(
         id=_text(record["id"]),
-        group=_digest(record["content"]),
+        group=digest_of_same([before + _chosen(choices, gold) + after]),
         inputs={"before": before, "after": after},
-        choices=[*map(_text, _items(record["candidates"]))],
-        gold=_whole(record["answer"]),
+        choices=choices,
+        gold=gold,
     )
 
 
@@ -202,11 +206,15 @@ def idioms_fill(record: Record) -> Iterator[Example]:
         blanks = re.findall(CLUE_BLANK, "".join(passages))
         answers = dict(zip(blanks, _items(answers["candidate_id"]), strict=True))
     for passage in passages:
+        whole = re.sub(
+            CLUE_BLANK, lambda blank: _chosen(candidates, _whole(answers[blank[0]])), passage
+        )
+        group = digest_of_same([whole])
         for blank in re.findall(CLUE_BLANK, passage):
             before, after = (re.sub(CLUE_BLANK, "____", part) for part in passage.split(blank, 1))
             yield Example(
                 id=blank.strip("#"),
-                group=_digest(passage),
+                group=group,
                 inputs={"before": before, "after": after},
                 choices=candidates,
                 gold=_whole(answers[blank]),
@@ -234,7 +242,7 @@ def labelled(
         inputs = {name: _text(record[theirs]) for name, theirs in fields.items()}
         yield Example(
             id=_text(record.get("id", _digest(json.dumps(inputs)))),
-            group=_digest(json.dumps(inputs)),
+            group=digest_of_same(inputs.values()),
             inputs=inputs,
             choices=list(words.values()),
             gold=list(words).index(found),
@@ -253,7 +261,7 @@ def multi_choice(record: Record) -> Iterator[Example]:
     question = _text(record["question"])
     yield Example(
         id=f"{_text(record['id'])}-{_digest(question + json.dumps(choices))}",  # several have one
-        group=_digest(document),
+        group=digest_of_same([document]),
         inputs={"context": document, "question": question},
         choices=choices,
         gold=choices.index(record["answer"]),
@@ -267,7 +275,7 @@ def _pronoun(record: Record) -> Iterator[Example]:
         raise ValueError(f"label {label!r} is neither true nor false")
     yield Example(
         id=_text(record["idx"]),
-        group=_digest(record["text"]),
+        group=digest_of_same([_text(record["text"])]),
         inputs={
             "text": _text(record["text"]),
             "noun": _text(target["span1_text"]),
@@ -285,18 +293,16 @@ pronoun = WordReader(_pronoun, tuple(YES_OR_NO.values()))
 def web_question(record: Record) -> Iterator[Example]:
     """A question that is answered from memory: WebQA. The evidence is not shown."""
     answers = [
-        "".join(map(_text, _items(one)))
+        "" if one is None else "".join(map(_text, _items(one)))
         for evidence in _items(record["evidences"])
         for one in _items(evidence["golden_answers"])
     ]
-    answers = [answer for answer in dict.fromkeys(answers) if answer]
     question = "".join(map(_text, _items(record["question_tokens"])))
     yield Example(
         id=_text(record["q_key"]),
-        group=_text(record["q_key"]),
+        group=digest_of_same([question]),
         inputs={"question": question},
-        references=answers,
-        skipped="" if answers else "no answer",
+        **_answered([*dict.fromkeys(answers)]),
     )
 
 
@@ -314,9 +320,9 @@ def pair_of_texts(source: str, *targets: str) -> Reader:
         references = [_answer(record[one]) for one in targets if one == first or one in record]
         yield Example(
             id=_text(record.get("id", record.get("idx", _digest(text + references[0])))),
-            group=_digest(text),
+            group=digest_of_same([text]),
             inputs={"text": text},
-            references=references,
+            **_answered(references),
         )
 
     return reader
@@ -337,20 +343,32 @@ def _text(value: Any) -> str:
 
 
 def _answer(value: Any) -> str:
-    return _text(value).strip()
+    return "" if value is None else _text(value).strip()
 
 
 def _answers(value: Any) -> list[str]:
-    """Of SQuAD's list of objects; the Hub has an object of lists in its place."""
+    """Of SQuAD's list of objects, each once; the Hub has an object of lists in its place."""
     if isinstance(value, Mapping):
-        return [*map(_answer, _items(value["text"]))]
-    return [_answer(one["text"]) for one in _items(value)]
+        return [*dict.fromkeys(map(_answer, _items(value["text"])))]
+    return [*dict.fromkeys(_answer(one["text"]) for one in _items(value))]
+
+
+def _answered(answers: Sequence[str]) -> dict[str, Any]:
+    """What an example has of its answers: the references, and what became of empty ones."""
+    references = [*filter(None, answers)]
+    lacks = EMPTY_REFERENCE if 0 < len(references) < len(answers) else ""
+    skipped = "" if references else NO_ANSWER
+    return {"references": references, "skipped": skipped, "lacks": lacks}
 
 
 def _whole(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"{value!r} where a whole number should be")
     return value
+
+
+def _chosen(choices: Sequence[str], place: int) -> str:
+    return "".join(choices[place : place + 1])  # a wrong place is Example's to refuse
 
 
 def _items(value: Any) -> list:

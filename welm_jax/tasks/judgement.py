@@ -3,15 +3,18 @@
 Outcomes are plain dicts, as they are written to disk, so that whoever distrusts a number can look.
 """
 
+import math
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from welm_jax.tasks import scores
 from welm_jax.tasks.demonstrations import SEED
+from welm_jax.tasks.examples import Example
 from welm_jax.tasks.prompted import Question, Row
 
 TIE = 1e-4  # scores that differ by less are equal, for equal ones differ by rounding
@@ -19,7 +22,29 @@ NEGATIVE_SEEDS = 3  # draws of wrong labels over which accuracy is averaged
 NORMS = ("token_mean", "sum", "char_mean", "byte_mean", "pmi")
 HEADLINE = NORMS[0]  # the paper compares perplexities
 ACCURACY, BLEU = "acc", "bleu_"  # a metric, and what others begin with
+NOT_SCORED = "a reference that the metric gives nothing"
 STRICT = "webqa_strict"  # of a corpus: right answers among those given and those asked for
+
+
+def answerable(row: Row, asked: Sequence[Example]) -> list[Example]:
+    """The examples without references that the headline gives nothing, even as the answer.
+
+    Such as marks alone, which are taken away from every answer; an example that has no other is
+    left out. Where that is most of them, all stay: not the data is odd then but the metric, and
+    self-checks tell.
+    """
+    if row.metric not in scores.ANSWER_SCORES:
+        return list(asked)
+    score, found = scores.ANSWER_SCORES[row.metric], []
+    for one in asked:
+        kept = [text for text in one.references if math.isclose(score(text, text), 1)]
+        if len(kept) < len(one.references):
+            lost = {"references": kept, "lacks": NOT_SCORED} if kept else {"skipped": NOT_SCORED}
+            found.append(replace(one, **lost))
+        else:
+            found.append(one)
+    changed = sum(one is not other for one, other in zip(found, asked, strict=True))
+    return found if 2 * changed <= len(asked) else list(asked)
 
 
 def of_choice(
@@ -147,9 +172,12 @@ def _of_answers(
     means, intervals = _means(columns, groups)
     also = {name: means.pop(name) for name in outcomes[0]["scores"]}
     if STRICT in row.also:
-        right = sum(one["scores"]["acc_exact"] for one in outcomes)
+        right = sum(
+            any(scores.is_webqa(reference, one["answer"]) for reference in one["references"])
+            for one in outcomes
+        )
         answered = sum(bool(one["answer"]) for one in outcomes)
-        also[STRICT] = 100 * scores.chunk_f1(int(right), answered, len(outcomes))
+        also[STRICT] = 100 * scores.chunk_f1(right, answered, len(outcomes))
     found = {"intervals": intervals, "also": also, **means}
     if row.metric.startswith(BLEU):
         references, answers = ([one[of] for one in outcomes] for of in ("references", "answer"))

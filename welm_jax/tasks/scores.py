@@ -1,7 +1,7 @@
 """Scores of answers, each under a name that says which of its namesakes it is.
 
 Pure functions of text: no model, no seqio, no TensorFlow. Those of one answer give a number from 0
-to 1, where nothing was answered 0. Three scores of Chinese answers go by the name of F1 and several
+to 1, where nothing was answered 0. Four scores of Chinese answers go by the name of F1 and several
 by that of ROUGE-1; none is called so here.
 """
 
@@ -47,10 +47,18 @@ def em_cmrc(reference: str, prediction: str) -> float:
     return float(bool(said) and _without_cmrc_punctuation(reference) == said)
 
 
+def f1_drcd(reference: str, prediction: str) -> float:
+    """F1 of the bags of characters, as DRCD's authors count it: blanks and punctuation left out.
+
+    Latin letters and figures count one by one, as Han characters do.
+    """
+    bags = ("".join(_mlqa(text).split()) for text in (reference, prediction))
+    return _bag_f1(*bags)
+
+
 def f1_cmrc_simplified(reference: str, prediction: str) -> float:
     """F1 of CMRC 2018 after both were turned into Simplified Chinese: DRCD is Traditional."""
-    convert = _to_simplified().convert
-    return f1_cmrc(convert(reference), convert(prediction))
+    return f1_cmrc(to_simplified(reference), to_simplified(prediction))
 
 
 def f1_mlqa_zh(reference: str, prediction: str) -> float:
@@ -98,6 +106,7 @@ ANSWER_SCORES: Mapping[str, Score] = {
     score.__name__: score
     for score in (
         f1_cmrc,
+        f1_drcd,
         f1_cmrc_simplified,
         em_cmrc,
         f1_mlqa_zh,
@@ -149,9 +158,23 @@ def bleu_of_counts(counts: Sequence[float]) -> float:
     ).score
 
 
+def is_webqa(reference: str, prediction: str) -> bool:
+    """Whether both are the same but for blanks and case, as WebQA compares answers.
+
+    Source: F1Stats of WebQA's evaluation scripts, not fuzzy.
+    """
+    one, other = ("".join(text.split()).lower() for text in (reference, prediction))
+    return bool(other) and one == other
+
+
 def chunk_f1(right: int, answered: int, total: int) -> float:
     """WebQA's strict score: F1 of right answers among those given and those asked for."""
     return _f1(right, answered, total)
+
+
+def to_simplified(text: str) -> str:
+    """A text with Simplified Chinese in place of Traditional."""
+    return _opencc().convert(text)
 
 
 def language_of(text: str) -> str:
@@ -275,7 +298,7 @@ def _nltk():
 
 
 @functools.cache
-def _to_simplified():
+def _opencc():
     from opencc import OpenCC
 
     return OpenCC("t2s")

@@ -20,6 +20,7 @@ from welm_jax.failures import InputError
 
 Record = Mapping[str, Any]
 GZIP = b"\x1f\x8b"
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON writes one, alone or in a pair
 TFDS_SPLITS = {"validation": "test"}  # ours -> what TFDS calls it
 
 
@@ -77,7 +78,22 @@ def _records_of_lines(file: epath.Path) -> Iterator[tuple[str, Record]]:
             record = json.loads(line)
         except ValueError as error:
             raise InputError(f"{place}, is not of its format: {error}") from error
+        if SURROGATE.search(line):
+            _require_text(place, record)
         yield place, record
+
+
+def _require_text(place: str, record: Any) -> None:
+    """Refuses halves of surrogate pairs, with which a record can be neither encoded nor written."""
+    fields = record.items() if isinstance(record, Mapping) else [("it", record)]
+    for name, value in fields:
+        try:
+            json.dumps([name, value], ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{place}, is not of its format: {ascii(name)} holds half of a surrogate pair, "
+                f"{ascii(error.object[error.start])}; write the whole character, or take it out"
+            ) from error
 
 
 def _text_of_file(file: epath.Path) -> str:

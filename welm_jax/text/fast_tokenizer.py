@@ -8,7 +8,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,9 @@ from welm_jax.text.tokenizer import (
 # control or the byte of that name. SentencePiece joins no letter and no digit with these signs.
 BEFORE_CUTS = "</?(?=(s|pad|unk|0x[0-9A-F]{2})>)"
 FILE, SETTINGS_FILE = "tokenizer.json", "tokenizer_config.json"
+# Where Hugging Face's tools look for a special token's text, and where for its id.
+NAMING_FILES = (SETTINGS_FILE, "special_tokens_map.json")
+NUMBERING_FILES = ("generation_config.json", "config.json")
 
 
 def as_fast(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -112,7 +115,8 @@ class FastTokenizer:
     Unlike ours it may lose characters, as some that normalize do.
 
     Attributes:
-      model_file: the tokenizer.json; its tokenizer_config.json lies beside it.
+      model_file: the tokenizer.json; files that name its special tokens lie beside it.
+      settings_text: of a tokenizer_config.json that names them without the other files.
       sha256: hex digest of both.
       vocab_size: number of ids.
       eod_id: what ends a document.
@@ -127,35 +131,79 @@ class FastTokenizer:
         file = epath.Path(model_file)
         try:
             content = file.read_text(encoding="utf-8")
-            beside = (file.parent / SETTINGS_FILE).read_text(encoding="utf-8")
-            named, self._kind = dict(json.loads(beside)), _kind(json.loads(content))
+            self._kind = _kind(json.loads(content))
             self._reader = Reader.from_str(content)
             # Settings of the last call that was made with it, which are no part of a vocabulary.
             self._reader.no_truncation()
             self._reader.no_padding()
         except OSError as error:
             raise InputError(
-                f"{error.filename} cannot be read ({error.strerror}); a model of Hugging Face "
-                f"needs its {FILE} and {SETTINGS_FILE}"
+                f"{file} cannot be read ({error.strerror}); a model of Hugging Face needs it"
             ) from error
         except Exception as error:  # its reader raises nothing narrower
             raise InputError(f"{file} is no tokenizer that can be read: {error}") from error
-        self.sha256 = hashlib.sha256((content + beside).encode()).hexdigest()
         self._reader.encode_special_tokens = True  # those in a text are text
         self.vocab_size = self._reader.get_vocab_size()
-        self.eod_id = self.unknown_id = self._named(named, "eos_token")
-        self.pad_id = self._named(named, "pad_token") if named.get("pad_token") else self.eod_id
+        self._name_special_tokens(file.parent)
+        self.sha256 = hashlib.sha256((content + self.settings_text).encode()).hexdigest()
 
-    def _named(self, names: dict[str, Any], name: str) -> int:
-        token = names.get(name)
-        text = token["content"] if isinstance(token, dict) else token
-        found = None if text is None else self._reader.token_to_id(text)
-        if found is None:
+    def _name_special_tokens(self, folder: epath.Path) -> None:
+        beside = {
+            name: read_object(folder / name) for name in NAMING_FILES if (folder / name).exists()
+        }
+        end, pad = (self._named(beside, field) for field in ("eos_token", "pad_token"))
+        end = self._numbered(folder) if end is None else end
+        if end is None:
             raise InputError(
-                f"the {SETTINGS_FILE} beside {self.model_file} names {text!r} as {name}, which the "
-                "vocabulary has not; name one that it has"
+                f"no file in {folder} says what ends a document; give {SETTINGS_FILE} an eos_token"
             )
-        return found
+        self.eod_id = self.unknown_id = end
+        self.pad_id = end if pad is None else pad
+        own = beside.get(SETTINGS_FILE, {})
+        if own.get("eos_token") and (pad is None or own.get("pad_token")):
+            self.settings_text = (folder / SETTINGS_FILE).read_text(encoding="utf-8")
+        else:
+            names = {"eos_token": end, "pad_token": self.pad_id}
+            texts = {field: self._reader.id_to_token(token) for field, token in names.items()}
+            self.settings_text = json.dumps({**own, **texts}, ensure_ascii=False)
+
+    def _named(self, beside: Mapping[str, Mapping[str, Any]], field: str) -> int | None:
+        """The id of the token that files name by its text; None where none of them does."""
+        found: dict[int, str] = {}
+        for name, content in beside.items():
+            text = content.get(field) or None
+            text = text.get("content", text) if isinstance(text, dict) else text
+            token = self._reader.token_to_id(text) if isinstance(text, str) else None
+            if text is not None and token is None:
+                raise InputError(
+                    f"the {name} beside {self.model_file} names {text!r} as {field}, which the "
+                    "vocabulary has not; name one that it has"
+                )
+            if token is not None:
+                found[token] = name
+        if len(found) > 1:
+            raise InputError(
+                f"{' and '.join(found.values())} beside {self.model_file} name two tokens as "
+                f"{field}; take one of them away"
+            )
+        return next(iter(found), None)
+
+    def _numbered(self, folder: epath.Path) -> int | None:
+        """The id of what ends a document, by the first file that has one."""
+        for name in NUMBERING_FILES:
+            content = read_object(folder / name) if (folder / name).exists() else {}
+            token = content.get("eos_token_id")
+            [token] = token if isinstance(token, list) and len(token) == 1 else [token]
+            if token is None:
+                continue
+            is_id = type(token) is int and 0 <= token < 2**31
+            if not is_id or self._reader.id_to_token(token) is None:
+                raise InputError(
+                    f"{folder / name} says eos_token_id {token!r}; it must be one id of the "
+                    f"vocabulary, or {SETTINGS_FILE} must name an eos_token"
+                )
+            return token
+        return None
 
     def encode(self, text: str) -> list[int]:
         """Gives the ids of a text, without any end of document; see Tokenizer.encode."""
@@ -183,6 +231,21 @@ class FastTokenizer:
     @functools.cached_property
     def _added(self) -> dict[int, Any]:
         return self._reader.get_added_tokens_decoder()
+
+
+def read_object(file: epath.Path) -> dict[str, Any]:
+    """The content of a JSON file of Hugging Face's.
+
+    Raises:
+      InputError: it cannot be read, or holds something else than an object.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read ({error}); give a model's folder") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{file} holds no JSON object; give a model's folder")
+    return found
 
 
 def _kind(content: dict[str, Any]) -> str:

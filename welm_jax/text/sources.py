@@ -9,8 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from etils import epath
-
+from welm_jax.run_files import literal
 from welm_jax.text.records import METADATA_FILE
 
 
@@ -69,7 +68,7 @@ class MixtureConfig:
 
 def datasets_in(tokens_dir: os.PathLike | str) -> list[str]:
     """The names of the token datasets in a folder."""
-    folder = epath.Path(tokens_dir)
+    folder = literal(tokens_dir)
     if not folder.is_dir():
         return []
     return sorted(one.name for one in folder.iterdir() if (one / METADATA_FILE).exists())

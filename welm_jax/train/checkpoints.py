@@ -7,13 +7,14 @@ it does not know: that is the journal's rule, which callers bring along.
 
 import ast
 import contextlib
+import itertools
 import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
@@ -21,7 +22,14 @@ from etils import epath
 from jaxtyping import PyTree
 
 from welm_jax import run_files
-from welm_jax.failures import Failure, InputError, StopAndLook, require_positive
+from welm_jax.failures import (
+    Failure,
+    InputError,
+    Preempted,
+    StopAndLook,
+    may_pass,
+    require_positive,
+)
 from welm_jax.train import digests, faults, hosts
 from welm_jax.train.lineage import FROM_SEED, Saved
 from welm_jax.train.spikes import History
@@ -52,7 +60,8 @@ class CheckpointConfig:
 
     Attributes:
       every_steps: optimizer steps between two checkpoints.
-      keep: newest checkpoints that stay; two at least, should one be damaged.
+      keep: newest checkpoints that stay; two at least, should one be damaged. What is saved
+        between two of `every_steps`, for a run that was stopped, does not count.
       keep_every_steps: checkpoints of steps that this divides stay for good.
     """
 
@@ -94,6 +103,14 @@ class Progress:
         return self.step + self.guarded
 
 
+class _Host(NamedTuple):
+    """What the JSON of a checkpoint says: see Checkpoints.save."""
+
+    progress: Progress
+    leaves: dict[str, Any]
+    in_turn: bool
+
+
 class _Unusable(Exception):
     """Why a checkpoint cannot be gone on from; there may be an older one that can."""
 
@@ -102,7 +119,8 @@ class Checkpoints:
     """Saves in the background and restores onto any mesh; a context manager that waits at its end.
 
     Each array is saved with a digest that was computed on the devices, and is used again only if
-    the devices compute the same from what was read: neither files nor host memory are trusted.
+    the devices compute the same from what was read: neither files nor host memory are trusted. The
+    first one that is saved is read back at once, unless one was restored before.
 
     Args:
       folder: where the steps lie.
@@ -120,7 +138,7 @@ class Checkpoints:
         say: Callable[[str], None] = print,
         pinned: Callable[[Sequence[int]], Collection[int]] = lambda steps: (),
     ):
-        self._folder = epath.Path(folder).resolve()
+        self._folder = run_files.literal(folder).resolve()
         self._config, self._identity, self._say, self._pinned = config, identity, say, pinned
         options = ocp.CheckpointManagerOptions(
             create=config is not None,
@@ -132,7 +150,8 @@ class Checkpoints:
         self._sound: dict[int, int] = {}  # step -> attempt, of what this process saved or restored
         self._damaged: set[int] = set()  # of what it could not restore
         self._watcher: threading.Thread | None = None  # of the latest save
-        self._failure: str | None = None
+        self._failure: Failure | None = None
+        self._is_proven = False  # that what lies in this folder can be read
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -152,7 +171,8 @@ class Checkpoints:
         Blocks while the save before it is being written and while devices compute the digests.
 
         Raises:
-          StopAndLook: this save cannot begin, or the one before it failed.
+          StopAndLook: this save cannot begin, the one before it failed, or the first cannot be
+            read back.
         """
         self.settle()
         step, attempt = progress.step, progress.attempt
@@ -165,9 +185,10 @@ class Checkpoints:
                 "progress": asdict(progress),
                 "identity": dict(self._identity),
                 "leaves": digests.records(tree),
+                "in_turn": step % self._config.every_steps == 0,
             }
         )
-        items = {STATE: ocp.args.StandardSave(tree), HOST: ocp.args.JsonSave(host)}
+        items = {STATE: ocp.args.PyTreeSave(tree), HOST: ocp.args.JsonSave(host)}
         try:
             self._delete(step)  # a damaged one, or one of another attempt
             hosts.on_all(True)
@@ -175,10 +196,12 @@ class Checkpoints:
             # Without force Orbax declines, in silence, a step below the newest it knows.
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
         except Exception as error:
-            raise StopAndLook(self._not_saved(step, error)) from error
+            raise self._not_saved(step, error) from error
         self._watcher = threading.Thread(target=self._watch, args=(progress, host["sha256"]))
         self._watcher.start()
         faults.write_boundary(f"checkpoint {step} of {attempt} is being written")
+        if not self._is_proven:
+            self._read_back(step, tree, host["leaves"])
 
     def settle(self) -> None:
         """Waits for the latest save; raises StopAndLook if it failed."""
@@ -192,15 +215,15 @@ class Checkpoints:
           StopAndLook: names the step and the reason.
         """
         if self._failure:
-            raise StopAndLook(self._failure)
+            raise self._failure
 
     def saved(self, is_valid: IsValid) -> list[Saved]:
         """The valid checkpoints not known to be damaged, oldest first; no array is read."""
         self.settle()
         return [
-            Saved(step=step, cursor=progress.cursor)
-            for step, progress in self._readable().items()
-            if is_valid(step, progress.attempt) and step not in self._damaged
+            Saved(step=step, cursor=host.progress.cursor)
+            for step, host in self._readable().items()
+            if is_valid(step, host.progress.attempt) and step not in self._damaged
         ]
 
     def delete_invalid(self, is_valid: IsValid) -> None:
@@ -209,10 +232,10 @@ class Checkpoints:
         Those that cannot be read are left alone: nobody can tell whose they are.
         """
         self.settle()
-        for step, progress in reversed(self._readable().items()):
-            if not is_valid(step, progress.attempt):
+        for step, host in reversed(self._readable().items()):
+            if not is_valid(step, host.progress.attempt):
                 self._delete(step)
-                faults.write_boundary(f"checkpoint {step} of {progress.attempt} is deleted")
+                faults.write_boundary(f"checkpoint {step} of {host.progress.attempt} is deleted")
 
     def restore(self, like: PyTree, is_valid: IsValid) -> tuple[TrainState, Progress] | None:
         """The newest checkpoint that is valid and sound, or None where there is none.
@@ -233,7 +256,7 @@ class Checkpoints:
         reasons, lost = [], 0
         for step in reversed(json.loads(hosts.by_first(lambda: json.dumps(self._steps())))):
             try:
-                progress, leaves = self._host_of_all(step)
+                progress, leaves, _ = self._host_of_all(step)
                 if not is_valid(step, progress.attempt):
                     continue
                 tree = self._arrays(step, leaves, like)
@@ -243,7 +266,7 @@ class Checkpoints:
                 lost = max(lost, step)
                 self._say(reasons[-1])
                 continue
-            self._sound[step] = progress.attempt
+            self._sound[step], self._is_proven = progress.attempt, True
             return TrainState.from_tree(tree), progress
         if lost > FROM_SEED:
             raise StopAndLook(
@@ -266,8 +289,8 @@ class Checkpoints:
     def _at(self, step: int) -> epath.Path:
         return self._folder / str(step)
 
-    def _host(self, step: int) -> tuple[Progress, dict[str, Any]]:
-        """A step's progress and leaves by its JSON; StopAndLook if they are another run's."""
+    def _host(self, step: int) -> _Host:
+        """What a step's JSON says; StopAndLook if they are another run's."""
         try:
             host = run_files.unsealed((self._at(step) / HOST_FILE).read_bytes())
             fields, identity, leaves = (host[key] for key in ("progress", "identity", "leaves"))
@@ -289,9 +312,9 @@ class Checkpoints:
                     f"{self._at(step)} is of a run with {key} = {identity.get(key)}, not "
                     f"{self._identity.get(key)}; go on with the former, or give another --run_dir"
                 )
-        return progress, leaves
+        return _Host(progress, leaves, host.get("in_turn", True))
 
-    def _host_of_all(self, step: int) -> tuple[Progress, dict[str, Any]]:
+    def _host_of_all(self, step: int) -> _Host:
         """As _host, and unusable on all processes if it is on one."""
         host, unusable = None, None
         try:
@@ -302,12 +325,12 @@ class Checkpoints:
             raise unusable or _Unusable(f"another process cannot read its {HOST_FILE}")
         return host
 
-    def _readable(self) -> dict[int, Progress]:
-        """The progress of each step whose JSON is sound, oldest first."""
+    def _readable(self) -> dict[int, _Host]:
+        """What the JSON says of each step of which it is sound, oldest first."""
         found = {}
         for step in self._steps():
             with contextlib.suppress(_Unusable):
-                found[step], _ = self._host(step)
+                found[step] = self._host(step)
         return found
 
     def _arrays(self, step: int, leaves: dict[str, Any], like: PyTree) -> PyTree:
@@ -318,7 +341,12 @@ class Checkpoints:
                 f"{self._at(step)} does not fit this configuration: {'; '.join(misfits[:3])} "
                 f"({len(misfits)} in all); go on with the one it was trained with"
             )
-        items = ocp.args.Composite(**{STATE: ocp.args.StandardRestore(like)})
+        return self._read(step, leaves, like)
+
+    def _read(self, step: int, leaves: dict[str, Any], like: PyTree) -> PyTree:
+        """The arrays of a step that `like` asks for; unusable unless they are as saved."""
+        how = ocp.checkpoint_utils.construct_restore_args(like)
+        items = ocp.args.Composite(**{STATE: ocp.args.PyTreeRestore(like, restore_args=how)})
         unread = None
         try:
             tree = self._manager.restore(step, args=items)[STATE]
@@ -331,6 +359,26 @@ class Checkpoints:
         if differing:
             raise _Unusable(f"{len(differing)} arrays are not as saved, {differing[0]} first")
         return tree
+
+    def _read_back(self, step: int, tree: PyTree, leaves: dict[str, Any]) -> None:
+        """Reads what was just saved, so that no run goes on whose checkpoints nobody can read.
+
+        A third at a time: for as much there is room on the devices between two steps, where a
+        step has its gradients.
+        """
+        self.settle()
+        like = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), tree
+        )
+        try:
+            for third in _thirds(like):
+                self._read(step, leaves, third)
+        except _Unusable as error:
+            raise StopAndLook(
+                f"the checkpoint of step {step} is saved in {self._folder} and cannot be restored "
+                f"({error}); look at the disk, or give --run_dir a folder elsewhere"
+            ) from error
+        self._is_proven = True
 
     def _delete(self, step: int) -> None:
         """Deletes a step, its arrays first: what half a deletion leaves still says whose it is."""
@@ -358,11 +406,14 @@ class Checkpoints:
 
     def _delete_old(self, newest: int) -> None:
         """Deletes what nothing asks to keep; damaged ones, where known, count for nothing."""
-        steps = [step for step in self._readable() if step <= newest and step not in self._damaged]
+        found = self._readable()
+        steps = [step for step in found if step <= newest and step not in self._damaged]
         lasting = [step for step in steps if step % self._config.keep_every_steps == 0]
-        # What was saved out of turn, for a run that was stopped, takes nobody's place.
-        in_turn = [step for step in steps if step % self._config.every_steps == 0]
+        # By the schedule that each was saved under, for it may have changed since.
+        in_turn = [step for step in steps if found[step].in_turn]
         kept = {newest, *in_turn[-self._config.keep :], *lasting, *self._pinned(steps)}
+        if len(kept) < 2:
+            kept |= {*steps[-2:]}
         for step in steps:
             if step not in kept:
                 self._delete(step)
@@ -372,10 +423,12 @@ class Checkpoints:
             self._watcher.join()
             self._watcher = None
 
-    def _not_saved(self, step: int, error: Exception) -> str:
-        return (
-            f"saving the checkpoint of step {step} in {self._folder} failed ({_in_a_line(error)}); "
-            "look at the disk and its free space, then start again"
+    def _not_saved(self, step: int, error: Exception) -> Failure:
+        what = f"saving the checkpoint of step {step} in {self._folder} failed"
+        if may_pass(_root(error)):
+            return Preempted(f"{what} ({_in_a_line(error)}); this may pass: start again")
+        return StopAndLook(
+            f"{what} ({_in_a_line(error)}); look at the disk and its free space, then start again"
         )
 
 
@@ -387,10 +440,27 @@ def _setting(key: str, text: str | None) -> Any:
         return text
 
 
-def _in_a_line(error: BaseException) -> str:
-    """The root of an error; of a long one its beginning and its end, where the cause is named."""
+def _thirds(tree: PyTree) -> Iterator[PyTree]:
+    """The tree three times, with a third of its bytes each and placeholders for the others."""
+    leaves, structure = jax.tree.flatten(tree)
+    ends = list(itertools.accumulate(leaf.size * leaf.dtype.itemsize for leaf in leaves))
+    thirds = [3 * (end - 1) // ends[-1] for end in ends]
+    for third in sorted(set(thirds)):
+        yield structure.unflatten(
+            leaf if mine == third else ocp.PLACEHOLDER
+            for leaf, mine in zip(leaves, thirds, strict=True)
+        )
+
+
+def _root(error: BaseException) -> BaseException:
     while error.__cause__:
         error = error.__cause__
+    return error
+
+
+def _in_a_line(error: BaseException) -> str:
+    """The root of an error; of a long one its beginning and its end, where the cause is named."""
+    error = _root(error)
     text = " ".join(f"{type(error).__name__}: {error}".split())
     text = re.sub(r" \[\w+=.*", "", text)  # what TensorStore says for its developers
     return text if len(text) <= 200 else f"{text[:60]} ... {text[-140:]}"

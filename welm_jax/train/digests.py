@@ -3,7 +3,6 @@
 Knows nothing of files: what is compared with what, and when, is the business of checkpoints.
 """
 
-import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -24,16 +23,23 @@ FIRST_FACTOR, SECOND_FACTOR = np.uint32(0x7FEB352D), np.uint32(0x846CA68B)
 IN_ONE_STAGE = {"xla_disable_hlo_passes": "tree_reduction_rewriter"}
 
 
-def records(tree: PyTree[Shaped[Array, "..."]]) -> dict[str, dict[str, Any]]:
+def records(tree: PyTree) -> dict[str, dict[str, Any]]:
     """Shape, dtype and digest of each leaf, ready for JSON; waits until they are computed.
+
+    A leaf that is `...`, as Orbax has it for one that was not asked for, is left out.
 
     Returns:
       Name of the leaf's path -> `shape` (list), `dtype` (name), `digest` (0 to 2^32 - 1).
     """
-    numbers = np.asarray(_stacked(tree)).tolist()
+    named = {name: leaf for name, leaf in _named(tree).items() if leaf is not ...}
     return {
-        name: {"shape": list(leaf.shape), "dtype": leaf.dtype.name, "digest": number}
-        for (name, leaf), number in zip(_named(tree).items(), numbers, strict=True)
+        name: {
+            "shape": list(leaf.shape),
+            "dtype": leaf.dtype.name,
+            # One after another: CPU devices that reduce several at once may wait for each other.
+            "digest": jax.device_get(_digest(leaf)).item(),
+        }
+        for name, leaf in named.items()
     }
 
 
@@ -57,11 +63,6 @@ def _named(tree: PyTree) -> dict[str, Any]:
     return {axes.path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-@functools.partial(jax.jit, compiler_options=IN_ONE_STAGE)
-def _stacked(tree: PyTree[Shaped[Array, "..."]]) -> UInt32[Array, " leaves"]:
-    return jnp.stack([digest(leaf) for leaf in jax.tree.leaves(tree)])
-
-
 def digest(leaf: Shaped[Array, "..."]) -> UInt32[Array, ""]:
     """The sum modulo 2^32 of every element's bits, mixed with the element's place; jittable.
 
@@ -81,6 +82,10 @@ def digest(leaf: Shaped[Array, "..."]) -> UInt32[Array, ""]:
     mixed = (mixed ^ (mixed >> 16)) * FIRST_FACTOR
     mixed = (mixed ^ (mixed >> 15)) * SECOND_FACTOR
     return jnp.sum(mixed ^ (mixed >> 16), dtype=jnp.uint32)
+
+
+# A program for each shape: moments have those of the weights, and what is read back has all again.
+_digest = jax.jit(digest, compiler_options=IN_ONE_STAGE)
 
 
 def _places(shape: tuple[int, ...]) -> UInt32[Array, "..."]:

@@ -171,8 +171,14 @@ def _newest_valid(training: Training, records: Sequence[Recovery]) -> tuple[Stat
             f"the checkpoint of step {progress.step} follows recovery {progress.attempt}, but the "
             f"journal ends with {len(records)}; restore recovery_journal from a copy"
         )
-    where = f"going on from step {progress.step}" if progress.step else "from the beginning"
-    training.say(f"{where} to {training.train_steps}")
+    if progress.step >= training.train_steps:
+        training.say(
+            f"step {progress.step} was made before, and LoopConfig.train_steps = "
+            f"{training.train_steps}: nothing is left to do"
+        )
+    else:
+        where = f"going on from step {progress.step}" if progress.step else "from the beginning"
+        training.say(f"{where} to {training.train_steps}")
     return state, progress
 
 

@@ -59,6 +59,22 @@ def check_model(mesh: Mesh, model: ModelConfig) -> None:
             )
 
 
+def available_devices() -> list[Any]:
+    """Returns the devices that jax finds.
+
+    Raises:
+      InputError: it finds none of the kind that JAX_PLATFORMS names.
+    """
+    try:
+        return jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter without a word
+        said = f": {str(error).splitlines()[0]}" if str(error) else ""
+        raise InputError(
+            f"jax opens no device of JAX_PLATFORMS={jax.config.jax_platforms or ''}{said}; unset "
+            "it to use what is here, or install jax for that device"
+        ) from error
+
+
 def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh with explicit axes over the devices, all of them unless some are given.
 
@@ -66,9 +82,10 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     neighbours along an axis are near each other.
 
     Raises:
-      InputError: the axes do not multiply to the number of devices, or TPU slices are ignored.
+      InputError: the axes do not multiply to the number of devices, TPU slices are ignored, or
+        there is no device.
     """
-    devices = jax.devices() if devices is None else devices
+    devices = available_devices() if devices is None else devices
     _check_slices(config, devices)
     sizes = [config.data, config.fsdp, config.tensor]
     given = math.prod(size for size in sizes if size != -1) * config.slices

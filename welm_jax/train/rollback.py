@@ -16,6 +16,7 @@ from welm_jax.train.spikes import MOST_BATCHES, Incident, SpikeConfig
 REPEAT = 3  # an onset within so many rollbacks of the last target is the same trouble again
 LEAST_MULTIPLIER = 0.1
 MOST_NEARBY, NEARBY, MOST_RECOVERIES = 3, 1000, 10
+MOST_SKIPPED_FRACTION = 0.02  # of a long run's steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,25 @@ def plan(
         threshold=incident.threshold,
     )
     return _exhausted(recovery, journal, config, train_steps) or recovery
+
+
+def most_skipped(config: SpikeConfig, train_steps: int) -> tuple[int, str]:
+    """Batches that may be skipped in all before a person looks, and in words why so many.
+
+    A short run may skip as many as two recoveries may: as configured, twice as many should it be
+    the same trouble again, and as much again for what lies between a checkpoint and an onset, and
+    between that and its detection.
+    """
+    fraction = config.max_skipped_fraction
+    if fraction is not None:
+        words = f"SpikeConfig.max_skipped_fraction = {fraction:g} of {train_steps:,} steps"
+        return int(fraction * train_steps), words
+    share = int(MOST_SKIPPED_FRACTION * train_steps)
+    of_two = 5 * max(config.skip_batches, 2 * config.rollback_steps)
+    if share >= of_two:
+        return share, f"{MOST_SKIPPED_FRACTION:.0%} of {train_steps:,} steps"
+    words = f"two recoveries, for {MOST_SKIPPED_FRACTION:.0%} of {train_steps:,} steps are fewer"
+    return of_two, words
 
 
 def manual(saved: Saved, journal: Sequence[Recovery], skip: int, lr_factor: float) -> Recovery:
@@ -180,10 +200,10 @@ def _exhausted(
         )
     ranges = lineage.merged([*lineage.skipped_ranges(journal), recovery.skipped])
     batches = lineage.size(ranges)
-    if batches > config.max_skipped_fraction * train_steps:
+    most, words = most_skipped(config, train_steps)
+    if batches > most:
         return Exhausted(
-            reason=f"{batches:,} batches would be skipped in all, {batches / train_steps:.1%} of "
-            f"the run's {train_steps:,} steps; SpikeConfig.max_skipped_fraction allows "
-            f"{config.max_skipped_fraction:.1%}"
+            reason=f"{batches:,} batches would be skipped in all, and no more than {most:,} are "
+            f"without a person ({words}); SpikeConfig.max_skipped_fraction sets how many may be"
         )
     return None

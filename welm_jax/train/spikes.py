@@ -17,9 +17,10 @@ from welm_jax.failures import InputError
 SETTLING = 200  # from scratch: losses fall too fast to be judged
 WINDOW, LEAST_ACCEPTED, REFRESH = 128, 32, 8  # the accepted losses; how often their median is taken
 DEVIATIONS = 6 * 1.4826  # six standard deviations, were the noise Gaussian: its MAD x 1.4826
-FREQUENT, OUTLIER_SPAN = ((3, 16), (4, 120)), 120  # outliers in so many iterations
-ONSET_SPAN = 48  # trouble began with the first outlier of at least so many iterations
-BIG, BIG_RISE, BIG_SPAN = 2, 1.0, 4
+RAISED = 0.5  # of the threshold, three deviations: as high as an outlier's neighbour must be
+FREQUENT, OUTLIER_SPAN = ((3, 16), (4, 120)), 120  # lasting outliers in so many iterations
+ONSET_SPAN = 48  # trouble began with the first lasting outlier of at least so many iterations
+BIG, BIG_RISE, BIG_SPAN = 3, 1.0, 4
 RAMP_RISE, RAMP_WINDOW, RAMP_EVERY, RAMP_SPAN = 0.35, 32, 4, 1000
 RAMP_ONSET = 0.25 * RAMP_RISE  # where a ramp began: the last median so close to the best
 NONFINITE, OVERFLOWS, NONFINITE_SPAN = 3, 8, 16
@@ -43,7 +44,7 @@ class SpikeConfig:
       skip_batches: batches skipped from there on (the paper's 200).
       lr_factor: what the learning rate is multiplied with from there on; the paper names none.
       max_skipped_fraction: batches that may be skipped in all before a person looks, as a share
-        of the run's steps.
+        of the run's steps; unless given, see rollback.most_skipped.
 
     Source: WeLM section 3.2.
     """
@@ -53,7 +54,7 @@ class SpikeConfig:
     rollback_steps: int = 100
     skip_batches: int = 200
     lr_factor: float = 0.8
-    max_skipped_fraction: float = 0.02
+    max_skipped_fraction: float | None = None
 
     def __post_init__(self):
         for name, low, high in (
@@ -64,7 +65,7 @@ class SpikeConfig:
             ("max_skipped_fraction", 0, 1),
         ):
             value = getattr(self, name)
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 raise InputError(
                     f"SpikeConfig.{name} = {value}; it must lie between {low} and {high}"
                 )
@@ -110,7 +111,7 @@ class Incident:
       rule: which one; `_rule_met` lists them.
       onset: where the trouble began, which is the anchor of the plan.
       detected: where it was seen.
-      loss: the loss then; for a ramp the median of the last 32.
+      loss: the loss then; for outliers the last one's, for a ramp the median of the last 32.
       median: what it is held against: the running median; for a ramp the best in 1,000 iterations.
       threshold: nats above that median that were allowed.
     """
@@ -155,6 +156,8 @@ class History:
       threshold: nats above the median beyond which a loss is an outlier; as old.
       latest: the last 32 finite losses, outliers included, since the losses settled.
       outliers: of 120 iterations, valued by how far they rose above the median.
+      lasting: those of them that have a raised neighbour; histories written before there was this
+        field have none.
       nonfinite: of 16 iterations.
       overflows: of 16 iterations; valued 1 if they count, 0 if they were part of the search.
       medians: those of `latest`, one in 4 readings, of 1,000 iterations.
@@ -170,6 +173,7 @@ class History:
     threshold: float = 0.0
     latest: tuple[float, ...] = ()
     outliers: tuple[Mark, ...] = ()
+    lasting: tuple[Mark, ...] = ()
     nonfinite: tuple[Mark, ...] = ()
     overflows: tuple[Mark, ...] = ()
     medians: tuple[Mark, ...] = ()
@@ -179,8 +183,8 @@ class History:
         """The inverse of dataclasses.asdict, after JSON has made lists of its tuples."""
         lists = {name: value for name, value in content.items() if isinstance(value, list)}
         marks = {
-            name: tuple(Mark(*mark) for mark in lists.pop(name))
-            for name in ("outliers", "nonfinite", "overflows", "medians")
+            name: tuple(Mark(*mark) for mark in lists.pop(name, ()))
+            for name in ("outliers", "lasting", "nonfinite", "overflows", "medians")
         }
         return cls(**{**content, **{name: tuple(one) for name, one in lists.items()}, **marks})
 
@@ -191,8 +195,10 @@ def judge(
     """Judges a reading by what came before it, and only then remembers it.
 
     Losses are compared with the median of the last accepted ones, never with a mean: outliers and
-    nonfinite losses enter no window, so that one spike cannot hide the next. A lone outlier is no
-    incident: such spikes heal themselves.
+    nonfinite losses enter no window, so that one spike cannot hide the next. A lone outlier is not
+    an incident: a heavy batch says nothing about the state, and losses of small batches have heavy
+    tails. An outlier counts once it lasted: the loss before it or after it is raised, too. What the
+    loss after it shows is known one iteration late.
 
     Args:
       history: what is remembered of the readings before.
@@ -264,9 +270,23 @@ def _remembering(history: History, reading: Reading, verdict: Verdict) -> Histor
         latest = (*latest, reading.loss)[-RAMP_WINDOW:]
         if judged % RAMP_EVERY == 0 and len(latest) == RAMP_WINDOW:
             medians = _marked(medians, reading, statistics.median(latest), RAMP_SPAN)
-    return replace(
+    history = replace(
         history, judged=judged, accepted=accepted, latest=latest, outliers=outliers, medians=medians
     )
+    return replace(history, lasting=_lasting(history, reading)) if _is_up(history) else history
+
+
+def _is_up(history: History) -> bool:
+    """Whether the last two losses are raised, which is more than one heavy batch explains."""
+    two = history.latest[-2:]
+    return len(two) == 2 and min(two) > history.median + RAISED * history.threshold
+
+
+def _lasting(history: History, reading: Reading) -> tuple[Mark, ...]:
+    """The lasting outliers, with those of the last two losses, which are raised."""
+    before = _recent(history.lasting, reading, OUTLIER_SPAN)
+    newest = [mark for mark in _recent(history.outliers, reading, 2) if mark not in before]
+    return (*before, *newest)
 
 
 def _marked(marks: tuple[Mark, ...], reading: Reading, value: float, span: int) -> tuple[Mark, ...]:
@@ -281,12 +301,16 @@ def _incident(history: History, reading: Reading, verdict: Verdict) -> Incident 
     rule, onset = _rule_met(history, reading, verdict)
     if rule is None:
         return None
-    is_ramp = rule == "ramp"
+    is_ramp, loss = rule == "ramp", reading.loss
+    if is_ramp:
+        loss = history.medians[-1].value
+    elif verdict == "accepted":  # raised, and so the outlier before it lasted
+        loss = history.latest[-2]
     return Incident(
         rule=rule,
         onset=onset.place,
         detected=reading.place,
-        loss=history.medians[-1].value if is_ramp else reading.loss,
+        loss=loss,
         median=_best_median(history) if is_ramp else history.median,
         threshold=RAMP_RISE if is_ramp else history.threshold,
     )
@@ -300,8 +324,8 @@ def _rule_met(
     nonfinite: 3 nonfinite losses in 16 iterations (without loss scaling also gradient norms).
     scale_floor: gradients overflow though the loss scale is at its minimum.
     overflow: 8 overflows in 16 iterations that no search for the loss scale explains.
-    big: 2 outliers of more than 1 nat in 4 iterations.
-    frequent: an outlier, and 3 in the last 16 iterations or 4 in the last 120.
+    big: the loss is up, and 3 outliers of the last 4 iterations lasted and rose more than 1 nat.
+    frequent: the loss is up, and 3 outliers of the last 16 iterations lasted or 4 of the last 120.
     ramp: the median of the last 32 losses is 0.35 above the best in 1,000 iterations.
     """
     if verdict == "nonfinite" and len(history.nonfinite) >= NONFINITE:
@@ -310,16 +334,18 @@ def _rule_met(
         return "scale_floor", history.overflows[0]
     if verdict == "overflow" and sum(mark.value for mark in history.overflows) >= OVERFLOWS:
         return "overflow", history.overflows[0]
-    if verdict == "outlier":
-        big = [mark for mark in history.outliers if mark.value > BIG_RISE]
-        if len(_recent(big, reading, BIG_SPAN)) >= BIG:
-            return "big", _recent(history.outliers, reading, ONSET_SPAN)[0]
+    if verdict in ("nonfinite", "overflow"):
+        return None, None
+    lasting = history.lasting
+    is_up = _is_up(history) and bool(_recent(lasting, reading, 2))
+    big = [mark for mark in lasting if mark.value > BIG_RISE]
+    if is_up and len(_recent(big, reading, BIG_SPAN)) >= BIG:
+        return "big", _recent(lasting, reading, ONSET_SPAN)[0]
     if history.judged <= history.grace_until:
         return None, None
-    if verdict == "outlier":
-        for count, span in FREQUENT:
-            if len(_recent(history.outliers, reading, span)) >= count:
-                return "frequent", _recent(history.outliers, reading, max(span, ONSET_SPAN))[0]
+    for count, span in FREQUENT:
+        if is_up and len(_recent(lasting, reading, span)) >= count:
+            return "frequent", _recent(lasting, reading, max(span, ONSET_SPAN))[0]
     if history.medians and history.medians[-1].iteration == reading.place.iteration:
         best = _best_median(history)
         if history.medians[-1].value > best + RAMP_RISE:

@@ -47,6 +47,22 @@ def storage_budget(
     return f"{budget}, up to {_bytes(per_step * fastest)}/s"
 
 
+def unmet_period(config: CheckpointConfig) -> str | None:
+    """Which checkpoints stay for good where `keep_every_steps` is not a multiple of `every_steps`.
+
+    Returns:
+      None where it is one.
+    """
+    if config.keep_every_steps % config.every_steps == 0:
+        return None
+    period = math.lcm(config.keep_every_steps, config.every_steps)
+    return (
+        f"CheckpointConfig.keep_every_steps = {config.keep_every_steps:,} is not a multiple of "
+        f"every_steps = {config.every_steps:,}: of the checkpoints, those of each {period:,} steps "
+        "stay for good"
+    )
+
+
 def _bytes(size: int | float) -> str:
     thousands = min(int(math.log(max(size, 1), 1000)), 4)
     return f"{size / 1000**thousands:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[thousands]}"
