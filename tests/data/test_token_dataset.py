@@ -17,6 +17,7 @@ from tests.tiny_corpus import (
     tokenizer_file,
     tokens_dir,
 )
+from welm_jax.data import token_dataset
 from welm_jax.data.token_dataset import TokenDataset, count_rows, read_metadata
 from welm_jax.failures import InputError, StopAndLook
 from welm_jax.text.records import METADATA_FILE, TokenMetadata, TokenSplit, pack
@@ -281,8 +282,18 @@ def other_shard(path):
     return str(path).replace("00001-of", "00000-of")
 
 
-def test_rows_of_sound_files_are_counted_without_a_word():
-    count_rows([{"folder": str(tokens_dir() / name)} for name in ("news", "books", "english")])
+def test_every_listed_file_of_both_splits_is_opened(monkeypatch):
+    opened, reader = [], token_dataset.ArrayRecordReader
+
+    def opening(file, **options):
+        opened.append(Path(file))
+        return reader(file, **options)
+
+    monkeypatch.setattr(token_dataset, "ArrayRecordReader", opening)
+    folders = [tokens_dir() / name for name in ("news", "books", "english")]
+    count_rows([{"folder": str(folder)} for folder in folders])
+    listed = [file for folder in folders for file in folder.glob("*.array_record*")]
+    assert sorted(opened) == sorted(file for file in listed if file.suffix != ".npy")
 
 
 @pytest.mark.parametrize("split", ["train", "heldout"])
