@@ -3,8 +3,9 @@
 What OLMo-core (SkipStepOptimizer), MaxText (skip_step_on_spikes) and Levanter (SkipStepConfig) do:
 the update of a step is not made if its loss or its gradient norm lies more than 6 standard
 deviations above the mean of the last 128. Nothing is gone back from, and no batch is skipped that
-was not fed. In one thing this is kinder than they are: what is not finite enters no window, where
-it would make them refuse the next 128 steps. A refused update is made up for, as our own loop does.
+was not fed. One thing differs in their favour: a loss that is not finite enters no window, where it
+would make them refuse the next 128 steps. A refused update is replaced by one more step, as in our
+own loop.
 """
 
 import math

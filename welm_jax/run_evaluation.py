@@ -34,8 +34,8 @@ class EvaluationConfig:
     Attributes:
       every_steps: optimizer steps between two evaluations; 0 for none. A multiple of the steps
         between checkpoints, and a kill in the middle of an evaluation loses nothing: the next
-        start makes it up. SIGTERM cuts none short but one that is made up; training stops after
-        the step that follows it, unless it was killed before.
+        start runs it. SIGTERM lets an evaluation end, and training stops after the step that
+        follows; it ends at once an evaluation that the next start runs.
       data_dir: holds a folder for each evaluation set.
       tasks: of tasks or mixtures the names; those of the paper's CLUE average unless given.
       limit: examples of each task, the first ones; all unless given.
